@@ -41,6 +41,17 @@ def fake_engine(directory: Path) -> Path:
     return script
 
 
+def fake_vllm(directory: Path, version: str = "0.32.0+cpu") -> Path:
+    """An environment whose vllm is the fake one, and its program."""
+    program = directory / "vllm/bin/vllm"
+    if not program.exists():
+        program.parent.mkdir(parents=True)
+        (directory / f"vllm/lib/python3.12/site-packages/vllm-{version}.dist-info").mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {FAKE.with_name("fake_vllm.py")} "$@"\n')
+        program.chmod(0o755)
+    return program
+
+
 def model(directory: Path, name: str, **play: Any) -> Path:
     """A tiny model file, and how the fake is to behave with it."""
     path = directory / f"{name}.gguf"

@@ -18,6 +18,7 @@ from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.vllm import VllmSizing
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
@@ -138,16 +139,19 @@ class Catalog:
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:
         """The sizing of the kind of engine that runs a profile."""
-        command = profile.command
-        if command is None:
-            return LlamaSizing(name=name, profile=profile, formula=formula)
-        said = int((profile.estimated_memory_gb or 0) * GIB)
-        return DeclaredSizing(
-            command=command,
-            size=max(said, self.peaks.get(self._variants[name], 0)),
-            has_file=profile.path is not None,
-            formula=formula,
-        )
+        match self._settings[name].kind:
+            case EngineKind.VLLM:
+                return VllmSizing(name=name, profile=profile, found=self._files.directory(name, profile.path))
+            case EngineKind.COMMAND:
+                said = int((profile.estimated_memory_gb or 0) * GIB)
+                return DeclaredSizing(
+                    command=profile.command or (),
+                    size=max(said, self.peaks.get(self._variants[name], 0)),
+                    has_file=profile.path is not None,
+                    formula=formula,
+                )
+            case _:
+                return LlamaSizing(name=name, profile=profile, formula=formula)
 
     def file(self, name: str) -> Path | None:
         """The model file of a profile; None for an engine without one. LmxdError if the file is missing."""

@@ -43,6 +43,9 @@ class DeclaredSizing:
     def flags(self) -> tuple[str, ...]:
         return ()
 
+    def kv_bytes(self, launch: Launch) -> int:
+        return 0
+
     def companions(self) -> Companions:
         return ALONE
 

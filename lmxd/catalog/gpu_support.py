@@ -1,4 +1,4 @@
-"""The GPUs that the llama-server at hand can run models on: those for which its build has a backend."""
+"""The GPUs that the engine at hand can run models on: those for which its build has a backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lmxd.devices.drm.cards import any_sleeps
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.probes import measure_now
 from lmxd.devices.roots import Roots
-from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.engines.engine import Server
+from lmxd.engines.kinds import server
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
@@ -27,17 +28,18 @@ from lmxd.vendor import Vendor
 class GpuSupport:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``key``: the section of the configuration that has its path. ``unreached``: why its backends do not find GPUs that
-    are there. ``names``: of their makers; ``called``: GPU 0.
+    ``key``: the key of the configuration that names its program. ``unreached``: why its backends do not find GPUs that
+    are there. ``names``: of their makers; ``called``: GPU 0. ``needs_gpu``: it cannot run in RAM alone.
     """
 
     engine: str = "llama-server"
-    key: str = "engine"
+    key: str = "engine.path"
     unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
     names: Mapping[DeviceId, str] = field(default_factory=dict)
     called: Mapping[DeviceId, str] = field(default_factory=dict)
+    needs_gpu: bool = False
 
     def backend(self, gpu: DeviceId) -> Backend | None:
         """The backend that would run a model on a GPU; None if the build has none for it."""
@@ -65,7 +67,11 @@ class GpuSupport:
 
     def of(self, layout: Layout) -> Layout:
         """The devices but GPUs without a backend. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
-        without = {gpu for gpu in layout.of_kind(DeviceKind.GPU) if self.backend(gpu) is None}
+        gpus = layout.of_kind(DeviceKind.GPU)
+        without = {gpu for gpu in gpus if self.backend(gpu) is None}
+        if self.needs_gpu and len(without) == len(gpus):
+            problem = f"{self.engine} is built for GPUs, and there is none for it"
+            raise LmxdError("engine_missing", problem, f"install a build for the CPU, and set {self.key} to it")
         if not without:
             return layout
         left = layout.without(without)
@@ -78,7 +84,10 @@ class GpuSupport:
 
         ``served``: GPUs that another engine serves, so that this one need not if it serves any.
         """
-        yield from (sentence if self.key == "engine" else f"{self.key}: {sentence}" for sentence in self.unreached)
+        yield from (
+            sentence if self.key == "engine.path" else f"{self.key.rpartition('.')[0]}: {sentence}"
+            for sentence in self.unreached
+        )
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if len(without) < len(self.gpus):
             without = [gpu for gpu in without if gpu not in served]
@@ -94,7 +103,7 @@ class GpuSupport:
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
         wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
-        return f"install {wanted}, and set {self.key}.path; or say gpu: {{device: host}} to run models in RAM"
+        return f"install {wanted}, and set {self.key}; or say gpu: {{device: host}} to run models in RAM"
 
 
 def cards(measured: Sequence[Measurement], usable: GpuSupport, build: str) -> dict[DeviceId, Card]:
@@ -130,13 +139,13 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, GpuSupport]
 
     measured = measure_now(config.gpu.refs, nvml or pynvml, ram=config.uses_ram)
     engines = {
-        name: LlamaServer(settings.path, settings.environment, key=settings.key)
+        name: server(settings.kind, settings.path, settings.environment, None, settings.key)
         for name, settings in config.all_engines().items()
     }
-    return {name: usable_gpus(llama, measured) for name, llama in engines.items()}, measured
+    return {name: usable_gpus(engine, measured) for name, engine in engines.items()}, measured
 
 
-def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
+def usable_gpus(engine: Server, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
     """The GPUs that were measured, and the backends of an engine. It may take a while.
 
     Where a card sleeps, what would wake it is not asked, and not told of: the first launch finds out.
@@ -144,10 +153,12 @@ def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Root
     asleep = any_sleeps(roots)
     there = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
-        binary = llama.binary()
-        backends = llama.backends(frozenset(there), asleep=asleep) if there else None
-        found = GpuSupport(engine=f"llama-server {binary.name}", key=llama.key, backends=backends).seeing(measured)
+        binary = engine.binary()
+        backends = engine.backends(frozenset(there), asleep=asleep) if there else None
+        found = GpuSupport(
+            engine=f"{engine.called} {binary.name}", key=engine.key, backends=backends, needs_gpu=engine.needs_gpu
+        ).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
-        return replace(found, unreached=tuple(llama.unreached(working, asleep=asleep)))
+        return replace(found, unreached=tuple(engine.unreached(working, asleep=asleep)))
     except LmxdError:
-        return GpuSupport(key=llama.key).seeing(measured)  # that there is no engine is told elsewhere
+        return GpuSupport(key=engine.key).seeing(measured)  # that there is no engine is told elsewhere

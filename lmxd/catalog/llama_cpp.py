@@ -47,6 +47,9 @@ class LlamaSizing:
         beside = self.formula.beside
         return server_flags(self.profile, beside.template, beside.grammar)
 
+    def kv_bytes(self, launch: Launch) -> int:
+        return 0
+
     def companions(self) -> Companions:
         return self.formula.beside.companions
 

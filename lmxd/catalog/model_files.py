@@ -45,6 +45,23 @@ class ModelFiles:
         except LmxdError as error:
             return error
 
+    def directory(self, name: str, path: Path | None) -> Path | LmxdError:
+        """The directory of a profile: at ``path``, or of the profile's name in model_dir; or why it cannot be used."""
+        named = self._model_dir / (Path(name) if path is None else path.expanduser())
+        remedy = f"set models.{name}.path to a directory with config.json and *.safetensors"
+        try:
+            real = named.resolve(strict=True)
+            there = real.is_dir()
+        except (OSError, RuntimeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+            return LmxdError("model_file_missing", f"{named}: {why}", remedy)
+        if not there:
+            return LmxdError("model_file_missing", f"{named} is no directory", remedy)
+        if not (any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)):
+            where = f"{named} is {real}, which is in no directory for models"
+            return LmxdError("model_file_forbidden", where, f"put it there, or add {real.parent} to model_dirs")
+        return real
+
     def _at(self, path: Path) -> Path:
         """The file at ``path``, absolute or below model_dir. All parts of a split model are checked.
 

@@ -152,6 +152,8 @@ class Resolved:
             health=profile.health,
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
+            kv_bytes=self.sizing.kv_bytes(self.launch),
+            sleeps=profile.sleep,
         )
 
     def placed(self, option: Option) -> Launch:

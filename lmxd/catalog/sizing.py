@@ -1,7 +1,7 @@
 """The contract of a kind of engine: how its bytes are known, and which parts of a profile only that kind has.
 
-``llama_cpp.py`` and ``declared.py`` are the present kinds. The sizing of a further kind is one more module,
-and a line in ``catalog.py``.
+``llama_cpp.py``, ``vllm.py`` and ``declared.py`` are the present kinds. The sizing of a further kind is one more
+module, and a line in ``catalog.py``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class Sizing(Protocol):
 
     def flags(self) -> tuple[str, ...]:
         """The flags that the engine gets beside its size. LmxdError if a file that one names cannot be used."""
+        ...
+
+    def kv_bytes(self, launch: Launch) -> int:
+        """The bytes of the cache on each device, which the engine is told; 0 if they follow from what it is told.
+
+        LmxdError as for ``charge``.
+        """
         ...
 
     def companions(self) -> Companions:

@@ -26,6 +26,10 @@ _PER_ENGINE: Final = ("path", "endpoint", "environment", "load_timeout", "stop_t
 """Keys that each engine may have for itself. The others of ``engine`` are about all instances together."""
 
 
+_NOT_INHERITED: Final[dict[str, Any]] = {"path": None, "endpoint": "unix"}
+"""Keys of ``engine`` that are about llama-server alone: what they are for other kinds."""
+
+
 def _words(value: object) -> object:
     """YAML's numbers are as good as their text, and a switch that is on is 1."""
     if not isinstance(value, dict):
@@ -129,7 +133,7 @@ class NamedEngineConfig(_WithEnvironment):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineSettings:
-    """The settings of one engine, with nothing left out. ``key``: the section of the configuration that has its path.
+    """The settings of one engine, with nothing left out. ``key``: the key of the configuration that has its path.
 
     The engine that runs what names none is called by its kind.
     """
@@ -153,18 +157,18 @@ class EngineSettings:
 
 def by_kind(general: EngineConfig, kind: EngineKind) -> EngineSettings:
     """The engine that is called by its kind: it is as ``engine`` says."""
-    return EngineSettings(
-        name=kind.value, kind=kind, key="engine", **{key: getattr(general, key) for key in _PER_ENGINE}
-    )
+    settings = {key: getattr(general, key) for key in _PER_ENGINE}
+    if kind is EngineKind.LLAMA_CPP:
+        return EngineSettings(name=kind.value, kind=kind, key="engine.path", **settings)
+    return EngineSettings(name=kind.value, kind=kind, key=f"engines.{kind}.path", **settings | _NOT_INHERITED)
 
 
 def by_name(general: EngineConfig, name: str, own: NamedEngineConfig) -> EngineSettings:
     """The engine of a name, with what it leaves out taken from ``engine``."""
     said = {key: value for key in _PER_ENGINE if (value := getattr(own, key)) is not None}
-    inherits = own.path is None and general.path is not None
-    return EngineSettings(
-        name=name,
-        kind=own.kind,
-        key="engine" if inherits else f"engines.{name}",
-        **{key: getattr(general, key) for key in _PER_ENGINE} | said,
-    )
+    settings = {key: getattr(general, key) for key in _PER_ENGINE}
+    if own.kind is not EngineKind.LLAMA_CPP:
+        settings |= _NOT_INHERITED
+    inherits = own.path is None and settings["path"] is not None
+    key = "engine.path" if inherits else f"engines.{name}.path"
+    return EngineSettings(name=name, kind=own.kind, key=key, **settings | said)

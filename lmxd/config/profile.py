@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from lmxd.config import kinds
 from lmxd.config.engine import EngineSettings
 from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_adapters
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
@@ -25,6 +27,7 @@ from lmxd.text import shortened
 
 _POLICY: Final = {
     "engine",
+    "program",
     "aliases",
     "set",
     "strip",
@@ -52,10 +55,13 @@ _POLICY: Final = {
 class Profile(LlamaCppKeys):
     """One entry of ``models``: what a client may ask for by name."""
 
-    path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    path: UsablePath | None = Field(
+        None, description="GGUF file (the first of a split), or directory for vLLM; else looked up in model_dir"
+    )
     engine: str | None = Field(
         None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
     )
+    program: UsablePath | None = Field(None, description="its engine's program, in place of the engine's own path")
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     set: SetParameters = Field({})
     strip: StripParameters = Field(())
@@ -81,8 +87,15 @@ class Profile(LlamaCppKeys):
     cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
     flash_attention: OnOffAuto = Field("auto", description="auto: where the GPU has a kernel for the model's heads")
     threads: int | None = Field(None, ge=1, le=THREADS, description="as -t; by default the engine's choice")
-    engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
     estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
+    engine_flags: tuple[str, ...] = Field((), description="further flags of its engine, from an allow-list")
+    gpus: int = Field(1, ge=1, le=64, description="vLLM: GPUs that it is divided over, in equal shares")
+    kv_tokens: int | None = Field(
+        None, ge=1, le=2**31, description="vLLM: tokens of its cache; by default context_length for each of slots"
+    )
+    sleep: bool = Field(
+        False, description="vLLM: idle, and in the way of others, it moves its weights to RAM instead of being ended"
+    )
     priority: int = Field(
         0, ge=-100, le=100, description="class of requests, unless they say one; the lower is evicted first"
     )
@@ -146,9 +159,12 @@ class Profile(LlamaCppKeys):
 
     @field_validator("engine_flags")
     @classmethod
-    def _flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if found := flags.problems(value):
-            raise ValueError("\n".join(found))
+    def _flags(cls, value: tuple[str, ...], found: ValidationInfo) -> tuple[str, ...]:
+        """An engine that has a name of its own is known to the whole configuration only, which asks then."""
+        kind = found.data.get("engine") or EngineKind.LLAMA_CPP
+        declared = found.data.get("estimated_memory_gb") is not None
+        if kind in list(EngineKind) and (wrong := kinds.wrong_flags(value, EngineKind(kind), declared=declared)):
+            raise ValueError("\n".join(wrong))
         return value
 
     @field_validator("command", "env", mode="before")
@@ -170,19 +186,41 @@ class Profile(LlamaCppKeys):
         templates.check(tuple(value.values()), templates.IN_ENV)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "flags" not in value:
+            return value
+        if "engine_flags" in value:
+            raise ValueError("flags is short for engine_flags: give one of them")
+        return {"engine_flags" if key == "flags" else key: said for key, said in value.items()}
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Profile:
+        """As for its flags."""
+        kind = self.engine or EngineKind.LLAMA_CPP
+        if self.command is None and kind in list(EngineKind) and (found := list(self.problems(EngineKind(kind)))):
+            raise ValueError("\n".join(found))
+        return self
+
+    def problems(self, kind: EngineKind) -> Iterator[str]:
+        """A sentence for each key that it cannot have, run by a kind of engine."""
+        if kind is EngineKind.COMMAND and self.command is None:
+            yield "engine: command is for a profile that says its command"
+            return
+        yield from kinds.wrong_keys(self, kind, _DEFAULTS)
+        if self.engine not in list(EngineKind):  # else they were looked at with the key itself
+            for problem in kinds.wrong_flags(self.engine_flags, kind, declared=self.estimated_memory_gb is not None):
+                yield f"engine_flags: {problem}"
+
     @model_validator(mode="after")
     def _command(self) -> Profile:
         if self.command is None:
-            if self.engine == EngineKind.COMMAND:
-                raise ValueError("engine: command is for a profile that says its command")
-            if self.env or self.health != "/health" or self.open:
-                raise ValueError("env, health and open are for profiles with a command")
             return self
         if self.estimated_memory_gb is None:
             raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
-        of_llama_server = ("engine_flags", "suspend", "fit", "min_gpu_layers", "endpoint", *LlamaCppKeys.model_fields)
-        if wrong := [name for name in of_llama_server if getattr(self, name) != _DEFAULTS[name]]:
-            raise ValueError(f"{', '.join(wrong)}: for llama-server, but there is a command: take it out")
+        if wrong := next(self.problems(EngineKind.COMMAND), None):
+            raise ValueError(wrong)
         if self.engine not in (None, EngineKind.COMMAND):
             raise ValueError(f"engine: {self.engine} would not run it, for there is a command: take one of them out")
         self._closed(templates.places(*self.command, *self.env.values()))
@@ -231,8 +269,14 @@ class Profile(LlamaCppKeys):
 
     @property
     def engine_name(self) -> str:
-        """The name of the engine that runs it. Those without a name are called by their kinds."""
-        return EngineKind.COMMAND if self.command is not None else self.engine or EngineKind.LLAMA_CPP
+        """The name of the engine that runs it. Those without a name are called by their kinds.
+
+        A program of its own is an engine of its own.
+        """
+        if self.command is not None:
+            return EngineKind.COMMAND
+        name = self.engine or EngineKind.LLAMA_CPP
+        return name if self.program is None else f"{name}@{self.program}"
 
     @property
     def uses_ram(self) -> bool:

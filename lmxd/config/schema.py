@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -226,17 +227,32 @@ class Config(Section):
         return self
 
     def _unknown_engines(self) -> Iterator[str]:
-        known = self.all_engines()
+        known = self._engines_by_name()
         wrong = [
             f"models.{name}.engine is {x.engine!r}"
             for name, x in self.models.items()
-            if x.engine_name not in (*known, EngineKind.COMMAND)
+            if x.engine is not None and x.engine not in (*known, EngineKind.COMMAND)
         ]
         if wrong:
             yield f"{', '.join(wrong)}: there is no such engine; there are {', '.join(known)}"
+            return
+        for name, profile in self.models.items():
+            if profile.engine in self.engines:  # the profile itself knows the others
+                for problem in profile.problems(self.engines[profile.engine].kind):
+                    yield f"models.{name}.{problem}"
 
     def all_engines(self) -> dict[str, EngineSettings]:
-        """Every engine by its name: those that are called by their kind, and those of ``engines``."""
+        """Every engine by its name: those that are called by their kind, those of ``engines``, and those of profiles
+        that have a program of their own."""
+        found = self._engines_by_name()
+        for name, profile in self.models.items():
+            if profile.program is not None:
+                base = found[profile.engine or EngineKind.LLAMA_CPP]
+                its = replace(base, name=profile.engine_name, path=profile.program, key=f"models.{name}.program")
+                found.setdefault(profile.engine_name, its)
+        return found
+
+    def _engines_by_name(self) -> dict[str, EngineSettings]:
         kinds = {kind.value: by_kind(self.engine, kind) for kind in PROGRAMS}
         return kinds | {name: by_name(self.engine, name, own) for name, own in self.engines.items()}
 

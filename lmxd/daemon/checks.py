@@ -20,7 +20,8 @@ from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_keys, unknown_users
 from lmxd.devices.diagnostics import diagnostics
-from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.kinds import server
+from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
 from lmxd.listening.certificate import Certificate
@@ -99,10 +100,11 @@ def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
         if settings.path is None and name not in looked_for:
             continue
         try:
-            binary = probe(find(settings.path, settings.key), settings.key)
+            binary = server(settings.kind, settings.path, settings.environment, None, settings.key).binary()
             found.engines[name] = binary.name
-            found.warnings += _strange(binary)
-            yield from _lacking(catalog, name, binary)
+            if isinstance(binary, Binary):
+                found.warnings += _strange(binary)
+                yield from _lacking(catalog, name, binary)
         except LmxdError as error:
             if settings.path is not None:
                 yield catalog.missing(name, error)
@@ -136,7 +138,7 @@ def _lacking(catalog: Catalog, engine: str, binary: Binary) -> Iterator[str]:
             where = f"models.{name}{'.engine_flags' if flag in profile.engine_flags else ''}"
             yield (
                 f"{where}: llama-server {binary.name} has no {flag}: take it out, or name a build that has"
-                f" it ({binary.key}.path)"
+                f" it ({binary.key})"
             )
 
 

@@ -14,9 +14,10 @@ from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.roots import Roots
 from lmxd.engines.command import CommandEngine
-from lmxd.engines.engine import Engine, EngineKind
+from lmxd.engines.engine import Engine, EngineKind, Server
+from lmxd.engines.kinds import server
+from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.engines.llama_cpp.dry_run import DryRunner
-from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.learned import Learned
@@ -29,7 +30,7 @@ class Present:
     catalog: Catalog
     roots: Roots = field(default_factory=Roots)
     """Of the kernel's files."""
-    servers: dict[str, LlamaServer] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
     """The engines by their names."""
     engine_names: dict[str, str] = field(default_factory=dict)
     """Path and version of each that was found."""
@@ -39,7 +40,7 @@ class Present:
     measured: Sequence[Measurement] = ()
     layout: Layout = field(default_factory=Layout)
     _stamps: dict[str, object] = field(default_factory=dict)
-    """The llama-servers that were found."""
+    """The programs that were found."""
     _missing: dict[str, str] = field(default_factory=dict)
     """The warnings that there was none."""
 
@@ -52,8 +53,8 @@ class Present:
             engine.usable = self.catalog.installed(name).usable
         self.catalog = catalog
         self.servers = {
-            name: LlamaServer(engine.settings.path, engine.settings.environment, account, engine.settings.key)
-            for name, engine in catalog.engines.items()
+            name: server(its.kind, its.path, its.environment, account, its.key)
+            for name, its in ((name, engine.settings) for name, engine in catalog.engines.items())
         }
 
     def engine(self, name: str, kind: EngineKind) -> Engine:
@@ -92,16 +93,15 @@ class Present:
                 continue
             self.engine_names[name] = binary.name
             engine.build = binary.version
-            engine.estimator = Estimator(
-                build=binary.family,
-                learned=learned,
-                second=DryRunner(binary, dry_runs, account=account),
-                patient=False,
-            )
+            if isinstance(binary, Binary):
+                runner = DryRunner(binary, dry_runs, account=account)
+                engine.estimator = Estimator(build=binary.family, learned=learned, second=runner, patient=False)
+            else:
+                engine.estimator = replace(engine.estimator, learned=learned)
 
     @property
     def missing_engines(self) -> list[str]:
-        """The names of those of which no llama-server was found that runs."""
+        """The names of those of which no program was found that runs."""
         return [name for name in self.servers if name not in self.engine_names]
 
     def changed_engines(self) -> list[str]:

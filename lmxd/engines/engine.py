@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Final, Protocol
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lmxd.engines.visibility import Gpu
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.companions import ALONE, Companions
 from lmxd.failures import FailureCode
 from lmxd.gguf.launch import Launch
@@ -26,10 +27,11 @@ class EngineKind(StrEnum):
     """The engine that runs an instance. ``command``: any other, by the command line of its profile."""
 
     LLAMA_CPP = "llama.cpp"
+    VLLM = "vllm"
     COMMAND = "command"
 
 
-PROGRAMS: Final = (EngineKind.LLAMA_CPP,)
+PROGRAMS: Final = (EngineKind.LLAMA_CPP, EngineKind.VLLM)
 """The kinds that have a program of their own, so that there can be several engines of them, by name."""
 
 
@@ -59,7 +61,8 @@ class Plan:
     daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
     engine that is none of ours; ``size`` of ``capacity`` bytes of the (first) device is what it may
     take. ``prompts``: a directory for its prompt cache, which is there when it starts and when it is
-    to save.
+    to save. ``kv_bytes``: of the cache on each device, where the engine is told; 0 if its size follows from the
+    launch. ``sleeps``: it may be told to sleep.
     """
 
     instance: str
@@ -81,6 +84,8 @@ class Plan:
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None
+    kv_bytes: int = 0
+    sleeps: bool = False
 
     def __post_init__(self) -> None:
         if not self.engine:  # an earlier lmxd knew one of each kind
@@ -160,8 +165,8 @@ class Activity:
 
     ``work`` is a counter that grows with all the engine does; only its changes mean anything. ``prompted``
     counts the tokens of prompts that it has processed, ``processing`` the requests that it is at, and ``decoded`` the
-    tokens that each of them got, where it says so. ``guessed``: it is taken to be busy, for clients are connected, but
-    nothing shows that they are served.
+    tokens that each of them got, where it says so, and ``generated`` those that they got together. ``guessed``: it is
+    taken to be busy, for clients are connected, but nothing shows that they are served.
     """
 
     busy: bool
@@ -169,6 +174,7 @@ class Activity:
     prompted: float = 0.0
     processing: int = 0
     decoded: float = 0.0
+    generated: float = 0.0
     guessed: bool = False
 
 
@@ -217,4 +223,56 @@ class Engine(Protocol):
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         """The reason why it ended with ``status`` (negative: by that signal; None: unknown)."""
+        ...
+
+
+class Program(Protocol):
+    """The program of an engine as it is found on this machine."""
+
+    @property
+    def name(self) -> str:
+        """The path and the version, for people."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The version, for what is learned about it."""
+        ...
+
+
+class Server(Engine, Protocol):
+    """An engine with a program of its own, which may be installed, upgraded, or missing."""
+
+    @property
+    def called(self) -> str:
+        """The name of the kind of program, for people."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that names the program."""
+        ...
+
+    def binary(self) -> Program:
+        """LmxdError ``engine_missing`` if there is none that runs."""
+        ...
+
+    def stamp(self) -> object:
+        """A value that is another one when another program is there than before; None while there is none."""
+        ...
+
+    def backends(self, cards: frozenset[str], *, asleep: bool = False) -> frozenset[Backend] | None:
+        """The backends of this build, on a machine with these cards; None if it is not known. It may take a while.
+
+        ``asleep``: a card sleeps, and is not woken to find out. LmxdError ``engine_missing`` if there is no program.
+        """
+        ...
+
+    def unreached(self, gpus: Iterable[Gpu], *, asleep: bool = False) -> Iterator[str]:
+        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while."""
+        ...
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether this build cannot run in RAM alone."""
         ...

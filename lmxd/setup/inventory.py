@@ -11,6 +11,7 @@ from lmxd.catalog.gpu_support import usable_here
 from lmxd.config.file import parse, read_configuration
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import FoundModel
@@ -51,6 +52,8 @@ def take_inventory(directories: Sequence[Path], path: Path) -> Inventory:
     devices = [device for device in measured if device.kind is not DeviceKind.POOL]
     here = Inventory(path=path, before=before, config=config, found=found, devices=devices)
     for name, settings in config.all_engines().items():
+        if settings.kind is not EngineKind.LLAMA_CPP:
+            continue  # what is set up is for llama-server
         try:
             here.engines[name] = probe(find(settings.path, settings.key), settings.key)
         except LmxdError as error:

@@ -81,5 +81,7 @@ def test_of_several_engines_each_need_serve_the_cards_of_one_maker_only() -> Non
 
 
 def test_what_a_named_engine_does_not_find_is_said_with_its_name() -> None:
-    wrong = replace(usable(Backend.VULKAN, of=(AMD,)), key="engines.vulkan", unreached=("its Vulkan finds no device",))
+    wrong = replace(
+        usable(Backend.VULKAN, of=(AMD,)), key="engines.vulkan.path", unreached=("its Vulkan finds no device",)
+    )
     assert list(warnings([wrong])) == ["engines.vulkan: its Vulkan finds no device"]

@@ -225,8 +225,8 @@ def test_an_alias_makes_no_other_launch() -> None:
     ("text", "words"),
     [
         ("engines: {cuda: }\nmodels: {a: {engine: cud}, b: {engine: x}}",
-         "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, cuda"),
-        ("engines: {cuda: {kind: vllm}}", "engines.cuda.kind is 'vllm': there is no such kind of engine; known are"),
+         "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, vllm, cuda"),
+        ("engines: {cuda: {kind: exllama}}", "engines.cuda.kind is 'exllama': there is no such kind of engine; known"),
         ("engines: {llama.cpp: {kind: command}}", "'llama.cpp' is a kind of engine, but its kind is to be 'command'"),
         ("engines: {command: {}}", "'command' is the kind of engine that a profile says itself"),
         ("engines: {7: {}}", "7 is no name of an engine"),
@@ -267,9 +267,9 @@ models:
         "b": ("same", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
         "c": ("llama.cpp", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
         "d": ("llama.cpp", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
-        "e": ("command", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
+        "e": ("command", "None", "unix", {"RADV_DEBUG": "1"}, 9),
     }
-    assert [x.key for x in found.values()] == ["engines.own", "engine", "engine", "engine", "engine"]
+    assert [x.key for x in found.values()] == ["engines.own.path", *["engine.path"] * 3, "engines.command.path"]
 
 
 def test_a_launch_is_interchangeable_with_those_of_the_same_engine_alone() -> None:

@@ -81,7 +81,12 @@ def test_an_architecture_without_a_closed_form(runner: DryRunner, tmp_path: Path
     """Eight layers of keys and values for 8,192 tokens: only llama-server itself knows it of such a model."""
     metadata, tensors = uncovered()
     path = synthetic.write(tmp_path / "uncovered.gguf", metadata | {"tokenizer.ggml.model": "none"}, tensors)
-    found = Estimator(second=runner).estimate(path, Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),))
+    try:
+        found = Estimator(second=runner).estimate(path, Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),))
+    except LmxdError as error:
+        if "unknown model architecture" not in str(error):
+            raise
+        pytest.skip("the wheel for older processors does not know it")
     assert found.basis == "dry-run"
     assert found.parts.device.kv >= 64 * MIB
 

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import gzip
-from collections.abc import AsyncIterator
 
 import pytest
+from engines.canned import engine
 
-from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get
 from lmxd.engines.llama_cpp import server as llama_server
 from lmxd.engines.llama_cpp.server import LlamaServer
 
 ENOUGH = 2**20
-
-
-@contextlib.asynccontextmanager
-async def engine(answer: bytes, asked: list[bytes] | None = None) -> AsyncIterator[Endpoint]:
-    """A server that says this, whatever it is asked."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if asked is not None:
-                asked.append(head)
-            writer.write(answer)
-            await writer.drain()
-            writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield Endpoint(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", key="secret")
 
 
 async def test_it_sends_nobody_elsewhere() -> None:

@@ -66,6 +66,7 @@ class Pace:
     processing: int = 0
     speed: float = 0.0
     decoded: float = 0.0
+    generated: float = 0.0
     asked_at: float = 0.0
 
     def stale(self, now: float) -> bool:
@@ -76,11 +77,15 @@ class Pace:
         return True
 
     def see(self, now: float, seen: Activity) -> None:
-        """A step of decoding gives each request in it one token, and the whole of a prompt is a step or a few."""
-        steps = seen.decoded - self.decoded
+        """A step of decoding gives each request in it one token, and the whole of a prompt is a step or a few.
+
+        An engine says its steps, or the tokens of all requests together.
+        """
+        grown = (seen.decoded - self.decoded) * max(1, seen.processing) + seen.generated - self.generated
         if self.at:
-            self.speed = max(0.0, steps) * max(1, seen.processing) / max(now - self.at, 1e-3)
-        self.at, self.processing, self.decoded = now, seen.processing, seen.decoded
+            self.speed = max(0.0, grown) / max(now - self.at, 1e-3)
+        self.at, self.processing = now, seen.processing
+        self.decoded, self.generated = seen.decoded, seen.generated
 
 
 @dataclass(kw_only=True, slots=True)

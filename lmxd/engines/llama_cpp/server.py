@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,45 +19,46 @@ from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import LISTED, listing, once, selection
+from lmxd.engines.metrics import COUNTER, REQUESTS, Metrics
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend, for_vendor
-from lmxd.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
 _SLOT_TIMEOUT: Final = 30.0
 """Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
-_SAMPLE: Final = re.compile(r"^llamacpp:(\w+) (.*)$", re.MULTILINE | re.ASCII)
-_NUMBER: Final = re.compile(r"\d{1,16}(?:\.\d{1,16})?(?:e[-+]?\d{1,2})?", re.ASCII)
-_MOST_COUNTED: Final = 2.0**53
-_MOST_REQUESTS: Final = 10**6
-"""The largest of its figures that are believed: a count beyond is none, and none may become infinite."""
-_REQUESTS: Final = ("requests_processing", "requests_deferred")
-_WORK: Final = ("prompt_tokens_total", "prompt_tokens_cached_total", "tokens_predicted_total", "n_decode_total")
+_REQUESTS: Final = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+_PROMPTED: Final = "llamacpp:prompt_tokens_total"
+_DECODED: Final = "llamacpp:n_decode_total"
+_WORK: Final = (_PROMPTED, "llamacpp:prompt_tokens_cached_total", "llamacpp:tokens_predicted_total", _DECODED)
+_FIGURES: Final = dict.fromkeys(_REQUESTS, REQUESTS) | dict.fromkeys(_WORK, COUNTER)
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 
 
 class LlamaServer:
     """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
+    called: Final = "llama-server"
+    needs_gpu: Final = False
+
     def __init__(
         self,
         configured: Path | None,
         env: Mapping[str, str] | None = None,
         account: SystemUser | None = None,
-        key: str = "engine",
+        key: str = "engine.path",
     ) -> None:
         """``env``: variables that its instances get. ``account``: the user that they run as; None for ours.
 
-        ``key``: the section of the configuration that has its path.
+        ``key``: the key of the configuration that names it.
         """
         self.key = key
         self._configured = configured
         self._env = env
         self._account = account
         self._listed: frozenset[Backend] | None = None
-        self._complaints = Throttle(most=1, window=600.0)
+        self._metrics = Metrics(_FIGURES, log)
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
@@ -116,30 +116,16 @@ class LlamaServer:
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        status, text = await get(endpoint, "/metrics")
-        if status != 200:
-            return None
-        try:
-            samples = _figures(text)
-        except ValueError as error:
-            self._complain(endpoint, str(error))
-            return None
-        if "requests_processing" not in samples:
+        found = await self._metrics.ask(endpoint)
+        if found is None or _REQUESTS[0] not in found:
             return None
         return Activity(
-            busy=samples["requests_processing"] + samples.get("requests_deferred", 0.0) > 0,
-            work=sum(samples.get(name, 0.0) for name in _WORK),
-            prompted=samples.get("prompt_tokens_total", 0.0),
-            processing=int(samples["requests_processing"]),
-            decoded=samples.get("n_decode_total", 0.0),
+            busy=sum(found.get(name, 0.0) for name in _REQUESTS) > 0,
+            work=sum(found.get(name, 0.0) for name in _WORK),
+            prompted=found.get(_PROMPTED, 0.0),
+            processing=int(found[_REQUESTS[0]]),
+            decoded=found.get(_DECODED, 0.0),
         )
-
-    def _complain(self, endpoint: Endpoint, problem: str) -> None:
-        """Once in a while: it is asked every few seconds."""
-        now, where = time.monotonic(), str(endpoint.socket or endpoint.url)
-        self._complaints.due(now)
-        if self._complaints.passes(where, now):
-            log.warning("what it does is not known: the engine at %s says %s", where, problem)
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return await _all_slots(endpoint, slots, "save")
@@ -172,19 +158,6 @@ def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     if "" in wanted or found <= wanted:
         return None
     return f"it was to run on {', '.join(plan.gpu_ids)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
-
-
-def _figures(text: str) -> dict[str, float]:
-    """The figures of /metrics that we use. Raises ValueError if one is no number, or none that can be true."""
-    found = {}
-    for name, value in _SAMPLE.findall(text):
-        if name not in (*_WORK, *_REQUESTS):
-            continue
-        most = _MOST_REQUESTS if name in _REQUESTS else _MOST_COUNTED
-        if not _NUMBER.fullmatch(value) or float(value) > most:
-            raise ValueError(f"{name} {value[:40]!r}")
-        found[name] = float(value)
-    return found
 
 
 async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:

@@ -1,0 +1,66 @@
+"""The keys of a profile that only some kinds of engine have, and the flags that each kind may be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lmxd.config.llama_cpp_keys import LlamaCppKeys
+from lmxd.engines.engine import EngineKind
+from lmxd.engines.llama_cpp import flags as llama_cpp
+from lmxd.engines.vllm.flags import FLAGS as VLLM
+
+if TYPE_CHECKING:
+    from lmxd.config.profile import Profile
+
+_OF_LLAMA_SERVER: Final = (
+    *("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention", "threads"),
+    *("suspend", "fit", "min_gpu_layers", *LlamaCppKeys.model_fields),
+)
+_OF_COMMANDS: Final = ("command", "env", "health", "open")
+_OF_DIRECTORIES: Final = ("gpus", "kv_tokens")
+"""Of engines that serve a directory as Hugging Face has them."""
+_SLEEP: Final = ("sleep",)
+_COUNTED_ALONE: Final = ("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention")
+"""What a command may have all the same: its estimate of a GGUF file is by them."""
+_FOREIGN: Final[Mapping[EngineKind, tuple[str, ...]]] = {
+    EngineKind.LLAMA_CPP: (*_OF_COMMANDS, *_OF_DIRECTORIES, *_SLEEP),
+    EngineKind.VLLM: (*_OF_LLAMA_SERVER, *_OF_COMMANDS),
+    EngineKind.COMMAND: (
+        *("engine_flags", "endpoint", "program", *_OF_DIRECTORIES, *_SLEEP),
+        *(key for key in _OF_LLAMA_SERVER if key not in (*_COUNTED_ALONE, "threads")),
+    ),
+}
+"""The keys that a kind has not."""
+_CALLED: Final = {
+    EngineKind.LLAMA_CPP: "llama-server has no such key",
+    EngineKind.VLLM: "vLLM has no such key",
+    EngineKind.COMMAND: "for other engines, but there is a command",
+}
+
+
+def _of_llama_server(words: Sequence[str], declared: bool) -> list[str]:
+    return llama_cpp.problems(words)
+
+
+def _of_vllm(words: Sequence[str], declared: bool) -> list[str]:
+    return VLLM.problems(words, declared=declared)
+
+
+_FLAGS: Final[Mapping[EngineKind, Callable[[Sequence[str], bool], list[str]]]] = {
+    EngineKind.LLAMA_CPP: _of_llama_server,
+    EngineKind.VLLM: _of_vllm,
+}
+
+
+def wrong_keys(profile: Profile, kind: EngineKind, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence if a profile has keys that its kind of engine has not. ``defaults``: those of all keys."""
+    if wrong := [key for key in _FOREIGN[kind] if getattr(profile, key) != defaults[key]]:
+        yield f"{', '.join(wrong)}: {_CALLED[kind]}: take {'them' if len(wrong) > 1 else 'it'} out"
+    if kind is EngineKind.VLLM and profile.endpoint == "tcp":
+        yield "endpoint: vLLM answers some paths without a key: only unix is possible"
+
+
+def wrong_flags(words: Sequence[str], kind: EngineKind, *, declared: bool) -> list[str]:
+    """The reasons why an engine may not be given some flags. ``declared``: the profile says its bytes itself."""
+    return _FLAGS[kind](words, declared) if kind in _FLAGS else []

