@@ -50,6 +50,9 @@ class LlamaSizing:
     def kv_bytes(self, launch: Launch) -> int:
         return 0
 
+    def asleep(self, launch: Launch) -> int:
+        return 0
+
     def companions(self) -> Companions:
         return self.formula.beside.companions
 

@@ -74,6 +74,7 @@ class Resolved:
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
             private_to=private_to,
+            sleeps=layout.beside(self.sizing.asleep(launch)) if profile.sleep else {},
         )
 
     def offloads(self) -> tuple[Offload, ...]:

@@ -45,6 +45,12 @@ class VllmSizing:
     def kv_bytes(self, launch: Launch) -> int:
         return self._size() // 4
 
+    def asleep(self, launch: Launch) -> int:
+        """The files have the weights as they are loaded, or larger. Without any, they are no more than all of it."""
+        directory = self.file()
+        files = [] if directory is None else [file.stat().st_size for file in directory.glob("*.safetensors")]
+        return sum(files) or self._size()
+
     def companions(self) -> Companions:
         return ALONE
 

@@ -171,14 +171,14 @@ class Instance:
 
     @property
     def cards(self) -> Demand:
-        """The bytes on each device that sleep may free: all that it takes, but RAM for its weights."""
-        return {device: need for device, need in self.demand.items() if device not in self.option.rests}
+        """The bytes on each device that sleep may free: all but RAM, where its weights go."""
+        return {device: need for device, need in self.demand.items() if device not in self.ask.sleeps}
 
     def gives_back(self, device: DeviceId, charge: int) -> int:
         """Bytes of its ``charge`` on a device that come free by themselves: all of one that ends."""
         if self.ends:
             return charge
-        if self.phase is not Phase.DOZING or device in self.option.rests:
+        if self.phase is not Phase.DOZING or device in self.ask.sleeps:
             return 0
         return max(0, charge - self.stays_behind.get(device, 0))
 

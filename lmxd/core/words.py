@@ -101,8 +101,8 @@ class Option:
 
     ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
     ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: the steps from all on a GPU to it.
-    ``rests``: devices of ``demand`` on which it has bytes only so that it can sleep. ``wakes``: the sleeping instance
-    that it wakes, for which these bytes are all that it lacks.
+    ``rests``: the bytes of ``demand`` that it has only so that it can sleep. ``wakes``: the sleeping instance that it
+    wakes, for which these bytes are all that it lacks.
     """
 
     demand: Demand
@@ -111,14 +111,15 @@ class Option:
     in_ram: str = ""
     spills: int = 0
     pools: tuple[DeviceId, ...] = ()
-    rests: tuple[DeviceId, ...] = ()
+    rests: Demand = field(default_factory=dict)
     wakes: InstanceId | None = None
 
     @property
     def devices(self) -> Demand:
         """Bytes on each device that it runs on: each byte once, without the pools."""
-        others = self.pools + self.rests
-        return {d: need for d, need in self.demand.items() if d not in others} if others else self.demand
+        if not self.pools and not self.rests:
+            return self.demand
+        return {d: need - self.rests.get(d, 0) for d, need in self.demand.items() if d not in self.pools}
 
     @property
     def size(self) -> int:

@@ -298,7 +298,7 @@ class World:
             had = self.devices[device].processes.get(instance, 0)
             self.devices[device].processes[instance] = min(had, int(leaves * GIB))
         host = self.devices["host"].processes
-        host[instance] = found.ask.sleeps[DeviceId("host")] if ram is None else int(ram * GIB)
+        host[instance] = found.demand[DeviceId("host")] if ram is None else int(ram * GIB)
         self.happen(InstanceSlept(at=self.now, instance=InstanceId(instance)))
 
     def sleeps(self, instance: str, leaves: float = 0.5) -> None:

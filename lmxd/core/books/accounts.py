@@ -23,7 +23,8 @@ RETIRED = "no longer configured"
 class Reservation:
     """Bytes promised to one instance on one device. ``in_views``: of a pool, those charged on its views.
 
-    ``lowered_from``: a reading that begins later, and shows fewer bytes than are promised, lowers the promise to them.
+    ``lowered_from``: a reading that begins later, and shows fewer bytes than are promised, lowers the promise to them,
+    but not below ``least``.
     """
 
     promised: int
@@ -31,6 +32,7 @@ class Reservation:
     visible: int | None = 0
     in_views: int = 0
     lowered_from: float | None = None
+    least: int = 0
     exited_at: float | None = None
     foreign_at_exit: int = 0
 
@@ -208,9 +210,9 @@ class Account:
         seen = self.taken or {}
         living = [(name, r) for name, r in self.reservations.items() if r.exited_at is None]
         due = [(name, r) for name, r in living if r.lowered_from is not None and begun > r.lowered_from]
-        lower = [r for name, r in due if seen.get(name) and r.measured < r.promised]
+        lower = [r for name, r in due if seen.get(name) and max(r.measured, r.least) < r.promised]
         for r in lower:
-            r.promised = r.measured
+            r.promised = max(r.measured, r.least)
         if lower:
             self.balance()
         return bool(lower)

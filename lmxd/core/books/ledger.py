@@ -115,15 +115,15 @@ class Ledger:
         for device, need in demand.items():
             self.accounts[device].reserve(instance, need)
 
-    def lower(self, instance: InstanceId, devices: Iterable[DeviceId], since: float) -> None:
-        """Have readings that begin after ``since`` lower what an instance is promised on ``devices``.
+    def lower(self, instance: InstanceId, least: Demand, since: float) -> None:
+        """Have readings that begin after ``since`` lower what an instance is promised, to no less than ``least``.
 
         What is promised of a pool, or of a device that shares one, stays: one reading is never of both.
         """
         for account in self.of(instance):
-            if account.device in devices and account.pool is None and not self.views(account.device):
-                account.reservations[instance].lowered_from = since
-                account.lowered = True
+            if account.device in least and account.pool is None and not self.views(account.device):
+                r = account.reservations[instance]
+                r.lowered_from, r.least, account.lowered = since, least[account.device], True
 
     def accept(self) -> None:
         """Take all that is promised for right: it was by another rule, or for an earlier daemon."""

@@ -33,18 +33,20 @@ def ram(state: State, instance: Instance) -> dict[DeviceId, int]:
 
     Weights that it did not give back when it last woke are used again.
     """
-    had, accounts = instance.demand, state.ledger.accounts
-    return {
-        device: had[device] if device in instance.option.rests else need + accounts[device].had(instance.id)
-        for device, need in instance.ask.sleeps.items()
-    }
+    option, had = instance.option, _ram_in_use(state, instance)
+    weights = instance.ask.sleeps
+    return {d: option.demand[d] if d in option.rests else had[d] + need for d, need in weights.items()}
 
 
 def more_ram(state: State, instance: Instance) -> dict[DeviceId, int]:
     """The bytes of RAM that falling asleep would take beyond what is in use or promised."""
-    charge, accounts = state.ledger.charge(instance.id), state.ledger.accounts
-    had = {device: charge.get(device, accounts[device].had(instance.id)) for device in instance.ask.sleeps}
+    had = _ram_in_use(state, instance)
     return {device: max(0, size - had[device]) for device, size in ram(state, instance).items()}
+
+
+def _ram_in_use(state: State, instance: Instance) -> dict[DeviceId, int]:
+    charge, accounts = state.ledger.charge(instance.id), state.ledger.accounts
+    return {device: charge.get(device, 0) or accounts[device].had(instance.id) for device in instance.ask.sleeps}
 
 
 def stays_behind(state: State, instance: Instance) -> dict[DeviceId, int]:
@@ -59,12 +61,16 @@ def fall_asleep(state: State, instance: Instance, why: str) -> None:
     wanted, before = ram(state, instance), state.ledger.charge(instance.id)
     instance.stays_behind = stays_behind(state, instance)
     state.reach.commit(more_ram(state, instance))
-    instance.option = replace(instance.option, demand={**before, **wanted}, rests=tuple(wanted))
+    accounts = state.ledger.accounts
+    pools = tuple(device for device in wanted if any(accounts[each].pool == device for each in wanted))
+    rests = instance.option.rests or instance.ask.sleeps
+    instance.option = replace(instance.option, demand={**before, **wanted}, rests=rests, pools=pools)
     state.ledger.reserve(instance.id, wanted)
     instance.phase, instance.stopped_at = Phase.DOZING, state.now
     instance.slept_at = instance.left = None
     state.retire(instance)
     state.reach.touch(instance.demand)
+    state.counts["slept"] += 1
     state.step.decisions.append(SleepInstance(instance=instance.id, why=why))
 
 
@@ -74,7 +80,7 @@ def slept(state: State, event: InstanceSlept) -> None:
     if instance is None or instance.phase is not Phase.DOZING or instance.slept_at is not None:
         return
     instance.slept_at = state.now
-    state.ledger.lower(instance.id, instance.cards, state.now)
+    state.ledger.lower(instance.id, dict.fromkeys(instance.cards, 0), state.now)
     state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + RECLAIM_DEADLINE)
     state.step.touched.instances.add(instance.id)
 
@@ -117,7 +123,7 @@ def lie_down(state: State, instance: Instance) -> None:
     del state.leaving[instance.id]
     state.asleep[instance.id] = instance
     instance.slept_at = state.now if instance.slept_at is None else instance.slept_at
-    state.ledger.lower(instance.id, instance.cards, instance.slept_at)
+    state.ledger.lower(instance.id, dict.fromkeys(instance.cards, 0), instance.slept_at)
     state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + instance.stays)
 
 
@@ -140,6 +146,7 @@ def wake(state: State, instance: Instance, why: str) -> None:
     instance.busy, instance.checking, instance.checked_at = False, False, None
     state.enliven(instance)
     state.step.touched.instances.add(instance.id)
+    state.counts["woken"] += 1
     state.step.decisions.append(WakeInstance(instance=instance.id, profile=instance.ask.profile, why=why))
 
 
@@ -147,7 +154,8 @@ def awake(state: State, instance: Instance, seconds: float | None) -> None:
     """An instance is awake again, after ``seconds``. Readings show what RAM it has given back."""
     begun = state.now if instance.load_at is None else instance.load_at
     state.expectations.woke(instance.ask.profile, state.now - begun if seconds is None else seconds)
-    state.ledger.lower(instance.id, instance.option.rests, state.now)
+    least = {device: instance.demand[device] - size for device, size in instance.option.rests.items()}
+    state.ledger.lower(instance.id, least, state.now)
 
 
 def sleep_failed(state: State, event: SleepFailed) -> None:

@@ -59,7 +59,7 @@ class State:
     """Asks of pinned instances that were stopped for a yield, to be started again after it."""
     evicted_at: dict[Kind, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    """Counters since the start: ``instances …`` by profile for their ids, ``thrash``, ``backfilled``."""
+    """Counters since the start: ``instances …`` by profile for their ids; ``thrash``, ``backfilled``, ``slept``, …"""
     swapping: dict[InstanceId, Instance] = field(default_factory=dict)
     """Instances with a swap: they are to make way for a ticket."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)

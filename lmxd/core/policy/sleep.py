@@ -51,9 +51,7 @@ def can_sleep(state: State, instance: Instance) -> bool:
     if instance.phase is not Phase.READY or not ask.sleeps or not instance.known_idle(state.now):
         return False
     places = [accounts.get(device) for device in (*instance.cards, *ask.sleeps)]
-    if not ask.sleeps.keys().isdisjoint(instance.cards):
-        return False  # its RAM is what it runs in
-    if any(each is None or each.unavailable is not None for each in places):
+    if not instance.cards or any(each is None or each.unavailable is not None for each in places):
         return False
     if any(accounts[device].pool is not None or state.ledger.views(device) for device in instance.cards):
         return False

@@ -17,7 +17,7 @@ from lmxd.core.policy.reports import blockers
 from lmxd.core.policy.turns import turns as expected_turns
 from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
-from lmxd.daemon.answering.device_views import by_device, charged
+from lmxd.daemon.answering.device_views import by_device, charged, promised
 from lmxd.daemon.launching.performer import Performer
 from lmxd.rpc import framing
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
@@ -56,7 +56,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
         swap=swap(state, i),
         age=state.now - i.started_at,
-        promised=dict(i.option.devices),
+        promised=promised(state, i),
         measured=by_device(i, state.ledger.measured(i.id)),
         charged=charged(state, i),
         leases=leases,
