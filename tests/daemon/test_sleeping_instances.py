@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devices.fake_nvml import Card, FakeNvml
-from hf_directory import LLAMA, hf_directory, llama_tensors
-from house import House, card, fake_vllm
+from house import House
+from sleeping_vllm import DEVICES, is_alive, sleepy, sleepy_card
 from waiting import until
 
 from lmxd.core.words import InstanceId
@@ -22,38 +20,10 @@ GIB = 2**30
 NAMES = ("v", "w")
 
 
-def profile(directory: Path, name: str, **play: Any) -> dict[str, Any]:
-    """A model of 16 GiB that sleeps, and how its engine is to behave: by default it leaves 0.5 GiB."""
-    path = hf_directory(directory / name, LLAMA, llama_tensors())
-    (path / "play.json").write_text(json.dumps({"card_gb": 16, "asleep_gb": 0.5} | play))
-    program = str(fake_vllm(directory, "0.32.0"))
-    return {"engine": "vllm", "program": program, "path": str(path), "estimated_memory_gb": 16, "sleep": True}
-
-
-def on_card(directory: Path) -> FakeNvml:
-    """A card on which each engine that lives has what it says."""
-    nvml = FakeNvml(card(24))
-
-    def seen(call: str, which: Card | None) -> None:
-        found = {int(file.name.removeprefix("card-")): file for file in directory.glob("*/card-*[0-9]")}
-        nvml.cards[0].processes = {pid: int(x.read_text()) for pid, x in found.items() if _lives(pid)}
-
-    nvml.random = seen
-    return nvml
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def house(directory: Path, **plays: dict[str, Any]) -> House:
     """A card with room for one, beside RAM; ``plays``: how each is to behave."""
-    models = {name: profile(directory, name, **plays.get(name, {})) for name in NAMES}
-    gpu = {"devices": [{"device": 0}, {"device": "host", "max_memory_gb": 4, "margin_gb": 0}]}
-    return House(directory, on_card(directory), models=models, gpu=gpu)
+    models = {name: sleepy(directory, name, **plays.get(name, {})) for name in NAMES}
+    return House(directory, sleepy_card(directory), models=models, gpu=DEVICES)
 
 
 async def take_turns(h: House, client: Any, *names: str) -> None:
@@ -145,7 +115,7 @@ async def test_one_that_was_about_to_sleep_or_wake_is_ended_when_lmxd_is_started
         asking.cancel()
     again = House(tmp_path, first.nvml, **first.sections)
     async with again.open() as h, h.client() as client:
-        await until(lambda: not _lives(pid))
+        await until(lambda: not is_alive(pid))
         await take_turns(h, client, "w")
 
 
@@ -160,4 +130,4 @@ async def test_one_whose_state_is_not_as_the_ledger_says_is_ended(tmp_path: Path
         pid = h.daemon.launches.pids()[InstanceId("v#1")]
     again = House(tmp_path, first.nvml, **first.sections)
     async with again.open():
-        await until(lambda: not _lives(pid))
+        await until(lambda: not is_alive(pid))
