@@ -11,6 +11,7 @@ from sources import parse, parsed
 TESTS = Path(__file__).parent
 SLEEPERS = {
     "fake_llama_server.py",  # loads and answers as slowly as it is told to
+    "fake_vllm.py",  # takes its time, as scripted
     "fake_open_engine.py",  # waits to be told to listen
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
@@ -22,6 +23,7 @@ INSIDERS = {
     "test_acl.py": {"_exit"},  # of the operating system
     "confinement/attempts.py": {"_exit"},  # of the operating system
     "fake_llama_server.py": {"_exit"},  # of the operating system
+    "fake_vllm.py": {"_exit"},  # likewise
     "rpc/test_client.py": {"_held", "_link", "_take"},
 }
 """May only become less."""

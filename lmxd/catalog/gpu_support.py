@@ -13,7 +13,7 @@ from lmxd.devices.drm.cards import any_sleeps
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.probes import measure_now
 from lmxd.devices.roots import Roots
-from lmxd.engines.engine import Server
+from lmxd.engines.engine import InstalledServer
 from lmxd.engines.kinds import server
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
@@ -145,7 +145,7 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, GpuSupport]
     return {name: usable_gpus(engine, measured) for name, engine in engines.items()}, measured
 
 
-def usable_gpus(engine: Server, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
+def usable_gpus(engine: InstalledServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
     """The GPUs that were measured, and the backends of an engine. It may take a while.
 
     Where a card sleeps, what would wake it is not asked, and not told of: the first launch finds out.

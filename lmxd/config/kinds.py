@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lmxd.config.llama_cpp_keys import LlamaCppKeys
+from lmxd.config.section import Section
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags as llama_cpp
 from lmxd.engines.vllm.flags import FLAGS as VLLM
-
-if TYPE_CHECKING:
-    from lmxd.config.profile import Profile
 
 _OF_LLAMA_SERVER: Final = (
     *("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention", "threads"),
@@ -53,11 +51,11 @@ _FLAGS: Final[Mapping[EngineKind, Callable[[Sequence[str], bool], list[str]]]] =
 }
 
 
-def wrong_keys(profile: Profile, kind: EngineKind, defaults: Mapping[str, Any]) -> Iterator[str]:
+def wrong_keys(profile: Section, kind: EngineKind, defaults: Mapping[str, Any]) -> Iterator[str]:
     """A sentence if a profile has keys that its kind of engine has not. ``defaults``: those of all keys."""
     if wrong := [key for key in _FOREIGN[kind] if getattr(profile, key) != defaults[key]]:
         yield f"{', '.join(wrong)}: {_CALLED[kind]}: take {'them' if len(wrong) > 1 else 'it'} out"
-    if kind is EngineKind.VLLM and profile.endpoint == "tcp":
+    if kind is EngineKind.VLLM and getattr(profile, "endpoint", None) == "tcp":
         yield "endpoint: vLLM answers some paths without a key: only unix is possible"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -195,62 +194,60 @@ class Profile(LlamaCppKeys):
             raise ValueError("flags is short for engine_flags: give one of them")
         return {"engine_flags" if key == "flags" else key: said for key, said in value.items()}
 
+    @property
+    def own_kind(self) -> EngineKind | None:
+        """The kind of engine that runs it; None if only the whole configuration tells, for its engine has a name."""
+        if self.command is not None:
+            return EngineKind.COMMAND
+        name = self.engine or EngineKind.LLAMA_CPP
+        return EngineKind(name) if name in list(EngineKind) else None
+
     @model_validator(mode="after")
     def _of_its_kind(self) -> Profile:
-        """As for its flags."""
-        kind = self.engine or EngineKind.LLAMA_CPP
-        if self.command is None and kind in list(EngineKind) and (found := list(self.problems(EngineKind(kind)))):
+        if (kind := self.own_kind) is not None and (found := list(self.problems(kind))):
             raise ValueError("\n".join(found))
         return self
 
     def problems(self, kind: EngineKind) -> Iterator[str]:
         """A sentence for each key that it cannot have, run by a kind of engine."""
-        if kind is EngineKind.COMMAND and self.command is None:
-            yield "engine: command is for a profile that says its command"
-            return
         yield from kinds.wrong_keys(self, kind, _DEFAULTS)
-        if self.engine not in list(EngineKind):  # else they were looked at with the key itself
+        if self.own_kind is None:  # else they were looked at with the key itself
             for problem in kinds.wrong_flags(self.engine_flags, kind, declared=self.estimated_memory_gb is not None):
                 yield f"engine_flags: {problem}"
+        if kind is EngineKind.COMMAND:
+            yield from self._problems_of_command()
 
-    @model_validator(mode="after")
-    def _command(self) -> Profile:
-        if self.command is None:
-            return self
+    def _problems_of_command(self) -> Iterator[str]:
+        """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
+        if (command := self.command) is None:
+            yield "engine: command is for a profile that says its command"
+            return
         if self.estimated_memory_gb is None:
-            raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
-        if wrong := next(self.problems(EngineKind.COMMAND), None):
-            raise ValueError(wrong)
+            yield "estimated_memory_gb: say what command takes at first, for no formula knows it"
         if self.engine not in (None, EngineKind.COMMAND):
-            raise ValueError(f"engine: {self.engine} would not run it, for there is a command: take one of them out")
-        self._closed(templates.places(*self.command, *self.env.values()))
-        return self
+            yield f"engine: {self.engine} would not run it, for there is a command: take one of them out"
+        places = templates.places(*command, *self.env.values())
+        if len(places & {"socket", "port"}) != 1:
+            yield "command: say where it is to listen: {socket} must be in it, or {port} if it has no Unix sockets"
+        closed = places & {"socket", "key", "key_file"}
+        if not closed and not self.open:
+            yield (
+                "command: every user of this machine could use it: tell it to listen on {socket}, or give it the key"
+                " ({key_file} in command, {key} in env), or say open: true"
+            )
+        if closed and self.open:
+            yield f"open: it is not, for there is {{{min(closed)}}}: take open out"
 
     @property
     def pools(self) -> bool:
         """Likewise, also by a flag of its own."""
         return super().pools or flags.computes_all_outputs(self.engine_flags)
 
-    def _closed(self, places: AbstractSet[str]) -> None:
-        """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
-        if len(places & {"socket", "port"}) != 1:
-            raise ValueError(
-                "command: say where it is to listen: {socket} must be in it, or {port} if it has no Unix sockets"
-            )
-        closed = places & {"socket", "key", "key_file"}
-        if not closed and not self.open:
-            raise ValueError(
-                "command: every user of this machine could use it: tell it to listen on {socket}, or give it the key"
-                " ({key_file} in command, {key} in env), or say open: true"
-            )
-        if closed and self.open:
-            raise ValueError(f"open: it is not, for there is {{{min(closed)}}}: take open out")
-
     @model_validator(mode="after")
     def _adapters(self) -> Profile:
         """A request for adapters that are not there would have none, and nobody would be told."""
         filters = {"": self.set, **{f"variants.{tag}.": variant.set for tag, variant in self.variants.items()}}
-        for where, changes in filters.items() if self.engine_name != EngineKind.COMMAND else ():
+        for where, changes in filters.items() if self.own_kind is not EngineKind.COMMAND else ():
             if "lora" in changes and (why := wrong_adapters(changes["lora"], len(self.lora))):
                 raise ValueError(f"{where}set.lora: {why}")
         return self
@@ -273,7 +270,7 @@ class Profile(LlamaCppKeys):
 
         A program of its own is an engine of its own.
         """
-        if self.command is not None:
+        if self.own_kind is EngineKind.COMMAND:
             return EngineKind.COMMAND
         name = self.engine or EngineKind.LLAMA_CPP
         return name if self.program is None else f"{name}@{self.program}"

@@ -14,7 +14,7 @@ from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.roots import Roots
 from lmxd.engines.command import CommandEngine
-from lmxd.engines.engine import Engine, EngineKind, Server
+from lmxd.engines.engine import Engine, EngineKind, InstalledServer
 from lmxd.engines.kinds import server
 from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -30,7 +30,7 @@ class Present:
     catalog: Catalog
     roots: Roots = field(default_factory=Roots)
     """Of the kernel's files."""
-    servers: dict[str, Server] = field(default_factory=dict)
+    servers: dict[str, InstalledServer] = field(default_factory=dict)
     """The engines by their names."""
     engine_names: dict[str, str] = field(default_factory=dict)
     """Path and version of each that was found."""

@@ -257,7 +257,7 @@ class Program(Protocol):
         ...
 
 
-class Server(Engine, Protocol):
+class InstalledServer(Engine, Protocol):
     """An engine with a program of its own, which may be installed, upgraded, or missing."""
 
     @property

@@ -1,4 +1,4 @@
-"""Figures that an engine says in Prometheus' text format. They are not trusted: one that cannot be true is none."""
+"""EngineFigures that an engine says in Prometheus' text format. They are not trusted: one that cannot be true is none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def samples(text: str, wanted: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-class Metrics:
+class EngineFigures:
     """Asks engines of one kind for their figures."""
 
     def __init__(self, wanted: Mapping[str, float], log: logging.Logger, path: str = "/metrics") -> None:

@@ -19,7 +19,7 @@ from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import LISTED, listing, once, selection
-from lmxd.engines.metrics import COUNTER, REQUESTS, Metrics
+from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend, for_vendor
@@ -58,7 +58,7 @@ class LlamaServer:
         self._env = env
         self._account = account
         self._listed: frozenset[Backend] | None = None
-        self._metrics = Metrics(_FIGURES, log)
+        self._metrics = EngineFigures(_FIGURES, log)
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""

@@ -11,7 +11,7 @@ from typing import Final
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.http import get, post
-from lmxd.engines.metrics import COUNTER, REQUESTS, Metrics
+from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
 from lmxd.engines.visibility import Gpu
 from lmxd.engines.vllm.command import command
 from lmxd.engines.vllm.installation import Installation, find, installation, stamp
@@ -47,7 +47,7 @@ class VllmServer:
         self.key = key
         self._configured = configured
         self._env = env
-        self._metrics = Metrics(_FIGURES, log)
+        self._metrics = EngineFigures(_FIGURES, log)
 
     def binary(self) -> Installation:
         """LmxdError ``engine_missing`` if there is none."""
