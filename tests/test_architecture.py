@@ -37,9 +37,10 @@ SEES: dict[str, set[str]] = {
     "failures": set(),
     "core": {"failures", "text"},
     "gguf": set(),
+    "safetensors": set(),
     "cuda": set(),
     "vendor": set(),
-    "estimate": {"cuda", "gguf", "errors", "files", "vendor"},
+    "estimate": {"cuda", "gguf", "errors", "files", "safetensors", "vendor"},
     "devices": {"text", "vendor"},
     "accounts": {"errors"},
     "confinement": set(),
@@ -52,6 +53,7 @@ SEES: dict[str, set[str]] = {
         "files",
         "estimate",
         "gguf",
+        "safetensors",
         "text",
         "throttle",
         "vendor",
@@ -71,13 +73,26 @@ SEES: dict[str, set[str]] = {
         "errors",
         "folding",
         "models",
+        "safetensors",
         "terminal",
         "text",
         "unix_http",
         "xdg",
     },
     "models": {"config", "errors", "files", "gguf", "text", "xdg"},
-    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models", "text", "vendor"},
+    "catalog": {
+        "core",
+        "config",
+        "devices",
+        "engines",
+        "errors",
+        "estimate",
+        "gguf",
+        "models",
+        "safetensors",
+        "text",
+        "vendor",
+    },
     "daemon": {
         "accounts",
         "confinement",
@@ -191,7 +206,7 @@ IMPURE = {
     "threading",
     "pathlib",
 }
-PURE = {"core", "gguf"}
+PURE = {"core", "gguf", "safetensors"}
 SHOWS_COMMANDS = {"cli", "completion"}
 """Rooms where a ``command`` is one of click's."""
 MAX_LINES = 300

@@ -29,6 +29,7 @@ from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
 from lmxd.estimate.learned import Card
+from lmxd.estimate.rests import NO_RESTS, KnownRests
 
 
 class Catalog:
@@ -47,6 +48,8 @@ class Catalog:
         self.engines = {name: InstalledEngine(settings) for name, settings in config.all_engines().items()}
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
+        self.rests: KnownRests = NO_RESTS
+        """The bytes that vLLM was seen to take beside weights and cache."""
 
     def see(self, measured: Sequence[Measurement], found: Mapping[str, GpuSupport] = MappingProxyType({})) -> None:
         """Let estimates be those of the GPUs that were measured. ``found``: those that engines were found to use."""
@@ -56,7 +59,7 @@ class Catalog:
     def renewed(self, config: Config) -> Catalog:
         """The same catalog with other models, which knows of engines and devices what this one knows."""
         made = Catalog(config, self._owner)
-        made.engines, made.peaks = self.engines, self.peaks
+        made.engines, made.peaks, made.rests = self.engines, self.peaks, self.rests
         return made
 
     @property
@@ -106,7 +109,7 @@ class Catalog:
             variant=self._variants[name],
             idle_timeout=self._idle_timeouts[name],
             size=size,
-            launch=launch_at(size, profile, formula.context),
+            launch=launch_at(size, profile, sizing.context),
             sizing=sizing,
             engine=settings,
             usable=usable if settings.kind in PROGRAMS else GpuSupport(gpus=usable.gpus),
@@ -141,7 +144,16 @@ class Catalog:
         """The sizing of the kind of engine that runs a profile."""
         match self._settings[name].kind:
             case EngineKind.VLLM:
-                return VllmSizing(name=name, profile=profile, found=self._files.directory(name, profile.path))
+                engine = self.installed(self._settings[name].name)
+                return VllmSizing(
+                    name=name,
+                    profile=profile,
+                    found=self._files.directory(name, profile.path),
+                    version=engine.build,
+                    cards=engine.cards,
+                    unknown=formula.unknown,
+                    rests=self.rests,
+                )
             case EngineKind.COMMAND:
                 said = int((profile.estimated_memory_gb or 0) * GIB)
                 return DeclaredSizing(

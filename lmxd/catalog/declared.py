@@ -26,10 +26,15 @@ class DeclaredSizing:
     """
 
     scales: ClassVar = False
+    shrinks: ClassVar = False
+    shares: ClassVar = 1
     command: tuple[str, ...]
     size: int
     has_file: bool
     formula: Formula
+
+    def context(self, said: int | None) -> int:
+        return self.formula.context(said)
 
     def file(self) -> Path | None:
         return self.formula.path if self.has_file else None
@@ -43,7 +48,7 @@ class DeclaredSizing:
     def flags(self) -> tuple[str, ...]:
         return ()
 
-    def kv_bytes(self, launch: Launch) -> int:
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
     def asleep(self, launch: Launch) -> int:
@@ -66,6 +71,9 @@ class DeclaredSizing:
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         return self.formula.estimate(launch, gpus)
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> None:
+        """Of its bytes all are learned together."""
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return self.formula.inputs(launch)

@@ -11,7 +11,7 @@ from lmxd.config.engine import EngineSettings
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import Measurement
 from lmxd.estimate.estimator import Estimator
-from lmxd.estimate.learned import Card
+from lmxd.estimate.learned import RAM, Card
 
 
 @dataclass(slots=True)
@@ -34,3 +34,7 @@ class InstalledEngine:
     def card(self, gpu: DeviceId) -> Card:
         """The card of a GPU, for the estimator; one of which nothing but the build is known, if it is not there."""
         return self.cards.get(gpu, Card(build=self.build))
+
+    def called(self, gpus: Sequence[DeviceId]) -> str:
+        """The name of the card that a launch on ``gpus`` is on; of RAM without any."""
+        return self.card(gpus[0]).name if gpus else RAM

@@ -30,9 +30,14 @@ class LlamaSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
+    shrinks: ClassVar = True
+    shares: ClassVar = 1
     name: str
     profile: Profile
     formula: Formula
+
+    def context(self, said: int | None) -> int:
+        return self.formula.context(said)
 
     def file(self) -> Path | None:
         return self.formula.path
@@ -47,7 +52,7 @@ class LlamaSizing:
         beside = self.formula.beside
         return server_flags(self.profile, beside.template, beside.grammar)
 
-    def kv_bytes(self, launch: Launch) -> int:
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
     def asleep(self, launch: Launch) -> int:
@@ -110,6 +115,9 @@ class LlamaSizing:
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         return self.formula.estimate(launch, gpus)
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> None:
+        """Of its bytes all are learned together."""
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return self.formula.inputs(launch)

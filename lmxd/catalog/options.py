@@ -11,6 +11,7 @@ from lmxd.catalog.layout import RAM_ID, Layout
 from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import DeviceKind
+from lmxd.errors import LmxdError
 from lmxd.estimate.fits import first_that_fits
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload, divided
@@ -51,6 +52,8 @@ def options(
     if not layout.goes_to_gpu(launch):
         return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
     gpus = layout.of_kind(DeviceKind.GPU)
+    if sizing.shares > 1:
+        return tuple(_shares(sizing, launch, gpus, room, layout, alike))
     singles = [_option(sizing, launch, (gpu,), layout) for gpu in gpus]
     found = [*singles]
     if split and len(gpus) > 1:
@@ -64,6 +67,37 @@ def options(
 def _option(sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], layout: Layout, **how: Any) -> Option:
     on_devices, in_ram = sizing.charge(launch, gpus)
     return layout.option(dict(zip(gpus, on_devices, strict=True)), in_ram, **how)
+
+
+def _shares(
+    sizing: Sizing,
+    launch: Launch,
+    gpus: Sequence[DeviceId],
+    room: Room,
+    layout: Layout,
+    alike: Callable[[DeviceId], object],
+) -> Iterator[Option]:
+    """Equal shares on as many GPUs of one kind as it needs: those with the most room now, and if all had ended.
+
+    A MIG slice is used alone. LmxdError if there are not so many.
+    """
+    kinds = {
+        kind: [gpu for gpu in gpus if alike(gpu) == kind and not gpu.startswith("MIG-")] for kind in map(alike, gpus)
+    }
+    enough = [several for several in kinds.values() if len(several) >= sizing.shares]
+    if not enough:
+        most = max((len(several) for several in kinds.values()), default=0)
+        problem = (
+            f"gpus is {sizing.shares}, but there {'is' if most == 1 else 'are'} {most} of one kind that it can use"
+        )
+        raise LmxdError("invalid_params", problem, "lower gpus")
+    for several in enough:
+        chosen = [
+            tuple(sorted(several, key=lambda gpu: -have.get(gpu, 0))[: sizing.shares])
+            for have in (room.free, room.ceiling)
+        ]
+        for those in dict.fromkeys(tuple(sorted(those, key=several.index)) for those in chosen):
+            yield _option(sizing, launch, those, layout)
 
 
 def _splits(

@@ -122,7 +122,7 @@ class Resolved:
 
         ``spills``: how much of it may run in RAM.
         """
-        if not self.sizing.scales:
+        if not self.sizing.shrinks:
             return None
 
         offloads = self.sizing.offloads(self.launch)[: spills + 1] if spills else ()
@@ -153,7 +153,7 @@ class Resolved:
             health=profile.health,
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
-            kv_bytes=self.sizing.kv_bytes(self.launch),
+            kv_bytes=self.sizing.kv_bytes(self.launch, gpus),
             sleeps=profile.sleep,
         )
 

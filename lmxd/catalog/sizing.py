@@ -13,6 +13,7 @@ from typing import Protocol
 from lmxd.core.words import DeviceId
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
+from lmxd.estimate.rests import Rest
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads
@@ -31,6 +32,23 @@ class Sizing(Protocol):
         """Whether its bytes depend on the launch: a smaller context takes fewer, and some layers can run in RAM."""
         ...
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether a smaller context takes fewer bytes."""
+        ...
+
+    @property
+    def shares(self) -> int:
+        """The number of GPUs that it needs, for equal shares; 1 if it runs on one, or is divided as it fits."""
+        ...
+
+    def context(self, said: int | None) -> int:
+        """The context of a launch that names none, by the word of its profile.
+
+        0 stands for the longest that the model has; None for enough for most prompts, and at most that.
+        """
+        ...
+
     def file(self) -> Path | None:
         """The model file; None for an engine without one. LmxdError if the file is missing."""
         ...
@@ -47,7 +65,7 @@ class Sizing(Protocol):
         """The flags that the engine gets beside its size. LmxdError if a file that one names cannot be used."""
         ...
 
-    def kv_bytes(self, launch: Launch) -> int:
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         """The bytes of the cache on each device, which the engine is told; 0 if they follow from what it is told.
 
         LmxdError as for ``charge``.
@@ -83,6 +101,10 @@ class Sizing(Protocol):
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         """The estimate by part, without regard to a declared size. LmxdError as for ``charge``."""
+        ...
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
+        """What is learned about a launch beside its exact bytes; None if nothing is. LmxdError as for ``charge``."""
         ...
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:

@@ -1,49 +1,98 @@
-"""The sizing of vLLM: weights by the files' headers, the cache by what it is told."""
+"""The sizing of vLLM: weights by the files' headers, the cache by what it is told, the rest as it was learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
+from lmxd.engines.vllm.launch import batched, served_launch
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import ALONE, Companions
-from lmxd.estimate.footprints import Estimate
+from lmxd.estimate.directories import is_read, read_directory, stored_bytes
+from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate
+from lmxd.estimate.learned import Card
+from lmxd.estimate.rests import KnownRests, Rest
+from lmxd.estimate.served import estimate_served, inputs_of, rest_key
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads
+from lmxd.safetensors.serving import ServedLaunch
+
+_BESIDE: Final = 2 * GIB
+"""Bytes beside weights and cache of a declared size, where no formula says what the cache takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VllmSizing:
-    """The sizing of a profile that vLLM runs. ``found``: its directory, or why it cannot be used."""
+    """The sizing of a profile that vLLM runs.
+
+    ``found``: its directory, or why it cannot be used. ``version``: of vLLM. ``cards``: GPUs by id; one that is not
+    among them counts as ``unknown``.
+    """
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = False
+    shrinks: ClassVar = True
     name: str
     profile: Profile
     found: Path | LmxdError
+    version: str
+    cards: Mapping[DeviceId, Card]
+    unknown: Card
+    rests: KnownRests
+
+    @property
+    def shares(self) -> int:
+        return self.profile.gpus
 
     def file(self) -> Path | None:
+        return self._path
+
+    def told(self) -> Path | None:
+        return self._path
+
+    @property
+    def _path(self) -> Path:
         if isinstance(self.found, LmxdError):
             raise self.found
         return self.found
-
-    def told(self) -> Path | None:
-        return self.file()
 
     def program(self) -> Path | None:
         return None
 
     def flags(self) -> tuple[str, ...]:
-        return self.profile.engine_flags
+        """Its own flags, and the size of a batch, which decides about bytes: by default that follows from the card."""
+        return (*self.profile.engine_flags, *batched(self.profile.engine_flags, self.profile.slots))
 
-    def kv_bytes(self, launch: Launch) -> int:
-        return self._size() // 4
+    def context(self, said: int | None) -> int:
+        if said:
+            return said
+        try:
+            most = read_directory(self._path).context or DEFAULT_CONTEXT
+        except LmxdError:
+            return DEFAULT_CONTEXT  # ``charge`` raises the error
+        return most if said == 0 else min(DEFAULT_CONTEXT, most)
+
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
+        try:
+            return self.estimate(launch, gpus).parts.device_or_host.kv
+        except LmxdError as error:
+            if (declared := self._declared()) is None or error.code != "bad_model_file":
+                raise
+        beside = stored_bytes(self._path) // max(1, len(gpus)) + _BESIDE
+        if declared <= beside:
+            problem = (
+                f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {beside / GIB:.1f}"
+            )
+            raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
+        return declared - beside
 
     def asleep(self, launch: Launch) -> int:
         """The files have the weights as they are loaded, or larger. Without any, they are no more than all of it."""
@@ -63,29 +112,77 @@ class VllmSizing:
     def reads(self, launch: Launch) -> Reads:
         return Reads(on_gpu=0, in_ram=0)
 
-    def _size(self) -> int:
-        self.file()
-        said = self.profile.estimated_memory_gb
-        if said is None:
-            problem = f"there is no formula for {self.name} yet"
-            raise LmxdError("bad_model_file", problem, f"set models.{self.name}.estimated_memory_gb")
-        return int(said * GIB)
-
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
-        size = self._size()
-        return ([size] * len(gpus), 0) if gpus else ([], size)
+        """The same bytes on each GPU. A declared size is for each GPU, for the profile as configured.
+
+        A request for more than the profile adds what its cache takes more.
+        """
+        declared = self._declared()
+        if declared is None:
+            found = self.estimate(launch, gpus)
+            return [device.total for device in found.parts.devices], found.host
+        with suppress(LmxdError):
+            usual = launch_at(Size(), self.profile, self.context)
+            declared += max(0, self.kv_bytes(launch, gpus) - self.kv_bytes(usual, gpus))
+        return ([declared] * len(gpus), 0) if gpus else ([], declared)
+
+    def _declared(self) -> int | None:
+        said = self.profile.estimated_memory_gb
+        return None if said is None else int(said * GIB)
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
-        raise LmxdError("bad_model_file", f"there is no formula for {self.name} yet")
+        served = self._served(launch, len(gpus))
+        return estimate_served(self._path, served, self._cards(gpus), self.rests, self.version)
+
+    def _cards(self, gpus: Sequence[DeviceId]) -> tuple[Card, ...]:
+        return tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
+        """What is learned about a launch on ``gpus``, as it is promised now; None if its bytes are declared."""
+        if self._declared() is not None:
+            return None
+        part = self.estimate(launch, gpus).parts.device_or_host
+        card = self._cards(gpus)[0] if gpus else None
+        key = rest_key(self._path, self._served(launch, len(gpus)), card, self.version)
+        return Rest(key=key, promised=part.total, exact=part.weights + part.kv)
+
+    def _served(self, launch: Launch, ranks: int) -> ServedLaunch:
+        latent = False
+        with suppress(LmxdError):
+            latent = any(layer.latent for layer in read_directory(self._path).kept)
+        profile = self.profile
+        return served_launch(
+            launch.context,
+            launch.slots,
+            max(profile.kv_tokens, launch.context) if profile.kv_tokens else 0,
+            self.flags(),
+            ranks=ranks,
+            latent=latent,
+        )
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
+        with suppress(LmxdError):
+            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus))
         return {}
 
     def is_warm(self, launch: Launch) -> bool:
-        return True
+        return isinstance(self.found, LmxdError) or is_read(self.found)
 
     def read(self, launch: Launch) -> None:
-        """Nothing needs to be read."""
+        with suppress(LmxdError):
+            read_directory(self._path)
 
     def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
-        return []
+        try:
+            found = self.estimate(launch, gpus[: self.profile.gpus])
+        except LmxdError as error:
+            if self._declared() is not None and error.data.get("uncovered") is not None:
+                return []
+            return [f"models.{self.name}: {error}"]
+        need, declared = found.parts.device_or_host.total, self.profile.estimated_memory_gb
+        if declared is None or declared >= round(need / GIB, 2):
+            return []
+        return [
+            f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
+            " a launch may run out of memory"
+        ]

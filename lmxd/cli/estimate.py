@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,13 +14,16 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.files import Wanted, estimates_of, of_file
 from lmxd.cli.output import GIB, MIB
 from lmxd.cli.remote import of_reference
+from lmxd.cli.served import WantedServed, of_directory
 from lmxd.errors import LmxdError
+from lmxd.estimate.directories import is_directory
 from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.models.found import Search
 from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
+from lmxd.safetensors.types import COMPUTED, KEPT
 from lmxd.terminal import say
 from lmxd.text import known_as
 
@@ -38,6 +43,14 @@ CACHE = click.Choice(list(CACHE_TYPES))
     "--as-gpu", "cards", multiple=True, metavar="NAME", help="For a file: on this GPU; once for each of several."
 )
 @click.option("--flags", metavar="WORDS", help="For a file: llama-server's own flags, instead of the options above.")
+@click.option("--gpus", type=click.IntRange(1, 64), help="For vLLM's directory: GPUs, in equal shares.")
+@click.option("--kv-tokens", type=click.IntRange(1, 2**31), help="For vLLM's directory: tokens of the cache.")
+@click.option(
+    "--dtype", type=click.Choice(list(COMPUTED)), help="For vLLM's directory: the type that it is computed in."
+)
+@click.option(
+    "--kv-cache-dtype", type=click.Choice(["auto", *KEPT]), help="For vLLM's directory: the type of its cache."
+)
 @click.option("--engine", type=click.Path(path_type=Path), help="For a file: the llama-server that it is for.")
 @click.option(
     "--dry-run",
@@ -58,6 +71,7 @@ def estimate(
     engine: Path | None,
     dry_run: str,
     json_wanted: bool,
+    **served: Any,
 ) -> None:
     """Bytes that a model takes, by part.
 
@@ -67,8 +81,20 @@ def estimate(
     A FILE, or all files of a DIRECTORY and of those in it, are read here, without the daemon and without a
     GPU: for the GPUs named by --as-gpu, else for those of this machine, else for RAM. A
     MODEL of the configuration is asked of the daemon, for the devices it has.
+
+    A DIRECTORY with a config.json and files of safetensors is one model, which vLLM serves: its weights,
+    the cache by blocks, and how many tokens fit on each device.
     """
     k, v = cache_type_k or cache_type, cache_type_v or cache_type
+    served = {name: value for name, value in served.items() if value is not None}
+    if served or is_directory(Path(model)):
+        _only_for_vllm(model, k=k, v=v, engine=engine)
+        words = tuple(shlex.split(flags or ""))
+        _show(
+            of_directory(Path(model), WantedServed(ctx=ctx, slots=slots, cards=cards, flags=words, **served)),
+            json_wanted,
+        )
+        return
     if not (_is_file(model) or is_reference(model)):
         if cards or flags or engine:
             raise LmxdError(
@@ -91,6 +117,14 @@ def estimate(
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)
+
+
+def _only_for_vllm(model: str, **others: object) -> None:
+    """LmxdError ``invalid_params`` for options that are about llama-server."""
+    called = {"k": "--cache-type", "v": "--cache-type", "engine": "--engine"}
+    if wrong := sorted({called[name] for name, value in others.items() if value is not None}):
+        remedy = "take it out; --kv-cache-dtype is vLLM's"
+        raise LmxdError("invalid_params", f"{wrong[0]} is llama-server's, and {model} is for vLLM", remedy)
 
 
 def _require_file(path: Path) -> None:
@@ -129,6 +163,10 @@ def _show(e: Estimated, json_wanted: bool) -> None:
     for note in e.notes:
         say(f"note: {note}")
     for what, value in e.fits.items():
+        if isinstance(value, dict):
+            for device, number in value.items():
+                say(f"fits: {number:,} {what} of cache on {_name(e, device)}")
+            continue
         say(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
     if e.inputs:
         say("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))

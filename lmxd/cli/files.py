@@ -6,24 +6,21 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import DeviceKind
-from lmxd.devices.probes import measure_now
+from lmxd.cli.places import Place, capacity_of_ram, places_of
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import Arguments, parse
-from lmxd.estimate.cards import card_of, memory_of
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
-from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST
 from lmxd.gguf.launch import Launch
 from lmxd.rpc.estimates import Estimated, FileUse
@@ -45,14 +42,6 @@ class Wanted:
     """Further words of llama-server's: the files beside the model, and the kind of its answers."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """A GPU with its memory in bytes, 0 if unknown."""
-
-    card: Card
-    capacity: int
-
-
 class _Machine:
     """The GPUs and the engine that somebody asks about: looked for once, when they are needed."""
 
@@ -61,7 +50,7 @@ class _Machine:
 
     @cached_property
     def places(self) -> list[Place]:
-        return _places(self._wanted)
+        return places_of(self._wanted.cards, partial(_backends, self._wanted))
 
     @cached_property
     def estimator(self) -> Estimator:
@@ -147,24 +136,10 @@ def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Argumen
     return arguments.resolved(usual or DEFAULT_CONTEXT), covered
 
 
-def _places(wanted: Wanted) -> list[Place]:
-    """The GPUs asked for, else those of this machine."""
-    if wanted.cards:
-        named = _binary(wanted) if wanted.engine is not None else None
-        backends = named.backends if named is not None else None
-        return [Place(card=card_of(x, backends=backends), capacity=memory_of(x) or 0) for x in wanted.cards]
-    import pynvml
-
-    found = [x for x in measure_now(None, pynvml) if x.kind is DeviceKind.GPU and x.unavailable is None]
-    binary = _binary(wanted) if found else None
-    backends = binary.backends if binary is not None else None
-    return [
-        Place(
-            card=card_of(x.name, driver=x.driver, vendor=x.vendor, cores=x.cores, compute=x.compute, backends=backends),
-            capacity=x.capacity,
-        )
-        for x in found
-    ]
+def _backends(wanted: Wanted) -> frozenset[Backend] | None:
+    """Those of the llama-server here. On another machine's cards runs another one."""
+    binary = _binary(wanted) if wanted.engine is not None or not wanted.cards else None
+    return binary.backends if binary is not None else None
 
 
 def _estimator(wanted: Wanted) -> Estimator:
@@ -194,8 +169,7 @@ def _fits(
     estimator = replace(estimator, second=None)  # it would be asked for each size that is tried
     capacities = [place.capacity for place in places]
     if not places:
-        (ram,) = HostProbe().measure(set())
-        capacities = [ram.capacity]
+        capacities = [capacity_of_ram()]
     if not all(capacities):
         return {}
 

@@ -49,9 +49,7 @@ from lmxd.daemon.keeping.records import Records
 from lmxd.daemon.keeping.restoring import Restoring
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.read_ahead import ReadAhead
-from lmxd.daemon.learning.observations import Observations
-from lmxd.daemon.learning.observer import Observer
-from lmxd.daemon.learning.peaks import Peaks
+from lmxd.daemon.learning.learning import Learning
 from lmxd.daemon.loop import Loop
 from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
@@ -92,9 +90,7 @@ class Daemon:
         state = self.admission.state
         self.journal = Journal(state.lives, lambda: state.ledger.called)
         self.arrivals = Arrivals()
-        self.peaks = Peaks(where.state / "peaks.json")
-        self.observations = Observations(where.state / "observations.json")
-        self.observer = Observer(self.observations)
+        self.learning = Learning(where.state)
         self.read_ahead = ReadAhead()
         self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
@@ -103,7 +99,7 @@ class Daemon:
         self.engine = EngineWatch(
             self.present,
             where.state / "dry-runs",
-            lambda: self.observations.learned,
+            lambda: self.learning.observations.learned,
             lambda: self.performer.startup.account,
         )
         self._calls = DriverCalls()
@@ -138,7 +134,7 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.observations, self.served),
+            ModelCalls(state, present, self.asks, self.learning.observations, self.served),
             KeepingAlive(state, access, handle),
         )
         return Service(table, state, access, self.answers, self.served, self.outbox, handle)
@@ -161,7 +157,7 @@ class Daemon:
         self.present.adopt(self._catalog(config), account)
         self.served.adopt(config)
         self.measuring.watch(probes)
-        self.catalog.peaks = self.peaks.sizes
+        self.learning.tell(self.catalog)
         self.present.warnings = [*config.warnings, *unknown_users(config), *account_warnings(account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
@@ -211,13 +207,12 @@ class Daemon:
 
     def learn(self) -> None:
         """Let what was observed count from now on."""
-        self.present.learn(self.observations.learned)
+        self.present.learn(self.learning.observations.learned)
 
     def _forget(self, params: ForgetParams) -> int:
         """Forget observations; returns how many."""
-        count = self.observations.forget(
-            lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
-        )
+        count = self.learning.forget(params.model, params.card)
+        self.learning.tell(self.catalog)
         self.learn()
         return count
 
@@ -260,8 +255,7 @@ class Daemon:
         if await self.engine.notice():
             self.asks.renew()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
-        self.observer.see(begun, readings, launches, catalog)
-        self.peaks.see(readings, launches)
+        self.learning.see(begun, readings, launches, catalog)
         launches.loading.see(begun, readings)
         self.read_ahead.look(state, launches, catalog)
         self.learn()

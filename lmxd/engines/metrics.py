@@ -1,4 +1,4 @@
-"""EngineFigures that an engine says in Prometheus' text format. They are not trusted: one that cannot be true is none."""
+"""Figures that an engine says in Prometheus' text format. They are not trusted: one that cannot be true is none."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import BinaryIO, Final, Generic, TypeAlias, TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -127,13 +128,21 @@ def read_file(path: Path) -> Header:
     """The header of one file. LmxdError as for ``read_model``."""
     identity(path)
     try:
+        with regular(path, "name a GGUF file") as (file, size):
+            return read_header(file, size)
+    except HeaderError as error:
+        raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
+
+
+@contextmanager
+def regular(path: Path, remedy: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file, open, and its bytes. LmxdError ``model_file_missing`` for anything else, with a ``remedy``."""
+    try:
         with open(os.open(path, _READ), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):  # it was one when it was looked at
-                raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
-            return read_header(file, found.st_size)
-    except HeaderError as error:
-        raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
+                raise LmxdError("model_file_missing", f"{path} is not a regular file", remedy)
+            yield file, found.st_size
     except OSError as error:
         remedy = _remedy(path, error, "check the path and its permissions")
         raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy) from error

@@ -16,8 +16,12 @@ def largest_context(launch: Launch, fits: Callable[[Launch], bool], most: int, s
 
     Bytes grow with the context, so halving the interval finds it.
     """
-    found = _most(most // step, lambda n: fits(replace(launch, context=n * step)))
-    return found * step or None
+    return largest(most, lambda n: fits(replace(launch, context=n)), step)
+
+
+def largest(most: int, fits: Callable[[int], bool], step: int) -> int | None:
+    """The largest number up to ``most``, in whole steps, that fits, where all below one that fits do; None if none."""
+    return _most(most // step, lambda n: fits(n * step)) * step or None
 
 
 def most_slots(launch: Launch, fits: Callable[[Launch], bool]) -> int | None:

@@ -68,6 +68,11 @@ class Footprint:
         """The parts of the one device there is; nothing without."""
         return self.devices[0] if self.devices else Parts()
 
+    @property
+    def device_or_host(self) -> Parts:
+        """The parts of the first device; without any, those on the host."""
+        return self.devices[0] if self.devices else self.host
+
 
 class Impossible(ValueError):
     """The error for a launch that llama-server would refuse."""

@@ -127,7 +127,7 @@ async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_pa
             requests = ask(lmxd, "a", "b")
             await h.until(partial(all_are_ready, h, requests, foreign), 60)
             await h.daemon.measuring.look()
-            found = h.daemon.observations.learned.observations
+            found = h.daemon.learning.observations.learned.observations
             learned.append(sorted((o.model, o.loaded, o.predicted, o.buffers) for o in found))
             assert foreign == {GIB}, "what is not ours is told from both at every look"
     assert learned[0] == learned[1]
@@ -149,7 +149,7 @@ async def test_an_unknown_engine_loads_alone_until_its_bytes_stop_growing(
         assert h.phases() == {"slow#1": "starting", "a#1": "ready"}
         (tmp_path / "go").touch()
         await asyncio.wait_for(first, 10)
-        assert h.daemon.peaks.sizes == {}, "nobody else's bytes are taken for its own"
+        assert h.daemon.learning.peaks.sizes == {}, "nobody else's bytes are taken for its own"
 
 
 async def test_who_is_told_to_stop_while_it_waits_for_its_turn_goes_at_once(tmp_path: Path) -> None:

@@ -215,13 +215,13 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
         assert launched is not None
         assert launched.process is not None
         assert launched.ready_at is not None
-        observer = Observer(house.daemon.observations)
+        observer = Observer(house.daemon.learning.observations)
         taken = {launched.instance: Taken(total=100 * MIB, visible=100 * MIB)}
         reading = DeviceReading(device=DeviceId(gpu.uuid), taken=taken)
-        house.daemon.observations.forget(lambda _: True)
+        house.daemon.learning.observations.forget(lambda _: True)
 
         def loaded() -> list[int]:
-            return [seen.loaded for seen in house.daemon.observations.learned.observations]
+            return [seen.loaded for seen in house.daemon.learning.observations.learned.observations]
 
         observer.see(launched.ready_at - 0.001, [reading], house.daemon.launches, house.daemon.catalog)
         assert loaded() == []

@@ -145,14 +145,24 @@ def test_what_decides_about_memory_is_a_key() -> None:
 
 LOGS = {path.name.removesuffix(".log.xz"): path for path in sorted(RECORDED.glob("*.log.xz"))}
 CODES = {
-    "bad-path": FailureCode.BAD_MODEL,
+    FailureCode.OUT_OF_MEMORY: "large-cache utilization",
+    FailureCode.BAD_CONTEXT: "bad-context small-cache",
+    FailureCode.BAD_FLAG: "bad-choice bad-flag parser sleep two-ranks",
+    FailureCode.BAD_MODEL: """bad-header bad-json bad-path bad-quant gptq more-layers no-config no-tokenizer no-weights
+        other-width truncated unknown-arch unknown-type""",
+    FailureCode.ENGINE_DIED: "core-killed",
 }
+CODE_OF = {name: code for code, names in CODES.items() for name in names.split()}
+
+
+def test_each_recorded_failure_has_a_code() -> None:
+    assert LOGS.keys() == CODE_OF.keys()
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_the_failures_of_a_real_one_are_told(name: str) -> None:
     found = diagnose(1, recorded(f"{name}.log").splitlines())
-    assert found.code is CODES[name], found
+    assert found.code is CODE_OF[name], found
     assert "its log does not say why" not in found.message
     assert "initialization failed" not in found.message
     assert len(found.message) < 450

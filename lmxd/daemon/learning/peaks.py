@@ -1,4 +1,4 @@
-"""The most that each variant of another engine was seen to take. Its next start is promised that, if it is more."""
+"""The most that each variant of an engine that only its user knows took. Its next start is promised that."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from lmxd.core.words import DeviceReading
 from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
+from lmxd.engines.engine import EngineKind
 from lmxd.files import replace_text
 
 _WORTH_NOTING = 16 * 2**20
@@ -33,7 +34,7 @@ class Peaks:
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 launched = launches.get(instance)
-                if taken is None or launched is None or launched.plan.estimated is not None:
+                if taken is None or launched is None or launched.plan.kind is not EngineKind.COMMAND:
                     continue
                 if reading.device not in (launched.plan.gpu_ids or (HOST,)):
                     continue  # its share of RAM beside a GPU

@@ -25,7 +25,8 @@ _REASONS: Final = tuple(
         (FailureCode.BAD_CONTEXT, "To serve at least one request with|greater than the derived max_model_len"),
         (
             FailureCode.BAD_FLAG,
-            "^error: |not supported on current platform|invalid (?:tool call|reasoning) parser",
+            "^error: |not supported on current platform|invalid (?:tool call|reasoning) parser"
+            "|must be divisible by tensor parallel size",
         ),
         (
             FailureCode.BAD_MODEL,
@@ -35,7 +36,8 @@ _REASONS: Final = tuple(
             "|Cannot find any model weights|[Cc]an't load (?:the )?(?:tokenizer|config)"
             "|[Cc]ouldn't instantiate the backend"
             "|not a valid JSON|is not a local folder|[Uu]nrecognized model|[Uu]nknown quantization|quantization method"
-            "|Attempted to load weight|no module or parameter named|weights were not initialized",
+            "|Attempted to load weight|exceeds dimension size|no module or parameter named"
+            "|weights were not initialized",
         ),
         (FailureCode.ENDPOINT_IN_USE, "[Aa]ddress already in use"),
         (FailureCode.ENGINE_DIED, "EngineDeadError|EngineCore (?:died|encountered)"),

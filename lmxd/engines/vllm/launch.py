@@ -1,0 +1,65 @@
+"""The settings of a vLLM that decide about its memory, as its flags have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lmxd.engines.allow_list import value_of
+from lmxd.errors import LmxdError
+from lmxd.safetensors.serving import ServedLaunch
+
+_BATCHED: Final = 2048
+"""Tokens that are computed at once, unless a flag says it: vLLM's own default for most cards. On a card of 70 GiB and
+more it takes 8,192, which needs four times the bytes for hardly more speed."""
+_BLOCK_ON_GPU: Final = 16
+_BLOCK_IN_RAM: Final = 128
+_LATENT_ON_GPU: Final = 64
+_LATENT_IN_RAM: Final = 16
+"""Tokens of a block (vllm: config/cache.py, platforms/cpu.py). Of models with latent rows a card may have blocks of 16,
+32 or 64: what holds in long ones holds in short ones."""
+_KERNEL_ON_GPU: Final = 16
+_KERNEL_IN_RAM: Final = 32
+"""Tokens that blocks of layers with a window are whole multiples of (get_supported_kernel_block_sizes)."""
+_BATCHES_ON_GPU: Final = 2
+"""Batches on their way while one is computed: vLLM's asynchronous scheduling."""
+
+
+def batched(flags: Sequence[str], slots: int) -> tuple[str, ...]:
+    """The words that say the size of a batch, unless ``flags`` have them. It is no less than there are requests."""
+    if value_of(flags, "--max-num-batched-tokens") is not None:
+        return ()
+    return ("--max-num-batched-tokens", str(max(_BATCHED, slots)))
+
+
+def served_launch(
+    context: int, sequences: int, kv_tokens: int, flags: Sequence[str], *, ranks: int, latent: bool
+) -> ServedLaunch:
+    """The launch with these flags on so many GPUs; 0: in RAM. ``latent``: the model keeps one row for all heads.
+
+    LmxdError ``invalid_params`` for a flag whose value is no number.
+    """
+    usual = (_LATENT_ON_GPU if latent else _BLOCK_ON_GPU) if ranks else (_LATENT_IN_RAM if latent else _BLOCK_IN_RAM)
+    return ServedLaunch(
+        context=context,
+        sequences=sequences,
+        kv_tokens=kv_tokens,
+        batched=_number(flags, "--max-num-batched-tokens", _BATCHED),
+        batches=_BATCHES_ON_GPU if ranks else 1,
+        dtype=value_of(flags, "--dtype") or "auto",
+        kv_dtype=value_of(flags, "--kv-cache-dtype") or "auto",
+        quantization=value_of(flags, "--quantization", "-q") or "",
+        block=_number(flags, "--block-size", usual),
+        kernel=_KERNEL_ON_GPU if ranks else _KERNEL_IN_RAM,
+        ranks=max(ranks, 1),
+        eager="--enforce-eager" in flags,
+    )
+
+
+def _number(flags: Sequence[str], flag: str, usual: int) -> int:
+    said = value_of(flags, flag)
+    if said is None:
+        return usual
+    if not said.isascii() or not said.isdecimal() or not 0 < int(said[:12]) < 2**31:
+        raise LmxdError("invalid_params", f"{flag} is {said[:32]!r}", "give a whole number from 1 on")
+    return int(said)

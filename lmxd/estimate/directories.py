@@ -1,0 +1,110 @@
+"""Model directories: config.json and the headers of all files of weights, remembered while none of them changes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from lmxd.errors import LmxdError
+from lmxd.estimate.files import FileVersion, identity, regular
+from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
+from lmxd.safetensors.files import CONFIG, WEIGHTS, weight_files
+from lmxd.safetensors.header import StoredTensor, read_header
+from lmxd.safetensors.model import HfModel, model_of
+
+DirectoryVersion: TypeAlias = tuple[FileVersion, ...]
+"""The marks of config.json and of all files of weights."""
+_MAX_DOCUMENT: Final = 64 * 2**20
+"""Bytes. The index of the largest models has 30 MB."""
+_MAX_NAMES: Final = 65_536
+_MAX_ALL_TENSORS: Final = 1_000_000
+"""Of all files together. The largest models have 300,000."""
+_MAX_REMEMBERED: Final = 64
+_REMEDY: Final = "name a directory as Hugging Face has them"
+_known: dict[DirectoryVersion, HfModel] = {}
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a path is a directory for vLLM: with a config.json, and no GGUF files in the place of its weights."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return False
+    return CONFIG in names and (any(name.endswith(WEIGHTS) for name in names) or not any(map(_is_gguf, names)))
+
+
+def _is_gguf(name: str) -> bool:
+    return name.endswith(".gguf")
+
+
+def read_directory(path: Path) -> HfModel:
+    """The model in a directory.
+
+    LmxdError: ``model_file_missing`` if it is none or lacks files; ``bad_model_file`` if a file of it cannot be used,
+    or if no formula is sure of what it takes: then ``data`` has ``uncovered``.
+    """
+    files = _files(path)
+    version = tuple(identity(path / name) for name in files)
+    if version not in _known:
+        found = _read(path, files)
+        if len(_known) >= _MAX_REMEMBERED:
+            _known.clear()
+        _known[version] = found
+    return _known[version]
+
+
+def is_read(path: Path) -> bool:
+    """Whether ``read_directory`` would answer from memory."""
+    with suppress(LmxdError):
+        return directory_version(path) in _known
+    return False
+
+
+def directory_version(path: Path) -> DirectoryVersion:
+    """The mark that tells a model directory from another, and from itself before a change. LmxdError as for reading."""
+    return tuple(identity(path / name) for name in _files(path))
+
+
+def stored_bytes(path: Path) -> int:
+    """The bytes of all files of weights, also of a model that no formula covers. LmxdError as for reading."""
+    return sum(size for _, _, _, size, _ in directory_version(path)[1:])
+
+
+def _files(path: Path) -> tuple[str, ...]:
+    """config.json, and the files of weights."""
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", _REMEDY) from error
+    if len(names) > _MAX_NAMES:
+        raise LmxdError("model_file_missing", f"{path} has {len(names)} entries: it is no model's directory", _REMEDY)
+    try:
+        return (CONFIG, *weight_files(names, partial(_document, path)))
+    except DirectoryError as error:
+        raise LmxdError("model_file_missing", f"{path}: {error}", _REMEDY) from error
+
+
+def _read(path: Path, files: tuple[str, ...]) -> HfModel:
+    tensors: list[StoredTensor] = []
+    try:
+        for name in files[1:]:
+            with regular(path / name, _REMEDY) as (file, size):
+                tensors += read_header(file, size, name)
+            if len(tensors) > _MAX_ALL_TENSORS:
+                raise DirectoryError(f"there are more than {_MAX_ALL_TENSORS} tensors")
+        return model_of(_document(path, CONFIG), tensors)
+    except Uncovered as error:
+        remedy = "set estimated_memory_gb for the model"
+        raise LmxdError("bad_model_file", f"{path}: {error}", remedy, {"uncovered": str(error)}) from error
+    except DirectoryError as error:
+        raise LmxdError("bad_model_file", f"{path}: {error}", _REMEDY) from error
+
+
+def _document(path: Path, name: str) -> dict[str, Any]:
+    with regular(path / name, _REMEDY) as (file, size):
+        if size > _MAX_DOCUMENT:
+            raise DirectoryError(f"{name} has {size} bytes: {_MAX_DOCUMENT} at most")
+        return json_object(file.read(_MAX_DOCUMENT), name)

@@ -1,0 +1,71 @@
+"""The files of weights in a model directory that vLLM loads, by their names and the index.
+
+As vllm's default_loader.py chooses: of Mistral's own ``consolidated*.safetensors`` alone where there are any, else all
+``*.safetensors``; and of those only the ones that the index names, if there is an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from lmxd.safetensors.documents import DirectoryError
+
+CONFIG: Final = "config.json"
+WEIGHTS: Final = ".safetensors"
+_INDEX: Final = "model.safetensors.index.json"
+_CONSOLIDATED: Final = "consolidated"
+_CONSOLIDATED_INDEX: Final = "consolidated.safetensors.index.json"
+_OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".gguf", ".ckpt")
+MAX_FILES: Final = 1_024
+"""Files of weights of one model. The largest models have 200."""
+
+
+def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any]]) -> tuple[str, ...]:
+    """The files to read, of a directory with these ``names``; ``document`` reads a JSON file of it.
+
+    DirectoryError if there is none, or one that the index names is missing.
+    """
+    if CONFIG not in names:
+        raise DirectoryError(_no_model(names))
+    there = {name for name in names if name.endswith(WEIGHTS) and not name.startswith(".")}
+    consolidated = {name for name in there if name.startswith(_CONSOLIDATED)}
+    there, index = (consolidated, _CONSOLIDATED_INDEX) if consolidated else (there, _INDEX)
+    if there and index in names:
+        there = _named(document(index), index, there)
+    if not there:
+        raise DirectoryError(_no_weights(names))
+    if len(there) > MAX_FILES:
+        raise DirectoryError(
+            f"{len(there)} files of weights are more than {MAX_FILES}: name the directory of one model"
+        )
+    return tuple(sorted(there))
+
+
+def _named(index: dict[str, Any], name: str, there: set[str]) -> set[str]:
+    """Those that an index names."""
+    found = index.get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
+        raise DirectoryError(f"{name} has no weight_map of names: fetch it again")
+    wanted = set(found.values())
+    if missing := sorted(wanted - there):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DirectoryError(f"{missing[0][:128]!r}{more}, which {name} names, is not there: fetch the model again")
+    return wanted
+
+
+def _no_model(names: Collection[str]) -> str:
+    if "adapter_config.json" in names:
+        return "there is an adapter (LoRA) and no config.json: name the directory of the model that it is for"
+    if "params.json" in names:
+        return "there is Mistral's params.json and no config.json, which is not read: fetch config.json as well"
+    if "model_index.json" in names:
+        return "there is a pipeline of diffusers and no config.json: vLLM does not serve it"
+    return "there is no config.json: name a directory as Hugging Face has them"
+
+
+def _no_weights(names: Collection[str]) -> str:
+    others = sorted({suffix for name in names for suffix in _OTHER_WEIGHTS if name.endswith(suffix)})
+    if others:
+        return f"there are weights in {', '.join(others)} and none in .safetensors: convert them, or fetch those"
+    return "there are no files of weights (*.safetensors): fetch the model to its end"
