@@ -95,10 +95,11 @@ class VllmSizing:
         return declared - beside
 
     def asleep(self, launch: Launch) -> int:
-        """The files have the weights as they are loaded, or larger. Without any, they are no more than all of it."""
-        directory = self.file()
-        files = [] if directory is None else [file.stat().st_size for file in directory.glob("*.safetensors")]
-        return sum(files) or self._size()
+        """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""
+        with suppress(LmxdError):
+            ranks = (DeviceId(""),) * self.profile.gpus
+            return sum(device.weights for device in self.estimate(launch, ranks).parts.devices)
+        return stored_bytes(self._path) or (self._declared() or 0) * self.profile.gpus
 
     def companions(self) -> Companions:
         return ALONE

@@ -30,7 +30,7 @@ def _wake(state: State, instance: Instance) -> Option:
 
 
 def sleepers(state: State, leaving: Collection[Instance], options: Iterable[Option]) -> frozenset[InstanceId]:
-    """Those of the instances that make way for which it is enough to sleep, so that one of ``options`` fits.
+    """The instances of ``leaving`` for which it is enough to sleep, so that one of ``options`` fits.
 
     An instance that is expected to leave the most on its cards is ended first, if they would leave too much.
     """
