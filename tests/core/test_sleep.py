@@ -8,7 +8,14 @@ import pytest
 from core.world import GIB, Gpu, World
 
 from lmxd.core.decisions import GrantLease, ReportProgress, StopInstance
-from lmxd.core.events import DrainRequested, LedgerRestored, PinChanged, PolicyChanged, ResidentsChanged
+from lmxd.core.events import (
+    DrainRequested,
+    KeepAliveChanged,
+    LedgerRestored,
+    PinChanged,
+    PolicyChanged,
+    ResidentsChanged,
+)
 from lmxd.core.instances import Instance
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import Cause, Failure, InstanceId, Phase
@@ -258,6 +265,63 @@ def test_a_sleeper_ends_when_nobody_has_woken_it_for_its_idle_timeout() -> None:
     assert ("a#1", "idle") in world.stopped()
     world.gone("a#1")
     assert world.account("host").charged == 0
+
+
+def test_a_sleeper_is_unloaded_when_its_client_says_so() -> None:
+    world = machine()
+    napping(world)
+    world.happen(KeepAliveChanged(at=world.now, instance=InstanceId("a#1"), seconds=0.0))
+    world.tick(0.01)
+    assert world.stopped() == [("a#1", "idle")]
+
+
+def test_memory_that_others_take_has_sleepers_ended_first() -> None:
+    world = machine()
+    other = napping(world)
+    world.devices["gpu"].foreign = 4 * GIB
+    world.measure()
+    world.tick(2.1)
+    assert world.stopped() == [("a#1", "pressure")]
+    assert world.instance(other).phase is Phase.READY
+
+
+def test_a_request_to_give_way_ends_it_whole() -> None:
+    world = machine()
+    idle(world, "a")
+    world.give_way(20 * GIB, 60)
+    assert (world.slumbers(), world.stopped()) == ([], [("a#1", "pressure")])
+
+
+def test_a_model_that_runs_in_ram_does_not_sleep() -> None:
+    world = machine()
+    ticket = world.ask("a", {"host": 40}, sleeps=16)
+    world.ready("a#1")
+    world.release(ticket)
+    world.seen("a#1")
+    world.ask("b", {"host": 40})
+    assert (world.slumbers(), world.stopped()) == ([], [("a#1", "evicted")])
+
+
+def test_ram_that_it_was_promised_awake_is_promised_beside_its_weights() -> None:
+    world = machine()
+    option = world.placed({"gpu": 20 * GIB, "host": 3 * GIB})
+    ticket = world.ask("a", options=(option,), sleeps=16)
+    world.ready("a#1")
+    world.release(ticket)
+    world.seen("a#1")
+    world.ask("b", on_card(20))
+    assert world.account("host").charged == 19 * GIB
+    world.sleeps("a#1")
+    world.ready("b#1")
+    world.release(world.granted()[-1])
+    world.tick(1)
+    world.seen("b#1")
+    world.ask("a", options=(option,), sleeps=16)
+    world.gone("b#1")
+    world.woke("a#1")
+    world.devices["host"].processes["a#1"] = GIB
+    world.measure()
+    assert world.account("host").charged == 3 * GIB, "what it was promised to run stays promised"
 
 
 def test_a_pinned_sleeper_stays_until_it_is_unpinned() -> None:

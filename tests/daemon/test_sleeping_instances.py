@@ -14,6 +14,8 @@ from house import House
 from sleeping_vllm import DEVICES, is_alive, sleepy, sleepy_card
 from waiting import until
 
+from lmxd.core.decisions import Decision, SleepInstance, WakeInstance
+from lmxd.core.invariants import broken
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching import slumber
 
@@ -69,7 +71,7 @@ async def test_one_that_does_not_sleep_is_ended_and_the_other_is_served(tmp_path
 
 
 async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slumber, "_LONGEST", 0.3)
+    monkeypatch.setattr(slumber, "LONGEST", 0.3)
     async with house(tmp_path, v={"sleep_seconds": 60}).open() as h, h.client() as client:
         await take_turns(h, client, "v", "w")
         assert h.phases()["w#1"] == "ready"
@@ -134,3 +136,22 @@ async def test_one_whose_state_is_not_as_the_ledger_says_is_ended(tmp_path: Path
     again = House(tmp_path, first.nvml, **first.sections)
     async with again.open():
         await until(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize("kind", [SleepInstance, WakeInstance])
+async def test_one_that_cannot_be_told_is_ended_and_who_waits_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Decision]
+) -> None:
+    async with house(tmp_path).open() as h, h.client() as client:
+        carry_out, failed = h.daemon.performer.carry_out, list[Decision]()
+
+        def once(decision: Decision) -> None:
+            if isinstance(decision, kind) and not failed:
+                failed.append(decision)
+                raise RuntimeError("a fault of lmxd's own")
+            carry_out(decision)
+
+        monkeypatch.setattr(h.daemon.performer, "carry_out", once)
+        await take_turns(h, client, "v", "w", "v")
+        assert failed
+        assert broken(h.state) == []

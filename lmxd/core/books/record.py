@@ -17,7 +17,7 @@ from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.restored import restored
-from lmxd.core.books.sleeping import awake, never_again, settle, sleep_failed, slept
+from lmxd.core.books.sleeping import awake, never_again, settle, sleep_reported
 from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
 from lmxd.core.books.yields import begin_yield, end_yield
@@ -85,10 +85,8 @@ def record(state: State, event: Event) -> None:
             _load_postponed(state, event)
         case InstanceExited():
             _instance_exited(state, event)
-        case InstanceSlept():
-            slept(state, event)
-        case SleepFailed():
-            sleep_failed(state, event)
+        case InstanceSlept() | SleepFailed():
+            sleep_reported(state, event)
         case ActivitySeen():
             _activity_seen(state, event)
         case StopRequested() | PinChanged() | KeepAliveChanged():

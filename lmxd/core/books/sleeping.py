@@ -74,15 +74,22 @@ def fall_asleep(state: State, instance: Instance, why: str) -> None:
     state.step.decisions.append(SleepInstance(instance=instance.id, why=why))
 
 
-def slept(state: State, event: InstanceSlept) -> None:
-    """An engine says that it sleeps: readings from now on show what that frees."""
+def sleep_reported(state: State, event: InstanceSlept | SleepFailed) -> None:
+    """An engine says that it sleeps: readings from now on show what that frees. Or it did not as it was told.
+
+    Then it is ended, and those who wait for it to wake are served otherwise.
+    """
     instance = state.instances.get(event.instance)
-    if instance is None or instance.phase is not Phase.DOZING or instance.slept_at is not None:
+    if instance is None:
         return
-    instance.slept_at = state.now
-    state.ledger.lower(instance.id, dict.fromkeys(instance.cards, 0), state.now)
-    state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + RECLAIM_DEADLINE)
-    state.step.touched.instances.add(instance.id)
+    if isinstance(event, SleepFailed) and instance.phase in (Phase.DOZING, Phase.WAKING):
+        never_again(state, instance)
+        stop(state, instance, Cause.SLEEPLESS, event.failure.message)
+    elif isinstance(event, InstanceSlept) and instance.phase is Phase.DOZING and instance.slept_at is None:
+        instance.slept_at = state.now
+        state.ledger.lower(instance.id, dict.fromkeys(instance.cards, 0), state.now)
+        state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + RECLAIM_DEADLINE)
+        state.step.touched.instances.add(instance.id)
 
 
 def settle(state: State, begun: float) -> None:
@@ -156,15 +163,6 @@ def awake(state: State, instance: Instance, seconds: float | None) -> None:
     state.expectations.woke(instance.ask.profile, state.now - begun if seconds is None else seconds)
     least = {device: instance.demand[device] - size for device, size in instance.option.rests.items()}
     state.ledger.lower(instance.id, least, state.now)
-
-
-def sleep_failed(state: State, event: SleepFailed) -> None:
-    """An engine did not fall asleep, or did not wake: it is ended, and those who wait for it are served otherwise."""
-    instance = state.instances.get(event.instance)
-    if instance is None or instance.phase not in (Phase.DOZING, Phase.WAKING):
-        return
-    never_again(state, instance)
-    stop(state, instance, Cause.SLEEPLESS, event.failure.message)
 
 
 def never_again(state: State, instance: Instance) -> None:

@@ -17,7 +17,7 @@ from lmxd.failures import FailureCode
 
 log = logging.getLogger(__name__)
 
-_LONGEST: Final = 60.0
+LONGEST: Final = 60.0
 """Seconds for an engine to fall asleep: it copies its weights to RAM, and others wait for its bytes."""
 
 
@@ -25,12 +25,12 @@ async def fall_asleep(launched: Launched) -> Event:
     """Have an instance fall asleep. From now on what it takes says nothing about its launch."""
     hit("sleep_performed")
     launched.rests = True
-    slept = await _told(launched, _LONGEST, wake=False)
+    slept = await _told(launched, LONGEST, wake=False)
     hit("slept")
     now = time.monotonic()
     if slept:
         return InstanceSlept(at=now, instance=launched.instance)
-    return _failed(launched, f"its engine did not fall asleep within {_LONGEST:g} s, or says that it cannot")
+    return _failed(launched, f"its engine did not fall asleep within {LONGEST:g} s, or says that it cannot")
 
 
 async def wake(launched: Launched) -> Event:
