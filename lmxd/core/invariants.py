@@ -16,7 +16,7 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold. It changes nothing."""
-    checks = (_promises, _sums, _pools, _indexes, _reservations, _leases, _queue, _idleness, _shares, _alarms)
+    checks = (_promises, _sums, _pools, _indexes, _reservations, _wakeful, _leases, _queue, _idleness, _shares, _alarms)
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -109,6 +109,18 @@ def _reservations(state: State) -> Iterator[str]:
             yield f"{instance.id} is {instance.phase} without its reservations"
         if instance.phase is Phase.RECLAIMING and not held:
             yield f"{instance.id} is reclaiming nothing"
+
+
+def _wakeful(state: State) -> Iterator[str]:
+    """An instance that may take all its bytes is promised all of them: only readings of one that sleeps lower that."""
+    for instance in state.instances.values():
+        fell_asleep = instance.phase is Phase.ASLEEP or instance.slept_at is not None
+        if instance.ends or fell_asleep:
+            continue
+        for account in state.ledger.of(instance.id):
+            need = instance.cards.get(account.device, 0)
+            if (had := account.reservations[instance.id].promised) < need:
+                yield f"{instance.id} is {instance.phase}, and promised {had} of {need} bytes on {account.device}"
 
 
 def _leases(state: State) -> Iterator[str]:

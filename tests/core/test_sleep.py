@@ -147,6 +147,14 @@ def test_one_that_left_too_much_for_the_ask_is_ended_then() -> None:
     assert world.granted()[-1] == waiting
 
 
+def test_what_it_is_expected_to_leave_is_promised_to_nobody_meanwhile() -> None:
+    world = machine()
+    idle(world, "a")
+    world.ask("b", on_card(20))
+    hasty = world.ask("c", on_card(3.5), wait=0)
+    assert world.refused() == {hasty: "no_capacity"}, "b takes 20 of the 23 GiB that there will be"
+
+
 def test_what_it_left_is_remembered() -> None:
     world = machine()
     napping(world)

@@ -32,16 +32,27 @@ class Turns(RuleBasedStateMachine):
         sleeps = SIZES[model] - 4
         self.world.ask(model, {"gpu": SIZES[model]}, sleeps=sleeps, wait=wait, spread=spread, idle_timeout=120)
 
-    @rule(model=st.sampled_from(list(SIZES)), leaves=st.sampled_from([0.3, 0.8]))
-    def take_a_turn(self, model: str, leaves: float) -> None:
-        """A request is served while all goes well, so that there is somebody to sleep, and to be woken."""
+    @rule(
+        model=st.sampled_from(list(SIZES)),
+        leaves=st.sampled_from([0.3, 0.8]),
+        takes=st.sampled_from([1.0, 0.6]),
+        wakes=st.sampled_from(["well", "well", "not", "dying"]),
+    )
+    def take_a_turn(self, model: str, leaves: float, takes: float, wakes: str) -> None:
+        """A request is served while most goes well, so that there is somebody to sleep, and to be woken."""
         self.finish()
         self.ask(model, None, 1)
         for _ in range(4):
-            self.engines(leaves, fails=False)
+            if wakes != "well":
+                self._wake_badly(dies=wakes == "dying")
+            self.engines(leaves, fails=False, takes=takes)
             self.world.measure()
             self.world.measure()
         self.finish()
+
+    def _wake_badly(self, *, dies: bool) -> None:
+        for name in self._in(Phase.WAKING):
+            self.world.exited(name, CRASHED) if dies else self.world.sleep_failed(name)
 
     @rule(gib=st.sampled_from([4.0, 20.0, 40.0]))
     def ask_for_ram(self, gib: float) -> None:
@@ -58,11 +69,11 @@ class Turns(RuleBasedStateMachine):
                 self.world.seen(name)
 
     @rule(leaves=st.sampled_from([0.3, 0.8, 3.0, 30.0]), fails=st.sampled_from([False, False, False, True]))
-    def engines(self, leaves: float, fails: bool) -> None:
+    def engines(self, leaves: float, fails: bool, takes: float = 1.0) -> None:
         """Each engine does what it was told to, or fails."""
         world = self.world
         for name in self._in(Phase.STARTING):
-            world.exited(name, CRASHED) if fails else world.ready(name)
+            world.exited(name, CRASHED) if fails else world.ready(name, more=takes)
         for name in self._in(Phase.STOPPING):
             world.exited(name)
         for name in self._in(Phase.DOZING):
