@@ -14,8 +14,9 @@ from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
+from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, DeviceId, Option, User
+from lmxd.core.words import Ask, Demand, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
 from lmxd.engines.visibility import Gpu
@@ -74,8 +75,14 @@ class Resolved:
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
             private_to=private_to,
-            sleeps=layout.beside(self.sizing.asleep(launch)) if profile.sleep else {},
+            sleeps=self._sleeps(layout),
         )
+
+    def _sleeps(self, layout: Layout) -> Demand:
+        """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""
+        most = self.profile.memory_max_gb
+        size = self.sizing.asleep(self.launch) if self.profile.sleep else 0
+        return {} if most is not None and size > most * GIB else layout.beside(size)
 
     def offloads(self) -> tuple[Offload, ...]:
         """The ways to divide it between a GPU and RAM, the most on the GPU first; none if its profile allows none.

@@ -118,7 +118,7 @@ def _wakeful(state: State) -> Iterator[str]:
         if instance.ends or fell_asleep:
             continue
         for account in state.ledger.of(instance.id):
-            need = instance.cards.get(account.device, 0)
+            need = 0 if account.device in instance.option.pools else instance.cards.get(account.device, 0)
             if (had := account.reservations[instance.id].promised) < need:
                 yield f"{instance.id} is {instance.phase}, and promised {had} of {need} bytes on {account.device}"
 
