@@ -31,6 +31,7 @@ FORMS = {
     "on_gpu.py --help": "Real launches on a real GPU",
     "beside.py --help": "Launches with files beside the model",
     "multi_gpu.py --help": "Two real GPUs",
+    "engines_on_card.py --help": "share one card through lmxd",
     "fit_auto.py --help": "Models that have no room as a whole",
     "shared_prefix.py --tiny --agents 2 --only gateway": "slots, lmxd's gateway",
     "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",

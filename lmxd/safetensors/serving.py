@@ -18,7 +18,8 @@ class ServedLaunch:
 
     ``context``: of one request (--max-model-len). ``kv_tokens``: what the cache has to hold; 0: ``context`` for each of
     ``sequences``. ``batched``: tokens that are computed at once. ``batches``: how many such batches are on their way
-    (2 on a GPU from 0.32 on). ``block``: tokens of a block, ``kernel``: of the smallest that kernels take. ``ranks``: GPUs that it is divided over.
+    (2 on a GPU from 0.32 on). ``block``: tokens of a block, ``kernel``: of the smallest that kernels take. ``ranks``:
+    GPUs that it is divided over.
     """
 
     context: int

@@ -157,7 +157,10 @@ def test_a_checkpoint_may_say_the_type_of_its_cache(quantization: dict[str, Any]
 
 def test_what_is_not_known_is_not_guessed() -> None:
     scheme = {"quantization_config": {"quant_method": "modelopt", "kv_cache_quant_algo": "NVFP4"}}
-    for wrong in (lambda: kept("auto", scheme, 2), lambda: kept("int3", {}, 2), lambda: computed("float8")):
-        with pytest.raises(Uncovered):
-            wrong()
+    with pytest.raises(Uncovered, match="quantized as 'NVFP4'"):
+        kept("auto", scheme, 2)
+    with pytest.raises(Uncovered, match="int3"):
+        kept("int3", {}, 2)
+    with pytest.raises(Uncovered, match="float8"):
+        computed("float8")
     assert method_of({"text_config": {"compression_config": {"quant_method": "compressed_tensors"}}}) != ""
