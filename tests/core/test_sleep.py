@@ -242,6 +242,23 @@ def test_a_wake_takes_its_turn_in_the_queue_and_others_make_way_for_it() -> None
     assert world.granted()[-1] == second
 
 
+@pytest.mark.parametrize("dear", [False, True])
+def test_others_make_way_for_a_wake_unless_a_load_elsewhere_is_cheaper(dear: bool) -> None:
+    two = {name: Gpu(capacity=24 * GIB) for name in ("gpu", "other")}
+    world = World({**two, "host": Gpu(capacity=64 * GIB, lags=False)})
+    napping(world)
+    world.tick(1)
+    world.seen("other#1")
+    world.state.expectations.launches |= {"a": 60.0, "other": 600.0 if dear else 1.0}
+    world.ask("a", {"gpu": 20, "other": 20}, sleeps=16)
+    if dear:
+        assert world.started()[-1] == "a#2"
+    else:
+        assert world.stopped() == [("other#1", "evicted")]
+        world.gone("other#1")
+        assert world.slumbers()[-1] == ("a#1", "wake")
+
+
 def test_a_wake_is_expected_sooner_than_a_load() -> None:
     world = machine()
     other = napping(world)

@@ -179,28 +179,36 @@ def _place(this: SchedulingPass, ask: Ask) -> Option | None:
 
 
 def _make_room_rather(this: SchedulingPass, ticket: Ticket, option: Option) -> bool:
-    """Evict idle instances though ``option`` fits: so that less of it runs in RAM, or to wake one that sleeps."""
+    """Evict idle instances though ``option`` fits: so that less of it runs in RAM, or to wake one that sleeps.
+
+    The second only if the wake saves more seconds of loading than it costs to have those again.
+    """
+    ask, expectations = ticket.ask, this.state.expectations
     if option.wakes is not None:
         return False
-    if wakes(this.state, ticket.ask) and _make_room_for(this, ticket, anew=False):
+    saved = expectations.launch(ask.profile, ask.size) - expectations.wake(ask.profile, ask.size)
+    if wakes(this.state, ask) and _make_room_for(this, ticket, wakes_for=saved):
         return True
     return bool(option.spills) and _make_room_for(this, ticket, option.spills)
 
 
-def _make_room_for(this: SchedulingPass, ticket: Ticket, spills: float = inf, *, anew: bool = True) -> bool:
+def _make_room_for(
+    this: SchedulingPass, ticket: Ticket, spills: float = inf, *, wakes_for: float | None = None
+) -> bool:
     """Evict idle instances for a ticket, if that suffices, and then less than ``spills`` of it runs in RAM.
 
-    ``anew``: so that an instance may be started; else only so that one wakes.
+    ``wakes_for``: only so that one that sleeps is woken, and if the evictions cost no more seconds than these.
     """
     if not this.plans:
         return False
-    ways = chain(wakes(this.state, ticket.ask), this.reach.options(ticket.ask) if anew else ())
+    ways = chain(wakes(this.state, ticket.ask), this.reach.options(ticket.ask) if wakes_for is None else ())
     within = (o for o in ways if o.spills < spills and this.spares(o.demand))
     options = list(islice(within, WEIGHED))
     if not options:
         return False
     this.plans -= 1
-    if plan := this.planner.best(this.state, this.reach, options):
+    plan = this.planner.best(this.state, this.reach, options)
+    if plan is not None and (wakes_for is None or plan.cost <= wakes_for):
         ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         asleep = sleepers(this.state, plan.leaving, (plan.option,))
