@@ -230,7 +230,7 @@ class Engine(Protocol):
 class Sleeper(Protocol):
     """An engine that can sleep: its weights move to RAM, and what its cache has on its cards is given up."""
 
-    async def sleep(self, endpoint: Endpoint, seconds: float) -> bool:
+    async def put_to_sleep(self, endpoint: Endpoint, seconds: float) -> bool:
         """Have an idle instance fall asleep within so many seconds; whether it says that it did."""
         ...
 

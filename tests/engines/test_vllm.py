@@ -144,13 +144,13 @@ async def test_one_that_says_nothing_is_not_known(vllm: VllmServer) -> None:
 async def test_it_sleeps_if_it_says_so_in_so_many_words(vllm: VllmServer, said: bytes, asleep: bool | None) -> None:
     async with engine(b"HTTP/1.0 200 OK\r\n\r\n" + said) as at:
         assert await vllm.asleep(at) is asleep
-        assert await vllm.sleep(at, 5.0) is (asleep is True)
+        assert await vllm.put_to_sleep(at, 5.0) is (asleep is True)
         assert await vllm.wake(at, 5.0) is (asleep is False)
 
 
 async def test_one_that_refuses_has_neither_slept_nor_woken(vllm: VllmServer) -> None:
     async with engine(b'HTTP/1.0 500 Internal Server Error\r\n\r\n{"is_sleeping": true}') as at:
-        assert not await vllm.sleep(at, 5.0)
+        assert not await vllm.put_to_sleep(at, 5.0)
         assert not await vllm.wake(at, 5.0)
         assert await vllm.asleep(at) is None
 

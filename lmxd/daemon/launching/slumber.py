@@ -55,7 +55,7 @@ async def _told(launched: Launched, seconds: float, *, wake: bool) -> bool:
         async with asyncio.timeout(seconds):
             if not (await door(launched)).own:
                 return False
-            return await (engine.wake if wake else engine.sleep)(endpoint, seconds)
+            return await (engine.wake if wake else engine.put_to_sleep)(endpoint, seconds)
     except TimeoutError:
         return False
     except Exception:

@@ -102,7 +102,7 @@ class VllmServer:
     async def restore(self, endpoint: Endpoint, slots: int) -> bool:
         return False
 
-    async def sleep(self, endpoint: Endpoint, seconds: float) -> bool:
+    async def put_to_sleep(self, endpoint: Endpoint, seconds: float) -> bool:
         """Level 1: the weights move to RAM. It is idle, so that there is no request to be aborted."""
         status, _ = await post(endpoint, "/sleep?level=1", {}, seconds)
         return status == 200 and await self.asleep(endpoint) is True
