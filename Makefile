@@ -4,6 +4,7 @@
 # make check    linters and types: seconds
 # make unit     the tests that start no process: half a minute
 # make fuzz     the random tests, with other examples at every run, and many of them: for the night
+# make engines  other engines themselves, installed beside lmxd: gigabytes, and minutes
 # make soak     10,000 instances, 100 rounds of 200 rivals, 100 histories of crashes
 # make deb      a package for this Debian or Ubuntu, in build/
 # make dist     the sdist and the wheel, in dist/
@@ -22,6 +23,7 @@ VENV ?= .venv
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 EXTRAS ?= engine,hub
 PEERS ?= peers
+ENGINES ?= build/engines
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
 
 USERUNITS = lmxd.service lmxd.socket lmxd-gateway.service
@@ -63,6 +65,11 @@ unit:
 fuzz:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@LMXD_EXAMPLES=$${LMXD_EXAMPLES:-20000} $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 -m hypothesis $(PYTEST_ARGS)
+
+engines:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
+	@contrib/other_engines.sh $(ENGINES)
+	@LMXD_ENGINES=$(ENGINES) $(VENV)/bin/python -m pytest tests/programs $(PYTEST_ARGS)
 
 soak:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
@@ -142,4 +149,4 @@ uninstall:
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: all demo test check unit fuzz soak bench install install-files deb dist uninstall clean
+.PHONY: all demo test check unit fuzz engines soak bench install install-files deb dist uninstall clean

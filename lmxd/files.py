@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import shlex
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
 """Bytes of a file's name: file systems take 255, and a suffix follows."""
+
+_TRIES = 16
+"""Passes over a tree that has directories which its owner has shut: each opens one level of them."""
 
 
 def file_name(name: str) -> str:
@@ -67,6 +71,25 @@ def read_text(path: Path, most: int, *, regular: bool = False) -> str:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most >> 10} KiB", str(path))
     return data.decode()
+
+
+def remove_tree(directory: Path) -> bool:
+    """Remove a directory with all in it, also what its owner has shut; whether it is gone. No link is followed."""
+    for _ in range(_TRIES):
+        shutil.rmtree(directory, onerror=_opened)
+        if not os.path.lexists(directory):
+            return True
+    log.warning("%s cannot be removed", directory)
+    return False
+
+
+def _opened(_: object, path: str, __: object) -> None:
+    """Open the directory that something could not be removed in, or looked into. Root needs no such thing."""
+    if os.geteuid() != 0:
+        for shut in (path, os.path.dirname(path)):
+            with suppress(OSError):
+                if stat.S_ISDIR(os.lstat(shut).st_mode):
+                    os.chmod(shut, 0o700)
 
 
 def sha256_of(path: Path) -> str:

@@ -18,8 +18,25 @@ FLAGS = {
     "text-generation-launcher": "--model-id --port --hostname --cuda-memory-fraction --max-total-tokens",
     "ik_llama": "-m -c -ngl --host --port --api-key-file",
     "comfyui": "--listen --port --reserve-vram",
+    "infinity_emb": "--model-id --served-model-name --url-prefix --host --port",
+    "uvicorn": "--uds",
+    "transformers": "--host --port",
+    "sglang": "--config --model-path --served-model-name --host --port --log-level --context-length"
+    " --max-running-requests --max-total-tokens --mem-fraction-static",
+    "tgi": "--model-id --hostname --port --prometheus-port --max-total-tokens --max-input-tokens"
+    " --max-concurrent-requests --cuda-memory-fraction --num-shard --shard-uds-path",
 }
+WORDS = {
+    "vllm": ("serve", "model"),
+    "infinity_emb": ("v2",),
+    "uvicorn": ("app",),
+    "transformers": ("serve", "model"),
+    "sglang": ("serve",),
+}
+"""Words before the flags."""
+SWITCHES = {"infinity_emb": ("--no-bettertransformer",), "sglang": ("--enable-metrics",)}
 KINDS = {"--port": int, "--gpu-memory-utilization": float, "--cuda-memory-fraction": float, "--max-model-len": int}
+SHOWN = ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY", "INFINITY_API_KEY", "FWS_MODEL_NAME")
 HEALTH = {"comfyui": "/system_stats"}
 
 
@@ -33,13 +50,14 @@ class UnixServer(ThreadingHTTPServer):
 def main() -> None:
     kind, words = sys.argv[1], sys.argv[2:]
     parser = argparse.ArgumentParser(prog=kind, allow_abbrev=False)
-    if kind == "vllm":
-        parser.add_argument("serve", choices=["serve"])
-        parser.add_argument("model")
+    for word in WORDS.get(kind, ()):
+        parser.add_argument(word, choices=[word] if word in ("serve", "v2") else None)
+    for switch in SWITCHES.get(kind, ()):
+        parser.add_argument(switch, action="store_true", required=True, dest=switch)
     for flag in FLAGS[kind].split():
         parser.add_argument(flag, type=KINDS.get(flag, str), required=True, dest=flag)
     given = vars(parser.parse_args(words))
-    seen = given | {"env": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY")}}
+    seen = given | {"env": {name: os.environ.get(name) for name in SHOWN}}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

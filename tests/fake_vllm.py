@@ -1,11 +1,11 @@
 """A fake vLLM: a real small HTTP process on a Unix socket, scripted by ``play.json`` beside the model.
 
 It speaks as much of ``vllm serve`` as lmxd uses: nothing answers before it has loaded, its figures need no key, the
-name of the model in a request must be that which it is served by, and it sleeps if it was started so. The file may hold
-what the fake llama-server's may: ``load_seconds``, ``exit`` {status, lines}, ``ignore_sigterm``, ``allocate_mb``,
-``token_seconds`` … Beside these: ``sleep_status`` and ``wake_status`` (other than 200), ``sleep_seconds`` and
-``wake_seconds``, ``wake_dies``; ``card_gb`` and ``asleep_gb``, the bytes that it has on a card awake and asleep, which
-it writes to ``card-PID`` beside the model.
+name of the model in a request must be that which it is served by, and it sleeps if it was started so. The file may
+hold what the fake llama-server's may: ``load_seconds``, ``exit`` {status, lines, times}, ``ignore_sigterm``,
+``allocate_mb``, ``token_seconds`` … Beside these: ``sleep_status`` and ``wake_status`` (other than 200),
+``sleep_seconds`` and ``wake_seconds``, ``sleep_dies`` and ``wake_dies``; ``card_gb`` and ``asleep_gb``, the bytes that
+it has on a card awake and asleep, which it writes to ``card-PID`` beside the model.
 """
 
 from __future__ import annotations
@@ -103,7 +103,11 @@ def main() -> None:
     print("started with", " ".join(rest), flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if play.get("ignore_sigterm") else lambda *_: os._exit(0))
     time.sleep(play.get("load_seconds", 0))
-    if "exit" in play:
+    with (Path(given.model) / "starts").open("a+") as starts:
+        print("started", file=starts, flush=True)
+        starts.seek(0)
+        number = len(starts.readlines())
+    if "exit" in play and number <= play["exit"].get("times", number):
         print("\n".join(play["exit"]["lines"]), flush=True)
         sys.exit(play["exit"]["status"])
     Handler.key, Handler.served = os.environ["VLLM_API_KEY"], given.served_model_name

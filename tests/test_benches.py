@@ -22,11 +22,13 @@ FORMS = {
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "walk.py": "from StartInstance to the argv",
     "commits.py --rounds 20": "on it, and onto the disk",
+    "shared_pages.py --mib 8": "one is charged",
     "read_ahead.py --mib 4": "read, as lmxd does",
     "estimator.py speed": "warm, closed form",
     "estimator.py recorded": "within the bound",
     "estimator.py cpu 1": "within the bound",
     "estimator.py builds": "flags that lmxd does not know: none",
+    "record_vllm.py list": "recorded: apertus, arcee",
     # without a GPU these can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
     "beside.py --help": "Launches with files beside the model",

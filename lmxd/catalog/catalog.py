@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from lmxd.catalog.beside import beside
 from lmxd.catalog.declared import DeclaredSizing
+from lmxd.catalog.directory import DirectorySizing
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.gpu_support import GpuSupport, warnings
 from lmxd.catalog.installed import InstalledEngine
@@ -154,6 +155,8 @@ class Catalog:
                     unknown=formula.unknown,
                     rests=self.rests,
                 )
+            case EngineKind.SGLANG | EngineKind.TGI:
+                return DirectorySizing(name=name, profile=profile, found=self._files.directory(name, profile.path))
             case EngineKind.COMMAND:
                 said = int((profile.estimated_memory_gb or 0) * GIB)
                 return DeclaredSizing(

@@ -26,6 +26,7 @@ class DeclaredSizing:
     """
 
     scales: ClassVar = False
+    measures: ClassVar = True
     shrinks: ClassVar = False
     shares: ClassVar = 1
     command: tuple[str, ...]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.catalog.model_files import parts
+from lmxd.engines.allow_list import value_of
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import FileMemory, all_tensors, read_file
 from lmxd.gguf.header import Header, HeaderError, Scalar
@@ -34,7 +35,8 @@ _TYPES: Final = {
     38: "MXFP4_MOE",
 }
 """``general.file_type``: llama.h's enum llama_ftype."""
-_EMBEDS: Final = ("--embedding", "--embeddings", "--is-embedding", "--pooling", "--runner=pooling", "--task=embed")
+_EMBEDS: Final = ("--embedding", "--embeddings", "--is-embedding", "--pooling", "--pooler-config")
+_EMBEDS_BY_VALUE: Final = {"--runner": "pooling", "--task": "embed", "--convert": "embed"}
 _RERANKS: Final = ("--rerank", "--reranking")
 _CALLS: Final = ("--enable-auto-tool-choice", "--tool-call-parser")
 _SEES: Final = ("--mmproj", "-mm", "--limit-mm-per-prompt")
@@ -52,7 +54,8 @@ _LONGEST: Final = 4096
 class ModelFile:
     """The facts of a model's file. ``size``: bytes of all its parts; ``modified``: seconds since 1970.
 
-    ``digest``: 64 hexadecimal digits that stay the same. ``parameters``: how many; 0 if it does not say.
+    ``digest``: 64 hexadecimal digits that stay the same. ``parameters``: how many; 0 if it does not say. ``media``: the
+    kinds of media that the model itself turns into tokens.
     """
 
     size: int
@@ -64,6 +67,8 @@ class ModelFile:
     trained: int | None
     metadata: Mapping[str, Scalar]
     template: str | None
+    format: str = "gguf"
+    media: tuple[str, ...] = ()
 
 
 def is_described(path: Path) -> bool:
@@ -145,7 +150,8 @@ def capabilities(file: ModelFile | None, words: Sequence[str], taken: Sequence[s
     answers = None if file is None else answers_of(file.architecture, file.metadata)
     if _has(words, _RERANKS) or (answers == "rerank" and not _has(words, _EMBEDS)):
         return ["rerank"]
-    if _has(words, _EMBEDS) or answers is not None:
+    by_value = any(value_of(words, flag) == value for flag, value in _EMBEDS_BY_VALUE.items())
+    if _has(words, _EMBEDS) or by_value or answers is not None:
         return ["embedding"]
     found = ["completion"]
     found += ["tools"] if "tools" in template or _has(words, _CALLS) else []

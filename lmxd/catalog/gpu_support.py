@@ -59,7 +59,8 @@ class GpuSupport:
         return replace(
             self,
             gpus={
-                gpu: Gpu(id=gpu, vendor=m.vendor or Vendor.NVIDIA, pci=m.pci, rocm=m.rocm) for gpu, m in gpus.items()
+                gpu: Gpu(id=gpu, vendor=m.vendor or Vendor.NVIDIA, pci=m.pci, rocm=m.rocm, cuda=m.cuda)
+                for gpu, m in gpus.items()
             },
             names={gpu: m.name for gpu, m in gpus.items()},
             called={gpu: device_name(m.id, m.ref) for gpu, m in gpus.items()},

@@ -30,6 +30,7 @@ class LlamaSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
+    measures: ClassVar = False
     shrinks: ClassVar = True
     shares: ClassVar = 1
     name: str

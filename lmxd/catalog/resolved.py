@@ -18,7 +18,7 @@ from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, Demand, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
-from lmxd.engines.engine import Plan
+from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -76,6 +76,7 @@ class Resolved:
             max_instances=size.max_instances,
             private_to=private_to,
             sleeps=self._sleeps(layout),
+            measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
     def _sleeps(self, layout: Layout) -> Demand:
@@ -136,8 +137,10 @@ class Resolved:
         fits = partial(self._fits, room=room, layout=layout, offloads=offloads)
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
-        """The plan for the engine of an instance that was admitted."""
+    def plan(
+        self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int], used: Mapping[DeviceId, int]
+    ) -> Plan:
+        """The plan for the engine of an instance that was admitted. ``used``: bytes in use before it starts."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.devices if device != RAM_ID)
         place = gpus[0] if gpus else RAM_ID
@@ -158,11 +161,22 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
-            size=option.demand[place],
+            upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
+            size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
+            used=used.get(place, 0),
             kv_bytes=self.sizing.kv_bytes(self.launch, gpus),
+            kv_tokens=profile.kv_tokens or self.launch.context * self.launch.slots,
             sleeps=profile.sleep,
         )
+
+    def _told(self, promised: int) -> int:
+        """The bytes that its engine is told it may take: those that its profile declares, if it does.
+
+        What it was seen to take, it is promised, and never told: it would take more for it, and be promised that.
+        """
+        said = self.profile.estimated_memory_gb
+        return promised if said is None else int(said * GIB)
 
     def placed(self, option: Option) -> Launch:
         """Its launch at the place of an option."""

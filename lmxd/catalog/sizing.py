@@ -33,6 +33,11 @@ class Sizing(Protocol):
         ...
 
     @property
+    def measures(self) -> bool:
+        """Whether the engine finds out by itself, while it loads, what is free on its device."""
+        ...
+
+    @property
     def shrinks(self) -> bool:
         """Whether a smaller context takes fewer bytes."""
         ...
@@ -104,7 +109,10 @@ class Sizing(Protocol):
         ...
 
     def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
-        """What is learned about a launch beside its exact bytes; None if nothing is. LmxdError as for ``charge``."""
+        """The part of a launch's bytes that is learned beside the exact ones; None if nothing is.
+
+        LmxdError as for ``charge``.
+        """
         ...
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:

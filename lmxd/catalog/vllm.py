@@ -39,6 +39,7 @@ class VllmSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = False
+    measures: ClassVar = False
     shrinks: ClassVar = True
     name: str
     profile: Profile
@@ -72,13 +73,7 @@ class VllmSizing:
         return (*self.profile.engine_flags, *batched(self.profile.engine_flags, self.profile.slots))
 
     def context(self, said: int | None) -> int:
-        if said:
-            return said
-        try:
-            most = read_directory(self._path).context or DEFAULT_CONTEXT
-        except LmxdError:
-            return DEFAULT_CONTEXT  # ``charge`` raises the error
-        return most if said == 0 else min(DEFAULT_CONTEXT, most)
+        return longest_or(said, self.found)
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         try:
@@ -139,7 +134,7 @@ class VllmSizing:
         return tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
 
     def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
-        """What is learned about a launch on ``gpus``, as it is promised now; None if its bytes are declared."""
+        """The part of a launch on ``gpus`` that is learned, as it is promised now; None if its bytes are declared."""
         if self._declared() is not None:
             return None
         part = self.estimate(launch, gpus).parts.device_or_host
@@ -163,7 +158,7 @@ class VllmSizing:
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         with suppress(LmxdError):
-            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus))
+            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus if self.cards else 0))
         return {}
 
     def is_warm(self, launch: Launch) -> bool:
@@ -187,3 +182,14 @@ class VllmSizing:
             f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
             " a launch may run out of memory"
         ]
+
+
+def longest_or(said: int | None, found: Path | LmxdError) -> int:
+    """The context of a launch that names none, as ``Sizing.context`` says, of a model in a directory."""
+    if said:
+        return said
+    try:
+        most = (None if isinstance(found, LmxdError) else read_directory(found).context) or DEFAULT_CONTEXT
+    except LmxdError:
+        return DEFAULT_CONTEXT  # ``charge`` raises the error
+    return most if said == 0 else min(DEFAULT_CONTEXT, most)

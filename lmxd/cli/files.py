@@ -137,7 +137,7 @@ def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Argumen
 
 
 def _backends(wanted: Wanted) -> frozenset[Backend] | None:
-    """Those of the llama-server here. On another machine's cards runs another one."""
+    """The backends of the llama-server here. On another machine's cards runs another one."""
     binary = _binary(wanted) if wanted.engine is not None or not wanted.cards else None
     return binary.backends if binary is not None else None
 

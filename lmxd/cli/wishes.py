@@ -166,7 +166,7 @@ def environment(lease: Granted) -> dict[str, str]:
         "OPENAI_BASE_URL": lease.base_url,
         "OPENAI_API_KEY": lease.api_key,
         "LMXD_LEASE": lease.lease,
-        "LMXD_MODEL": lease.model,
+        "LMXD_MODEL": lease.upstream_name or lease.model,
     }
     return env | ({ENDPOINT_SOCKET: lease.socket} if lease.socket else {})
 

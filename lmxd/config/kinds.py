@@ -9,13 +9,15 @@ from lmxd.config.llama_cpp_keys import LlamaCppKeys
 from lmxd.config.section import Section
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags as llama_cpp
+from lmxd.engines.sglang.flags import FLAGS as SGLANG
+from lmxd.engines.tgi.flags import FLAGS as TGI
 from lmxd.engines.vllm.flags import FLAGS as VLLM
 
 _OF_LLAMA_SERVER: Final = (
     *("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention", "threads"),
     *("suspend", "fit", "min_gpu_layers", *LlamaCppKeys.model_fields),
 )
-_OF_COMMANDS: Final = ("command", "env", "health", "open")
+_OF_COMMANDS: Final = ("command", "env", "health", "open", "upstream_name")
 _OF_DIRECTORIES: Final = ("gpus", "kv_tokens")
 """Of engines that serve a directory as Hugging Face has them."""
 _SLEEP: Final = ("sleep",)
@@ -24,15 +26,21 @@ _COUNTED_ALONE: Final = ("gpu_layers", "batch_size", "ubatch_size", "cache_type_
 _FOREIGN: Final[Mapping[EngineKind, tuple[str, ...]]] = {
     EngineKind.LLAMA_CPP: (*_OF_COMMANDS, *_OF_DIRECTORIES, *_SLEEP),
     EngineKind.VLLM: (*_OF_LLAMA_SERVER, *_OF_COMMANDS),
+    EngineKind.SGLANG: (*_OF_LLAMA_SERVER, *_OF_COMMANDS, *_SLEEP, "endpoint"),
+    EngineKind.TGI: (*_OF_LLAMA_SERVER, *(k for k in _OF_COMMANDS if k != "open"), *_SLEEP, "endpoint", "kv_tokens"),
     EngineKind.COMMAND: (
         *("engine_flags", "endpoint", "program", *_OF_DIRECTORIES, *_SLEEP),
         *(key for key in _OF_LLAMA_SERVER if key not in (*_COUNTED_ALONE, "threads")),
     ),
 }
 """The keys that a kind has not."""
+_DECLARED: Final = (EngineKind.SGLANG, EngineKind.TGI)
+"""Kinds whose bytes are those that a profile declares."""
 _CALLED: Final = {
     EngineKind.LLAMA_CPP: "llama-server has no such key",
     EngineKind.VLLM: "vLLM has no such key",
+    EngineKind.SGLANG: "SGLang has no such key",
+    EngineKind.TGI: "TGI has no such key",
     EngineKind.COMMAND: "for other engines, but there is a command",
 }
 
@@ -45,9 +53,19 @@ def _of_vllm(words: Sequence[str], declared: bool) -> list[str]:
     return VLLM.problems(words, declared=declared)
 
 
+def _of_sglang(words: Sequence[str], declared: bool) -> list[str]:
+    return SGLANG.problems(words, declared=declared)
+
+
+def _of_tgi(words: Sequence[str], declared: bool) -> list[str]:
+    return TGI.problems(words, declared=declared)
+
+
 _FLAGS: Final[Mapping[EngineKind, Callable[[Sequence[str], bool], list[str]]]] = {
     EngineKind.LLAMA_CPP: _of_llama_server,
     EngineKind.VLLM: _of_vllm,
+    EngineKind.SGLANG: _of_sglang,
+    EngineKind.TGI: _of_tgi,
 }
 
 
@@ -57,6 +75,10 @@ def wrong_keys(profile: Section, kind: EngineKind, defaults: Mapping[str, Any]) 
         yield f"{', '.join(wrong)}: {_CALLED[kind]}: take {'them' if len(wrong) > 1 else 'it'} out"
     if kind is EngineKind.VLLM and getattr(profile, "endpoint", None) == "tcp":
         yield "endpoint: vLLM answers some paths without a key: only unix is possible"
+    if kind in _DECLARED and getattr(profile, "estimated_memory_gb", None) is None:
+        yield f"estimated_memory_gb: say what it takes of each GPU, for no formula knows it with {kind}"
+    if kind is EngineKind.TGI and not getattr(profile, "open", False):
+        yield "open: every user of this machine can read TGI's key, on its command line: say open: true, or use vllm"
 
 
 def wrong_flags(words: Sequence[str], kind: EngineKind, *, declared: bool) -> list[str]:

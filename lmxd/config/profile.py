@@ -15,9 +15,9 @@ from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, UsablePath, on_off
-from lmxd.config.values import IdleSeconds, all_filled
+from lmxd.config.values import IdleSeconds, Seconds, all_filled
 from lmxd.engines import templates
-from lmxd.engines.engine import EngineKind
+from lmxd.engines.engine import EngineKind, own_engine
 from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.engines.llama_cpp.flag_values import THREADS
@@ -45,6 +45,8 @@ _POLICY: Final = {
     "suspend",
     "memory_max_gb",
     "idle_timeout",
+    "load_timeout",
+    "stop_timeout",
     "endpoint",
     "open",
 }
@@ -119,11 +121,16 @@ class Profile(LlamaCppKeys):
     env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
     open: bool = Field(False, description="command has no key, and every user of the machine may use its port")
     health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
+    upstream_name: str | None = Field(
+        None, min_length=1, max_length=256, description="the name that command knows its model by; the gateway says it"
+    )
     memory_max_gb: Gigabytes | None = Field(
         None,
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
     idle_timeout: IdleSeconds | None = Field(None, description="overrides the global idle_timeout; never is possible")
+    load_timeout: Seconds | None = Field(None, description="overrides that of its engine")
+    stop_timeout: Seconds | None = Field(None, description="likewise")
 
     @field_validator("engine")
     @classmethod
@@ -273,7 +280,7 @@ class Profile(LlamaCppKeys):
         if self.own_kind is EngineKind.COMMAND:
             return EngineKind.COMMAND
         name = self.engine or EngineKind.LLAMA_CPP
-        return name if self.program is None else f"{name}@{self.program}"
+        return name if self.program is None else own_engine(name, self.program)
 
     @property
     def uses_ram(self) -> bool:

@@ -257,8 +257,13 @@ class Config(Section):
         return kinds | {name: by_name(self.engine, name, own) for name, own in self.engines.items()}
 
     def engine_of(self, profile: Profile) -> EngineSettings:
-        """The engine that runs a profile."""
-        return self.all_engines().get(profile.engine_name) or by_kind(self.engine, EngineKind.COMMAND)
+        """The engine that runs a profile, with the time-outs that the profile says itself."""
+        found = self.all_engines().get(profile.engine_name) or by_kind(self.engine, EngineKind.COMMAND)
+        return replace(
+            found,
+            load_timeout=profile.load_timeout or found.load_timeout,
+            stop_timeout=profile.stop_timeout or found.stop_timeout,
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ def _indexes(state: State) -> Iterator[str]:
     indexes: Iterable[tuple[str, Mapping[Any, Any], Mapping[Any, Any]]] = (
         ("live_by_kind", state.live_by_kind, _by_kind(live)),
         ("with_free_slots", state.with_free_slots, _by_kind(opened)),
+        ("measuring", state.measuring, _by_id(i for i in live if i.phase is Phase.STARTING and i.ask.measures)),
         ("vacant", state.vacant, _by_id(unused)),
         (
             "lingering",

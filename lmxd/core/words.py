@@ -131,12 +131,12 @@ class Option:
 class Ask:
     """A client's wish in bytes: a profile at a size, and the ways in which it could be placed.
 
-    ``variant``: all engine settings that two launches must share to be interchangeable; the core only compares it.
+    ``variant``: the engine settings that two launches must share to be interchangeable; the core compares it.
     ``context``: tokens per slot. ``slots``: the slots of this lease. ``spread``: the slots of a new instance.
-    ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
-    model run. ``external``: it is a hold, whose process lmxd neither starts nor stops. ``private_to``: the one user
-    whom the instance serves from its start to its end; None: anybody. ``name``: a hold's, which is only shown.
-    ``sleeps``: bytes of RAM that its weights take while it sleeps; none if its engine cannot.
+    ``share``: the instance may have other leases. ``max_instances``: so many of its model at most. ``external``: it is
+    a hold, whose process is not ours. ``private_to``: the one user whom the instance serves from its start to its end;
+    None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
+    measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
     """
 
     profile: str
@@ -154,6 +154,7 @@ class Ask:
     private_to: User | None = None
     name: str = ""
     sleeps: Demand = field(default_factory=dict)
+    measures: float = 0.0
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)
@@ -214,8 +215,7 @@ class DeviceReading(NamedTuple):
 
     ``taken`` is None where processes are not told apart: each instance then counts with its promised bytes, as one does
     that is None in it. ``lags``: bytes of the dead may stay in use. ``pool``: the device whose bytes its own are;
-    ``views``: those whose bytes are its, read or not. ``unavailable``: why it has no figures; ``remedy``: what to do.
-    ``called``: its name for people, such as GPU 0.
+    ``views``: those whose bytes are its. ``unavailable``: why it has no figures. ``called``: its name for people.
     """
 
     device: DeviceId

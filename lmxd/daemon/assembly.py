@@ -211,7 +211,7 @@ class Daemon:
 
     def _forget(self, params: ForgetParams) -> int:
         """Forget observations; returns how many."""
-        count = self.learning.forget(params.model, params.card)
+        count = self.learning.forget(params.model, params.card, self.catalog)
         self.learning.tell(self.catalog)
         self.learn()
         return count

@@ -5,6 +5,7 @@ In a container or a slice whose cgroup has a memory limit, the limit is what the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import Final
 
 from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, ProcessUse, agreed
+from lmxd.devices.shared_pages import Resident, SharedPages
 
+_PARENT: Final = re.compile(r"^PPid:\s+(\d+)$", re.MULTILINE)
 _HANGS: Final = "see dmesg, and lxcfs if this is a container of LXC (GPUs go on meanwhile)"
 
 
 class HostProbe:
     """Measures RAM. ``used`` is MemTotal - MemAvailable: page cache that the kernel can drop is not in use.
 
-    A mapped model file is such cache, so a process's ``visible`` use leaves it out.
+    A mapped model file is such cache, so a process's ``visible`` use leaves it out. Of pages that processes of one
+    family share, each has its part.
     """
 
     def __init__(
@@ -27,8 +31,10 @@ class HostProbe:
         proc: Path = Path("/proc"),
         cgroups: Path = Path("/sys/fs/cgroup"),
         calls: DriverCalls | None = None,
+        shared: SharedPages | None = None,
     ) -> None:
         self._proc = proc
+        self._shared = shared or SharedPages(proc)
         self._cgroups = cgroups
         self._calls = calls or DriverCalls()
 
@@ -76,15 +82,28 @@ class HostProbe:
         return min(limits, default=None)
 
     def _uses(self, pids: Set[int]) -> dict[int, ProcessUse]:
-        return {pid: use for pid in pids if (use := self._use(pid))}
+        found = {pid: status for pid in pids if (status := self._status(pid))}
+        families = {pid for child, (parent, _) in found.items() if parent in found for pid in (child, parent)}
+        self._shared.keep(families)
+        return {
+            pid: self._shared.use(pid, resident) if pid in families else _alone(resident)
+            for pid, (_, resident) in found.items()
+        }
 
-    def _use(self, pid: int) -> ProcessUse | None:
+    def _status(self, pid: int) -> tuple[int, Resident] | None:
+        """The parent of a process, and its bytes in RAM."""
         try:
-            memory = _kilobytes((self._proc / str(pid) / "status").read_text(errors="surrogateescape"))
-            visible = memory["RssAnon"] + memory["RssShmem"]
-            return ProcessUse(total=visible + memory["RssFile"], visible=visible)
+            text = (self._proc / str(pid) / "status").read_text(errors="surrogateescape")
+            memory = _kilobytes(text)
+            resident = Resident(memory["RssAnon"] + memory["RssShmem"], memory["RssFile"])
+            parent = _PARENT.search(text)
+            return 0 if parent is None else int(parent[1]), resident
         except (OSError, KeyError, ValueError):
             return None  # it has ended, or is the kernel's own
+
+
+def _alone(resident: Resident) -> ProcessUse:
+    return ProcessUse(total=resident.own + resident.file, visible=resident.own)
 
 
 def _unavailable(why: str, remedy: str = "") -> Measurement:

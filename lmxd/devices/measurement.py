@@ -43,6 +43,7 @@ class Measurement:
     the memory that it shares with other devices; ``own`` bytes of its capacity are no part of that, of which
     ``own_used`` are in use. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the
     compute capability of a GPU that has them. ``rocm``: the number by which ROCm's runtime knows a GPU of AMD's.
+    ``cuda``: the number by which CUDA knows one in the order of PCI addresses, among those that this process sees.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Measurement:
     cores: int = 0
     compute: tuple[int, int] | None = None
     rocm: int | None = None
+    cuda: int | None = None
 
 
 def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -16,6 +17,17 @@ def pids() -> set[int]:
 def cores() -> int:
     """The number of the machine's cores that this process, and so its children, may use."""
     return len(os.sched_getaffinity(0))
+
+
+def session_seconds(leader: int) -> float:
+    """Seconds of processor time that the living processes of a session have had."""
+    found = 0
+    for pid in pids():
+        with suppress(OSError):
+            words = (_PROC / str(pid) / "stat").read_text(errors="surrogateescape").rpartition(")")[2].split()
+            if int(words[3]) == leader:
+                found += int(words[11]) + int(words[12])
+    return found / os.sysconf("SC_CLK_TCK")
 
 
 def name(pid: int) -> str:

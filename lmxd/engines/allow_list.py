@@ -61,6 +61,11 @@ class AllowList:
         valued = frozenset().union(*self.values.values(), *self.refused.values())
         return self.switches | valued | self.choices.keys() | self.keys.keys() | self.uncounted.keys()
 
+    def is_switch(self, flag: str) -> bool:
+        """Returns whether a flag, or the one that it is the negative of, takes no value."""
+        meant = self._meant(flag)
+        return meant in self.switches or self.uncounted.get(meant) == _SWITCH
+
     def _problems(self, words: Sequence[str], *, declared: bool) -> Iterator[str]:
         rest = list(words)
         while rest:
@@ -74,7 +79,7 @@ class AllowList:
                 yield problem
                 while rest and not rest[0].startswith("-"):
                     rest.pop(0)
-            elif flag in self.switches or self.uncounted.get(flag) == _SWITCH:
+            elif self.is_switch(flag):
                 if joined:
                     yield f"{flag} takes no value"
             elif not joined and (not rest or (rest[0].startswith("--"))):

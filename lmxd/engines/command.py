@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
-from socket import AF_INET, SOCK_STREAM, socket
+from typing import Final
 
-from lmxd.engines.connections import on_port, on_socket
+from lmxd.engines import python_log
+from lmxd.engines.connections import on_port
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
-from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.launching import free_port, free_socket, new_key, temporary, whose
 from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.silence import Silences
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
+from lmxd.failures import FailureCode
 
 _PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV"} | OF_GPUS
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
+_NO_WRAPPER: Final = re.compile("(?!)")
+_REASONS: Final = (
+    (FailureCode.OUT_OF_MEMORY, re.compile("out of memory|OutOfMemoryError|^MemoryError|[Cc]annot allocate memory")),
+    (FailureCode.BAD_FLAG, re.compile("^error: ")),
+    (FailureCode.ENDPOINT_IN_USE, re.compile("[Aa]ddress already in use")),
+)
+_SENTENCES: Final = {
+    FailureCode.OUT_OF_MEMORY: "the engine ran out of memory",
+    FailureCode.BAD_FLAG: "the engine did not understand its command line",
+    FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
+}
 
 
 class CommandEngine:
     """Any other server as an engine."""
+
+    def __init__(self) -> None:
+        self._silences = Silences()
 
     def require(self) -> None:
         """Its program is found when it starts: only its user knows of it."""
@@ -32,12 +50,12 @@ class CommandEngine:
         key, key_file = new_key(plan)
         on_unix = "socket" in places(*plan.command, *plan.env.values())
         where = free_socket(plan) if on_unix else None
-        port = None if on_unix else _free_port()
+        port = None if on_unix else free_port()
         values = {
             "port": port,
             "socket": where,
             "device": ",".join(plan.gpu_ids) or "cpu",
-            "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
+            **_fractions(plan),
             "memory_mb": plan.size // 2**20,
             "model": plan.model or "",
             "ctx": plan.launch.context,
@@ -47,7 +65,7 @@ class CommandEngine:
         }
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         said = {name: word.format(key=key, **values) for name, word in plan.env.items()}
-        env = own | said | _shown(plan) | whose(plan)
+        env = own | temporary(plan) | said | _shown(plan) | whose(plan)
         argv = tuple(word.format(**values) for word in plan.command)
         address = Address(key_file=key_file, socket=where, port=port, health=plan.health)
         return Command(argv=argv, env=env, key=key, address=address)
@@ -59,7 +77,7 @@ class CommandEngine:
     async def activity(self, endpoint: Endpoint) -> Activity | None:
         """A client that is connected may be waiting for an answer, no other can be. The kernel knows who has asked."""
         if endpoint.socket is not None:
-            found = await asyncio.to_thread(on_socket, endpoint.socket)
+            found = await asyncio.to_thread(self._silences.at_work, endpoint.socket)
             return Activity(busy=found > 0, work=0.0, processing=found, guessed=True)
         there = await asyncio.to_thread(on_port, int(endpoint.url.rpartition(":")[2]))
         seen = [traffic for traffic in there if traffic.is_work]
@@ -79,7 +97,21 @@ class CommandEngine:
         return 0.0
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
-        return diagnose(status, log)
+        """As for llama-server; and most others are in Python, whose stack ends with the cause."""
+        found = diagnose(status, log)
+        if found.code is FailureCode.EXITED and any(python_log.causes(log)):
+            return python_log.diagnose(status, log, _REASONS, _SENTENCES, _NO_WRAPPER)
+        return found
+
+
+def _fractions(plan: Plan) -> dict[str, str]:
+    """The same bytes as engines want them said: of the device, of what is free of it, and beside what is used of it."""
+    parts = {
+        "memory_fraction": plan.size / plan.capacity,
+        "memory_fraction_of_free": plan.size / max(1, plan.capacity - plan.used),
+        "memory_fraction_with_used": (plan.used + plan.size) / plan.capacity,
+    }
+    return {name: f"{min(_MOST, part):.4f}" for name, part in parts.items()}
 
 
 def _shown(plan: Plan) -> dict[str, str]:
@@ -89,11 +121,3 @@ def _shown(plan: Plan) -> dict[str, str]:
         remedy = "let the engine's user open /dev/kfd and /dev/dri, or choose another device"
         raise LmxdError("engine_missing", f"{plan.profile} cannot be told to use {names} alone", remedy)
     return found
-
-
-def _free_port() -> int:
-    """One that nobody listens on just now. If somebody takes it before the engine does, the launch takes another."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -24,8 +24,9 @@ _HEADER: Final = struct.Struct("=IHHII")
 _ESTABLISHED: Final = 1 << 1
 _ANY_COOKIE: Final = b"\xff" * 8
 _INET_INFO: Final = 2
-_SHOW_VFS: Final = 1 << 1
-_UNIX_VFS: Final = 1
+_SHOW: Final = 1 << 1 | 1 << 2 | 1 << 4
+"""UDIAG_SHOW_VFS, _PEER and _RQLEN of linux/unix_diag.h."""
+_UNIX_VFS, _UNIX_PEER, _UNIX_QUEUES = 1, 2, 4
 _INET_BODY, _UNIX_BODY = 72, 16
 """Bytes of an answer before its attributes: struct inet_diag_msg and struct unix_diag_msg."""
 _LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED, _BYTES_SENT = 44, 52, 128, 200
@@ -55,6 +56,20 @@ class Traffic:
         return self.received > 0 and self.sent > 0 and self.since_sent < QUIET
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SocketLink:
+    """One connection to a Unix socket, seen by its server, by its ``inode``.
+
+    ``peer``: whether there is anybody at the other end. ``unread`` bytes wait for the server, ``untaken`` ones for the
+    peer; the kernel counts none of those that have passed.
+    """
+
+    inode: int
+    peer: bool
+    unread: int
+    untaken: int
+
+
 def on_port(port: int) -> list[Traffic]:
     """The traffic of each connection to a local TCP port. Raises OSError."""
     where = struct.pack("!HH", port, 0) + bytes(36) + _ANY_COOKIE
@@ -68,13 +83,21 @@ def on_port(port: int) -> list[Traffic]:
     return found
 
 
-def on_socket(path: Path) -> int:
-    """The connections to a Unix socket; the kernel counts no bytes of theirs. Raises OSError."""
+def on_socket(path: Path) -> list[SocketLink]:
+    """The connections to a Unix socket. Raises OSError."""
     there = path.stat()
     mine = (there.st_ino, os.major(there.st_dev) << 20 | os.minor(there.st_dev))  # as the kernel writes a device
-    request = struct.pack("=BBHIII", socket.AF_UNIX, 0, 0, _ESTABLISHED, 0, _SHOW_VFS) + _ANY_COOKIE
-    places = (_attributes(message, _UNIX_BODY).get(_UNIX_VFS, b"") for message in _dump(request))
-    return sum(len(place) >= 8 and struct.unpack_from("=II", place) == mine for place in places)
+    request = struct.pack("=BBHIII", socket.AF_UNIX, 0, 0, _ESTABLISHED, 0, _SHOW) + _ANY_COOKIE
+    found = []
+    for message in _dump(request):
+        about = _attributes(message, _UNIX_BODY)
+        place, queues = about.get(_UNIX_VFS, b""), about.get(_UNIX_QUEUES, bytes(8))
+        if len(place) >= 8 and struct.unpack_from("=II", place) == mine:
+            unread, untaken = struct.unpack_from("=II", queues)
+            (inode,) = struct.unpack_from("=I", message, 4)
+            peer = any(about.get(_UNIX_PEER, b""))  # the inode of one that has closed is 0
+            found.append(SocketLink(inode=inode, peer=peer, unread=unread, untaken=untaken))
+    return found
 
 
 def _traffic(info: bytes) -> Traffic:

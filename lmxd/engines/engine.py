@@ -28,11 +28,26 @@ class EngineKind(StrEnum):
 
     LLAMA_CPP = "llama.cpp"
     VLLM = "vllm"
+    SGLANG = "sglang"
+    TGI = "tgi"
     COMMAND = "command"
 
 
-PROGRAMS: Final = (EngineKind.LLAMA_CPP, EngineKind.VLLM)
+PROGRAMS: Final = (EngineKind.LLAMA_CPP, EngineKind.VLLM, EngineKind.SGLANG, EngineKind.TGI)
 """The kinds that have a program of their own, so that there can be several engines of them, by name."""
+
+UPSTREAM_NAMES: Final = {EngineKind.TGI: "tgi"}
+"""The names that kinds of engine have for any model of theirs. TGI takes others for those of adapters."""
+
+
+def own_engine(name: str, program: Path) -> str:
+    """The name of an engine that is as another, but for its program. A space is in no name that is given."""
+    return f"{name} {program}"
+
+
+def shown_engine(name: str) -> str:
+    """The name of an engine for people, who need not know where its program is."""
+    return name.partition(" ")[0]
 
 
 def _of_older(gpus: object) -> object:
@@ -56,13 +71,14 @@ def of_older(plan: object) -> object:
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are
-    the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the
-    daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
-    engine that is none of ours; ``size`` of ``capacity`` bytes of the (first) device is what it may
-    take. ``prompts``: a directory for its prompt cache, which is there when it starts and when it is
-    to save. ``kv_bytes``: of the cache on each device, where the engine is told; 0 if its size follows from the
-    launch. ``sleeps``: it may be told to sleep.
+    ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are the layers on
+    each of them. ``companions`` go with its model. ``home`` is a directory of the daemon's for key and socket files.
+    ``command``, ``env`` and ``health`` are for an engine that is none of ours, and so is ``upstream_name``, the name of
+    its model if not the profile's; ``size`` of ``capacity`` bytes of the (first) device is what it is told that it may
+    take, whatever it was promised, of which ``used`` are in use without it. ``prompts``: a directory for its prompt
+    cache, which is there when it starts and when it is to save. ``kv_bytes``: of the cache on each device, and
+    ``kv_tokens`` in it, where the engine is told; 0 if its size follows from the launch. ``sleeps``: it may be told to
+    sleep.
     """
 
     instance: str
@@ -81,10 +97,13 @@ class Plan:
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
+    upstream_name: str | None = None
     size: int = 0
     capacity: int = 1
+    used: int = 0
     prompts: Path | None = None
     kv_bytes: int = 0
+    kv_tokens: int = 0
     sleeps: bool = False
 
     def __post_init__(self) -> None:
@@ -107,10 +126,11 @@ class Address:
     """The address at which an instance will listen, and the file with its key.
 
     Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet. ``health``: the path
-    that answers 200 once it serves.
+    that answers 200 once it serves. ``directory``: its own, on a port; with a socket, that is in it.
     """
 
     key_file: Path
+    directory: Path | None = None
     socket: Path | None = None
     port: int | None = None
     health: str = "/health"

@@ -9,12 +9,16 @@ from typing import Final, TypeAlias
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import EngineKind, InstalledServer
 from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.engines.sglang.server import SglangServer
+from lmxd.engines.tgi.server import TgiServer
 from lmxd.engines.vllm.server import VllmServer
 
 _Maker: TypeAlias = Callable[[Path | None, Mapping[str, str], SystemUser | None, str], InstalledServer]
 _SERVERS: Final[Mapping[EngineKind, _Maker]] = {
     EngineKind.LLAMA_CPP: LlamaServer,
     EngineKind.VLLM: VllmServer,
+    EngineKind.SGLANG: SglangServer,
+    EngineKind.TGI: TgiServer,
 }
 
 

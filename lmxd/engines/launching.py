@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
 from typing import Final
 
 from lmxd.engines.engine import Plan
@@ -19,6 +21,8 @@ SOCKET_NAME_MAX: Final = 21
 """Bytes that a home must leave for any instance's socket: one whose name is too long has a digest for its own."""
 KEY: Final = re.compile(rb"[A-Za-z0-9_-]{43}\n")
 """A key's file, as ``new_key`` writes it: 32 bytes in base64."""
+_SETTINGS: Final = "settings.yaml"
+"""The name of a file with settings that no command line may say. SGLang takes none without this end."""
 _SOCKET: Final = "s.sock"
 """The name of a socket in its instance's directory. llama-server takes a host for a socket by how it ends."""
 
@@ -34,6 +38,22 @@ def socket_path(home: Path, instance: str) -> Path:
 def key_path(home: Path, instance: str) -> Path:
     """The path of the file with an instance's API key."""
     return home / f"{file_name(instance)}.key"
+
+
+def temporary_path(home: Path, instance: str) -> Path:
+    """The directory for an instance's temporary files. Its name is short: engines bind Unix sockets there, too."""
+    return home / f"t-{hashlib.sha256(instance.encode()).hexdigest()[:10]}"
+
+
+def record_path(home: Path, instance: str) -> Path:
+    """The file that names what an instance shares in /dev/shm."""
+    return home / f"{file_name(instance)}.shm"
+
+
+def temporary(plan: Plan) -> dict[str, str]:
+    """Environment: where temporary files go, unless something else is said. PrivateTmp's /tmp ends with our unit, an
+    engine's files there would be gone though it runs on."""
+    return {"TMPDIR": str(temporary_path(plan.home, plan.instance))}
 
 
 def free_socket(plan: Plan) -> Path:
@@ -61,13 +81,44 @@ def _open_as(directory: Path, home: Path) -> None:
 def new_key(plan: Plan) -> tuple[str, Path]:
     """An instance's API key, and the file that it was written to for nobody but us to read. LmxdError if it cannot."""
     key, path = secrets.token_urlsafe(32), key_path(plan.home, plan.instance)
+    _write_secret(path, key + "\n")
+    return key, path
+
+
+def own_directory(plan: Plan) -> Path:
+    """An instance's own directory, empty, for files that its engine alone may see. LmxdError if it cannot be had."""
+    path = socket_path(plan.home, plan.instance).parent
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        path.chmod(0o700)  # whatever our umask is
+    except OSError as error:
+        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+    return path
+
+
+def secret_settings(directory: Path, text: str) -> Path:
+    """The file that settings were written to, as a key is: they have one. LmxdError if it cannot."""
+    path = directory / _SETTINGS
+    _write_secret(path, text)
+    return path
+
+
+def _write_secret(path: Path, text: str) -> None:
     try:
         path.unlink(missing_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(key + "\n")
+            file.write(text)
     except OSError as error:
         raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
-    return key, path
+
+
+def free_port() -> int:
+    """One that nobody listens on just now. If somebody takes it before the engine does, the launch takes another."""
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def whose(plan: Plan) -> dict[str, str]:

@@ -6,9 +6,10 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from lmxd.engines.engine import Endpoint
+from lmxd.engines.engine import Activity, Endpoint
 from lmxd.engines.http import get
 from lmxd.throttle import Throttle
 
@@ -33,6 +34,35 @@ def samples(text: str, wanted: Mapping[str, float]) -> dict[str, float]:
             raise ValueError(f"{name} {value[:40]!r}")
         found[name] = found.get(name, 0.0) + float(value)
     return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureNames:
+    """The names of its figures: requests that it is at and that wait, tokens of prompts and generated ones."""
+
+    running: str
+    waiting: str
+    prompted: str
+    generated: str
+
+    @property
+    def believed(self) -> dict[str, float]:
+        """name -> the most that is believed of it."""
+        requests, counters = (self.running, self.waiting), (self.prompted, self.generated)
+        return dict.fromkeys(requests, REQUESTS) | dict.fromkeys(counters, COUNTER)
+
+    def activity(self, found: Mapping[str, float] | None) -> Activity | None:
+        """The activity that its figures tell; None if they are not there."""
+        if found is None or self.running not in found:
+            return None
+        prompted, generated = found.get(self.prompted, 0.0), found.get(self.generated, 0.0)
+        return Activity(
+            busy=found[self.running] + found.get(self.waiting, 0.0) > 0,
+            work=prompted + generated,
+            prompted=prompted,
+            processing=int(found[self.running]),
+            generated=generated,
+        )
 
 
 class EngineFigures:

@@ -6,7 +6,8 @@ from string import Formatter
 from typing import Final
 
 IN_COMMAND: Final = frozenset(
-    ("port", "socket", "device", "memory_fraction", "memory_mb", "model", "ctx", "slots", "name", "key_file")
+    "port socket device memory_fraction memory_fraction_of_free memory_fraction_with_used memory_mb"
+    " model ctx slots name key_file".split()
 )
 IN_ENV: Final = IN_COMMAND | {"key"}
 """A key belongs on no command line: every user can read those."""

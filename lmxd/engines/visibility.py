@@ -15,13 +15,15 @@ _NOTHING: Final = "/dev/null"
 class Gpu:
     """A GPU that an engine is to use: the id that lasts, its vendor, and its PCI address ("" if not known).
 
-    ``rocm``: the number by which ROCm's runtime knows it, if it does.
+    ``rocm``: the number by which ROCm's runtime knows it, if it does. ``cuda``: the number by which CUDA does in the
+    order of PCI addresses, if that is known for sure: no slice of a card has one.
     """
 
     id: str
     vendor: Vendor = Vendor.NVIDIA
     pci: str = ""
     rocm: int | None = None
+    cuda: int | None = None
 
 
 HIDDEN: Final = {
@@ -49,6 +51,13 @@ def by_cuda(gpus: Sequence[Gpu]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.id for gpu in gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
+def by_number(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """CUDA takes numbers, too, and some programs nothing else (vLLM until 0.23). UUIDs, if one is not known."""
+    if any(gpu.cuda is None for gpu in gpus):
+        return by_cuda(gpus)
+    return by_cuda(gpus) | {"CUDA_VISIBLE_DEVICES": ",".join(str(gpu.cuda) for gpu in gpus)}
+
+
 def by_rocm(gpus: Sequence[Gpu]) -> dict[str, str] | None:
     """ROCm takes UUIDs, or numbers; None if a card's is not known.
 
@@ -58,13 +67,15 @@ def by_rocm(gpus: Sequence[Gpu]) -> dict[str, str] | None:
     return {"ROCR_VISIBLE_DEVICES": ",".join(words)} if all(words) else None
 
 
-def natively(gpus: Sequence[Gpu]) -> dict[str, str] | None:
+def natively(gpus: Sequence[Gpu], *, numbered: bool = True) -> dict[str, str] | None:
     """For a program of which only its user knows how it reaches a GPU: by its vendor's runtime, with those of the
     others hidden. None if a card cannot be named; Intel's cannot. Vulkan is the program's own affair.
+
+    ``numbered``: it counts the cards as we do, which one in a container of its own may not.
     """
     vendors = {gpu.vendor for gpu in gpus}
     if vendors <= {Vendor.NVIDIA}:
-        return _hidden(_OF_VENDORS) | by_cuda(gpus)
+        return _hidden(_OF_VENDORS) | (by_number(gpus) if numbered else by_cuda(gpus))
     if vendors == {Vendor.AMD} and (found := by_rocm(gpus)) is not None:
         return _hidden(_OF_VENDORS - HIP_SHOWN) | found
     return None

@@ -1,4 +1,4 @@
-"""What an engine takes beside weights and cache, as it was seen: one figure for each sort of launch. This is pure.
+"""Bytes that an engine takes beside weights and cache, as it was seen, for each sort of launch. This is pure.
 
 A promise must not creep, for whoever promises more gets more: an observation near the promise changes nothing. Beyond,
 the figure becomes what was seen, rounded up. It becomes less once, from the prior, and only by much: what it was seen
@@ -36,7 +36,7 @@ class KnownRests:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def get(self, key: str) -> int | None:
-        """What was learned; None if nothing was."""
+        """The bytes that were learned; None if none were."""
         return self.sizes.get(key)
 
     def seeing(self, rest: Rest, taken: int) -> KnownRests:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -30,13 +31,16 @@ _WORKER: Final = 560 * MIB
 _COMPILED: Final = 48 * MIB
 """PSS in RAM of the API server, EngineCore, resource tracker and, beside weights and cache, each Worker; and of a
 Worker that compiles. Measured with vLLM 0.32.0 on two cores: 455 to 473, 419 to 435, 5, 460 to 511 and 541 MiB
-(docs/accuracy.md). A tenth more is promised, for a promise that is exceeded changes."""
+(docs/vllm.md). A tenth more is promised, for a promise that is exceeded changes."""
 _CUDA_WORKER: Final = 1_400 * MIB
 """RAM of a Worker beside a GPU: CUDA's and PyTorch's libraries. Not measured."""
 _TORCH: Final = 256 * MIB
 """On a GPU beside the context: cuBLAS's workspace, PyTorch's pieces, NCCL's buffers. Not measured."""
 _GRAPHS_A_LAYER: Final = 16 * MIB
 """CUDA graphs of a layer, by public logs of 8B models (0.5 GiB for 32 layers at the usual sizes). Not measured."""
+_STATES_SINCE: Final = (0, 32)
+"""The version from which on states are kept as they were compared: earlier ones had other ways (mamba_cache_mode)."""
+_VERSION: Final = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})", re.ASCII)
 _ERROR_IN_RAM: Final = 128 * MIB
 _ERROR_ON_GPU: Final = 768 * MIB
 _ERROR_LEARNED: Final = 64 * MIB
@@ -51,6 +55,8 @@ def estimate_served(
     """
     model = read_directory(path)
     try:
+        if model.states and _parts_of(version) < _STATES_SINCE:
+            raise Uncovered(f"how vLLM {version} keeps states beside attention was not compared")
         found = memory(model, launch)
     except Uncovered as error:
         remedy, about = "set estimated_memory_gb for the model", {"uncovered": str(error)}
@@ -63,6 +69,12 @@ def estimate_served(
         if not cards
         else _on_cards(found, launch, cards, model.layers, rests.get(key))
     )
+
+
+def _parts_of(version: str) -> tuple[int, ...]:
+    """The numbers of a version; those of the one that was compared where it is not known."""
+    found = _VERSION.match(version)
+    return tuple(map(int, found.groups())) if found else _STATES_SINCE
 
 
 def rest_key(path: Path, launch: ServedLaunch, card: Card | None, version: str) -> str:

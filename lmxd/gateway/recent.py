@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from lmxd.config.keys import Caller
 from lmxd.gateway.http.edges import Edges
-from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.metrics import Served
 from lmxd.gateway.requests.authentication import ANYBODY

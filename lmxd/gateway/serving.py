@@ -18,7 +18,8 @@ from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
-from lmxd.gateway.http.upstream import Exchange, Unreachable, UpstreamCall, exchange
+from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.leasing.progress import RequestProgress
@@ -32,6 +33,7 @@ from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
+from lmxd.gateway.requests.upstream_names import by_upstream_name
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -87,7 +89,8 @@ class Serving:
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
-        reply = Reply(request, streams=streams, events=_events(path, wish.model) if streams else None)
+        events = _events(path, wish.model) if streams else None
+        reply = Reply(request, wish.model, streams=streams, events=events)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -122,7 +125,8 @@ class Serving:
                     told(RequestProgress(state="served", instances=(lease.instance,)))
                     with self._in_slot(lease, call) as placed:
                         try:
-                            answer = await exchange(lease, placed, self._leases.connections)
+                            there = by_upstream_name(placed, lease)
+                            answer = await exchange(lease, there, self._leases.connections)
                         except Unreachable:
                             self._leases.unfit(lease)
                             continue
@@ -139,7 +143,7 @@ class Serving:
 
         LmxdError for what its model cannot do, before that is loaded for it.
         """
-        kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
+        kind = call.content_type
         body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
         if not is_form(kind) or may_be_object(body):
             require_media(body, meant.model, remote=self._remote_media)

@@ -68,6 +68,12 @@ def session(leader: int) -> Iterator[int]:
                 yield int(name)
 
 
+def session_of(pid: int) -> int | None:
+    """The number of the session that a process is in, which was its leader's pid; None if it is gone."""
+    words = _stat(pid)
+    return int(words[3]) if words else None
+
+
 def tree(pid: int) -> set[int]:
     """A process and all its living descendants."""
     return below(pid, children())
@@ -99,6 +105,17 @@ def below(pid: int, children: Mapping[int, Iterable[int]], but: Set[int] = froze
         found |= new
         rest += new
     return found
+
+
+def forks() -> int:
+    """The number of processes and threads that were begun since the machine was started; each got a pid."""
+    words = Path("/proc/stat").read_text().split()
+    return int(words[words.index("processes") + 1])
+
+
+def most_pids() -> int:
+    """The number of pids that are given before one is given again."""
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def uids(pid: int) -> frozenset[int]:

@@ -7,6 +7,7 @@ no SIGCHLD handler is needed, and no other child is ever reaped by accident.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -18,32 +19,49 @@ from lmxd.accounts import SystemUser
 from lmxd.failpoints import hit
 from lmxd.instances import exits, proc
 from lmxd.instances.cgroup import ControlGroup
+from lmxd.instances.rest import end_rest
+from lmxd.instances.shared_memory import SharedMemory
+
+log = logging.getLogger(__name__)
 
 _WHOLE_GROUP: Final = 4
 """PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9: no pid can be anybody else's by then."""
 _STATUS_POLLS: Final = (0.0, 0.01, 0.05, 0.2, 0.5)
-"""Seconds before each question for an exit status, until the process's parent has taken note."""
+"""Seconds after each question for an exit status, until the process's parent has taken note."""
+_UMASK: Final = 0o077
+"""What an instance makes is its user's alone; holders of leases are let in to its socket one by one. Not 0177: engines
+make directories, and enter them."""
 
 
 class Process:
     """One process of ours, a child or an adopted one, watched through its pidfd.
 
-    ``exited`` resolves to its status: the exit code, minus the signal that ended it, or None if nobody knows. ``born``
-    is the clock tick of its start, which tells it from any later one of the same pid.
+    ``exited`` resolves, when the rest of its session is gone, too, to its status: the exit code, minus the signal that
+    ended it, or None if nobody knows. ``born`` is the clock tick of its start, which tells it from any later one of the
+    same pid. ``shared``: what its processes share in /dev/shm, which goes with them.
     """
 
     def __init__(
-        self, pid: int, pidfd: int, born: int, group: ControlGroup | None, child: subprocess.Popen[bytes] | None = None
+        self,
+        pid: int,
+        pidfd: int,
+        born: int,
+        *,
+        group: ControlGroup | None = None,
+        shared: SharedMemory | None = None,
+        child: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self.pid = pid
         self.born = born
         self.group = group
+        self.shared = SharedMemory() if shared is None else shared
         self._pidfd = pidfd
         self._child = child
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
         self.out_of_memory = False
         """The kernel ended it, or part of it, for the bound of its group."""
+        self._ending: asyncio.Task[None] | None = None
         self._loop.add_reader(pidfd, self._gone)
 
     @classmethod
@@ -52,9 +70,9 @@ class Process:
         argv: Sequence[str],
         env: Mapping[str, str],
         output: int,
-        umask: int,
         group: ControlGroup | None = None,
         account: SystemUser | None = None,
+        shared: SharedMemory | None = None,
     ) -> Process:
         """A new child, standard output and error going to the descriptor ``output``. Raises OSError.
 
@@ -68,7 +86,7 @@ class Process:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            umask=umask,
+            umask=_UMASK,
             cwd="/",
             **({} if account is None else account.spawning()),
         )
@@ -82,13 +100,15 @@ class Process:
             child.kill()  # a child that cannot be watched must not run
             child.wait()
             raise
-        return cls(child.pid, pidfd, proc.born(child.pid) or 0, group, child)
+        return cls(child.pid, pidfd, proc.born(child.pid) or 0, group=group, shared=shared, child=child)
 
     @classmethod
-    def adopt(cls, pid: int, born: int, group: ControlGroup | None = None) -> Process | None:
+    def adopt(
+        cls, pid: int, born: int, group: ControlGroup | None = None, shared: SharedMemory | None = None
+    ) -> Process | None:
         """One that an earlier daemon had started; None if it is not there any more."""
         pidfd = proc.watch(pid, born)
-        return None if pidfd is None else cls(pid, pidfd, born, group)
+        return None if pidfd is None else cls(pid, pidfd, born, group=group, shared=shared)
 
     def let_go(self) -> None:
         """Watch it no longer. For one that turned out not to be ours: it is not touched."""
@@ -97,40 +117,44 @@ class Process:
 
     def _gone(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        if self._child is not None:
-            self._reap(self._child)
-        else:
-            self._ask_status(0)
+        self._ending = self._loop.create_task(self._follow())
 
-    def _reap(self, child: subprocess.Popen[bytes]) -> None:
-        """End the rest of a zombie's group while its pid cannot be anybody else's, then let it go."""
+    async def _follow(self) -> None:
+        """End the rest of the session. A child is a zombie until then, so that its pid cannot be anybody else's."""
+        status = await self._status() if self._child is None else None
+        try:
+            await end_rest(self.pid, self.shared)
+        except Exception:
+            log.exception("what pid %d has left running could not be ended", self.pid)
+        if self._child is not None:
+            status = self._reaped(self._child)
+        if self.group is not None:
+            self.out_of_memory = self.group.oom_kills() > 0
+            self.group.end()
+        if self.shared:
+            await asyncio.to_thread(self.shared.remove)
+        os.close(self._pidfd)
+        self.exited.set_result(status)
+
+    def _reaped(self, child: subprocess.Popen[bytes]) -> int:
+        """The status of a zombie, which it is no more from then on."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         assert result is not None
-        status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-        child.returncode = status
-        self._finish(status)
+        child.returncode = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        return child.returncode
 
-    def _ask_status(self, attempt: int) -> None:
+    async def _status(self) -> int | None:
         """The kernel has it only once the process's parent has taken note, which may take a moment."""
-        status = exits.status(self._pidfd)
-        if status is None and proc.born(self.pid) == self.born:
-            status = proc.exit_status(self.pid)
-        if status is None and attempt < len(_STATUS_POLLS):
-            self._loop.call_later(_STATUS_POLLS[attempt], self._ask_status, attempt + 1)
-            return
-        for pid in proc.session(self.pid):  # it may be a zombie yet, or its pid free: nothing is killed by group
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self._finish(status)
-
-    def _finish(self, status: int | None) -> None:
-        if self.group is not None:
-            self.out_of_memory = self.group.oom_kills() > 0
-            self.group.end()
-        os.close(self._pidfd)
-        self.exited.set_result(status)
+        for seconds in _STATUS_POLLS:
+            status = exits.status(self._pidfd)
+            if status is None and proc.born(self.pid) == self.born:
+                status = proc.exit_status(self.pid)
+            if status is not None:
+                return status
+            await asyncio.sleep(seconds)
+        return exits.status(self._pidfd)
 
     def signal_group(self, number: int) -> None:
         """Signal the whole session, unless it has ended."""
@@ -149,11 +173,17 @@ class Process:
         await asyncio.wait((self.exited,), timeout=seconds)
         return self.exited.done()
 
+    async def look(self) -> None:
+        """Note what its processes share: of those that are killed all at once, nobody can ask it later."""
+        if not self.exited.done():
+            await asyncio.to_thread(lambda: self.shared.see((self.pid, *proc.session(self.pid))))
+
     async def end(self, timeout: float) -> None:
         """SIGTERM; the same again half way, since llama-server loses one that comes as it starts to listen; SIGKILL.
 
         Processes that have left the session go with its control group, where there is one.
         """
+        await self.look()
         for number in (signal.SIGTERM, signal.SIGTERM):
             hit("before_sigterm")
             self.signal_group(number)

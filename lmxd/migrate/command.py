@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines import environment as variables_of_engines
+from lmxd.engines.engine import EngineKind
 from lmxd.migrate import container, environment, hub_cache, programs, words
 from lmxd.migrate.container import Container
 from lmxd.migrate.engines import server
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.locating import PathContext, locate
+from lmxd.migrate.other_flags import said_by
+from lmxd.migrate.other_servers import OtherServer, in_container, other_server
 from lmxd.migrate.report import About
 from lmxd.migrate.shell_reader import ShellReader
 
@@ -94,6 +97,12 @@ class StartCommand:
             return self.container.arguments(left) if self.container.runs_llama_server() else None
         return programs.server_arguments(self.argv)
 
+    def other_server(self) -> OtherServer | None:
+        """The server of another kind that it starts; None if it starts none that is known."""
+        if self.container is None:
+            return other_server(self.argv)
+        return in_container(self.container.image, self.container.words)
+
 
 def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = True) -> Entry:
     """The profile of a command; a comment if it cannot be one yet.
@@ -102,6 +111,8 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
     """
     left = found.about(name)
     command = command.resolved(left)
+    if (other := command.other_server()) is not None:
+        return _served(name, other, command, left)
     arguments = command.arguments(left)
     if arguments is None:
         _say_reader(command.argv, left)
@@ -136,6 +147,38 @@ def llama_server(name: str, arguments: Sequence[str], left: About, *, alone: boo
         else:
             left("names no model file: it is looked up in model_dir by its name")
     return made
+
+
+def _served(name: str, server: OtherServer, command: StartCommand, left: About) -> Entry:
+    """The profile of a model that another kind of engine serves. Without its directory it becomes a comment."""
+    said = said_by(server, left)
+    made = Entry(name, said.settings)
+    made.settings["aliases"] = [other for other in said.names if other != name]
+    if command.container is None:
+        left.unneed(" ".join(command.argv[: len(command.argv) - len(server.words)]), f"is engine: {server.kind}")
+    if server.program and "/" in server.program and command.container is None:
+        left(f"was run by {server.program}: set engines.{server.kind}.path to it if lmxd finds another")
+    _say_environment({key: x for key, x in command.environment.items() if not key.startswith("HF_")}, left)
+    if _is_directory(str(said.settings.get("path", "")), command):
+        locate(made, PathContext(command.base, command.placed, command.container), left)
+    else:
+        made.open = True
+        named = said.settings.get("path", "none is named")
+        left(f"path: {named}: name the directory that it was fetched to, and take the comment signs away")
+    if server.kind is not EngineKind.VLLM:
+        made.open = True
+        made.note("say estimated_memory_gb, what it takes of each GPU, and take the comment signs away")
+    if server.kind is EngineKind.TGI:
+        made.settings["open"] = True
+        made.note("open: every user of this machine can read TGI's key")
+    return made
+
+
+def _is_directory(path: str, command: StartCommand) -> bool:
+    """Whether a model's path may be a directory, rather than the name of a repository, or a file."""
+    if not path or path.endswith(".gguf"):
+        return False
+    return path.startswith(("/", "~", ".")) or command.container is not None or (command.base / path).is_dir()
 
 
 def _say_reader(argv: Sequence[str], left: About) -> None:

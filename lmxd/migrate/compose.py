@@ -15,7 +15,7 @@ from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.environment import read_variables
 from lmxd.migrate.leaves import Leaves, flat, shown
 from lmxd.migrate.report import About
-from lmxd.migrate.shell_script import named, names_of
+from lmxd.migrate.shell_script import named, names_for
 from lmxd.migrate.shell_variables import ShellVariables
 from lmxd.migrate.source import reason, yaml_with
 
@@ -63,13 +63,13 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
         _words(service.peek("entrypoint")) + _words(service.peek("command")),
     )
     inside = Container(image=image, words=words)
-    if not inside.runs_llama_server():
+    if not inside.serves():
         return  # its leaves are in the rest
     for key in ("image", "entrypoint", "command"):
         service.take(key)
     variables = _environment(service.take("environment"))
     inside.environment, started = variables, StartCommand(["llama-server"], dict(variables), base, inside)
-    left = found.about(names_of(started.said, name)[0])
+    left = found.about(names_for(started, name)[0])
     left.unneed(f"service {name}{f', image {image}' if image else ''}", OF_CONTAINER)
     for file in service.items("env_file"):
         _env_file(base / file, started, left)

@@ -11,6 +11,7 @@ from typing import Final
 
 from lmxd.migrate import programs
 from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.other_servers import in_container
 from lmxd.migrate.report import About, Report
 
 _RUNTIMES: Final = frozenset(("docker", "podman", "nerdctl"))
@@ -40,6 +41,10 @@ class Container:
     words: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
+
+    def serves(self) -> bool:
+        """Whether its command is a server's that is known."""
+        return self.runs_llama_server() or in_container(self.image, self.words) is not None
 
     def runs_llama_server(self) -> bool:
         """Whether its command is llama-server's."""
@@ -95,9 +100,9 @@ def runs_container(argv: Sequence[str]) -> bool:
     return bool(argv) and PurePosixPath(argv[0]).name in _RUNTIMES and "run" in argv[1:6]
 
 
-def runs_llama_server(argv: Sequence[str]) -> bool:
-    """Whether it is of a container that runs llama-server."""
-    return runs_container(argv) and parse(argv, Report().about("")).runs_llama_server()
+def serves(argv: Sequence[str]) -> bool:
+    """Whether it is of a container that runs llama-server, or another server that is known."""
+    return runs_container(argv) and parse(argv, Report().about("")).serves()
 
 
 def parse(argv: Sequence[str], left: About) -> Container:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmxd.engines.engine import EngineKind
 from lmxd.files import read_text
 from lmxd.migrate import command
 from lmxd.migrate.command import StartCommand
@@ -38,7 +39,6 @@ _REASONS: Final = {
     "ManagementApi": "the gateway has the dashboard",
     "ResourcesAvailable": "lmxd measures what there is; gpu.max_memory_gb bounds it",
     "ResourceRequirements": "lmxd estimates what llama-server takes",
-    "StartupTimeoutMilliseconds": "engine.load_timeout is for all models",
 }
 """Key -> why it has no counterpart."""
 
@@ -88,8 +88,10 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
         left.unneed(f"Workdir {where}", "its relative paths begin there")
     if (idle := service.number("ShutDownAfterInactivitySeconds")) is not None and idle > 0:
         entry.settings["idle_timeout"] = int(min(idle, 10**9))
+    if (startup := service.number("StartupTimeoutMilliseconds")) is not None and startup > 0:
+        entry.settings["load_timeout"] = int(min(max(startup / 1000, 1), 10**9))
     entry.settings["aliases"] = service.items("OpenAiApiModels")
-    if "command" in entry.settings:
+    if "command" in entry.settings or entry.settings.get("engine") in (EngineKind.SGLANG, EngineKind.TGI):
         _declare(entry.settings, service)
     left.rest(service.rest(), _REASONS)
     found.add(entry)

@@ -53,8 +53,10 @@ def _model(found: FoundModel, name: str, options: dict[str, str], base: Path, le
         entry.settings["preload"] = True
     elif preload is not None:
         left.unneed(f"load-on-startup {preload}", "models start when they are asked for")
-    if stop is not None:
-        left.unneed(f"stop-timeout {stop}", "engine.stop_timeout is for all models")
+    if stop is not None and stop.isdecimal() and int(stop):
+        entry.settings["stop_timeout"] = int(stop[:9])
+    elif stop is not None:
+        left(f"stop-timeout: {stop} is no number of seconds")
     entry.settings["aliases"] = [alias for alias in aliases if alias]
     found.add(entry)
 

@@ -22,7 +22,6 @@ _OF_MODEL: Final = {
     "proxy": "lmxd gives each instance an address of its own",
     "checkEndpoint": "lmxd knows when llama-server is ready",
     "cmdStop": "lmxd ends what it started itself",
-    "unloadTimeout": "engine.stop_timeout is for all models",
     "useModelName": "llama-server takes any name",
     "unlisted": "all models are listed, to whoever may use them",
     "concurrencyLimit": "slots say how many requests an instance serves at once; the others wait",
@@ -148,6 +147,8 @@ def _carry(entry: Entry, leaves: Leaves, name: str, left: About) -> None:
         entry.settings["idle_timeout"] = _plain(ttl) or "never"
     elif ttl is not None:
         left.unneed(f"ttl {_plain(ttl)}", "the idle_timeout of all models is meant")
+    if (seconds := leaves.number("unloadTimeout")) is not None and seconds > 0:
+        entry.settings["stop_timeout"] = max(1, _plain(seconds))
     entry.settings["aliases"] = leaves.items("aliases")
     filters.carry(entry, leaves.part("filters"), name, left)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from lmxd.migrate import container, programs
 from lmxd.migrate.environment import read_variables
+from lmxd.migrate.other_servers import other_server
 from lmxd.migrate.shell_variables import ShellVariables, assignment
 from lmxd.migrate.shell_words import ShellCommand, commands
 from lmxd.migrate.source import reason
@@ -104,7 +105,7 @@ class ShellReader:
     def _starts(self, argv: list[str]) -> bool:
         if (line := programs.line_for_shell(argv)) is not None:
             return any(self._starts(programs.unwrapped(_plain(each)).argv) for each in commands(line))
-        return programs.server_arguments(argv) is not None or container.runs_llama_server(argv)
+        return programs.server_arguments(argv) is not None or other_server(argv) is not None or container.serves(argv)
 
     def _variables_of(self, command: ShellCommand) -> bool:
         """Take in what a command sets, if that is all that it does."""

@@ -11,6 +11,7 @@ from lmxd.errors import LmxdError
 from lmxd.migrate import command, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
+from lmxd.migrate.other_flags import said_by
 from lmxd.migrate.report import Report
 from lmxd.migrate.shell_reader import ShellReader
 from lmxd.migrate.source import text_of
@@ -39,10 +40,19 @@ def named(found: FoundModel, otherwise: str, started: StartCommand) -> Entry:
     """The profile of a command, under the names that its words say."""
     seen = started.resolved(Report().about(otherwise))
     inside = seen.container.name if seen.container is not None else ""
-    name, *aliases = names_of(seen.said, inside or otherwise)
+    name, *aliases = names_for(seen, inside or otherwise)
     entry = command.entry(found, name, started)
     entry.settings["aliases"] = aliases
     return entry
+
+
+def names_for(started: StartCommand, otherwise: str) -> list[str]:
+    """The names of the model that a command serves."""
+    if (other := started.other_server()) is None:
+        return names_of(started.said, otherwise)
+    said = said_by(other, Report().about(otherwise))
+    stem = programs.name_of(str(said.settings.get("path", "")).rstrip("/"))
+    return said.names or [stem or otherwise]
 
 
 def names_of(words: Sequence[str], otherwise: str) -> list[str]:

@@ -156,8 +156,7 @@ class Hello(Result):
 class Granted(Result):
     """A granted lease.
 
-    ``base_url`` and ``api_key`` are for an OpenAI client. ``socket`` is set for an endpoint on a Unix socket: connect
-    there, for the host of the URLs does not exist.
+    ``base_url`` and ``api_key`` are for an OpenAI client. ``socket``: connect there, for the URLs' host does not exist.
     """
 
     lease: str
@@ -167,6 +166,7 @@ class Granted(Result):
     base_url: str
     api_key: str
     socket: str | None = None
+    upstream_name: str | None = Field(None, description="what its engine calls its model, if not as model says")
     ctx: int
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")

@@ -18,6 +18,7 @@ class ModelFileInfo(Result):
     modified: float = Field(description="seconds since 1970")
     digest: str = Field(description="64 hexadecimal digits that stay the same as long as the file does")
     architecture: str
+    format: str = Field("gguf", description="gguf or safetensors")
     parameters: int = Field(description="how many; 0 if it does not say")
     quantization: str
     trained_ctx: int | None = Field(description="tokens of the context for which the model was trained")

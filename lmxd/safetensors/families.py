@@ -141,6 +141,15 @@ stablelm 32 2560 32 32 - 4096 no
 starcoder2 30 3072 24 2 - 4096 yes
 vaultgemma 26 2304 8 4 256 8192 yes
 youtu 32 2048 16 16 64 131072 yes
+falcon_h1 32 4096 32 8 - 8192 no
+granitemoehybrid 32 4096 32 - - 2048 no
+jamba 32 4096 32 8 - 262144 no
+lfm2 32 2560 32 8 - 128000 yes
+lfm2_moe 32 2048 32 8 - 128000 yes
+nemotron_h 4 4096 32 8 128 4096 no
+qwen3_5_moe_text 40 2048 16 2 256 32768 no
+qwen3_5_text 32 4096 16 4 256 32768 no
+qwen3_next 48 2048 16 2 256 32768 no
 """
 """model_type, layers, hidden size, heads, heads of keys, size of a head, context, whether the embeddings are tied."""
 

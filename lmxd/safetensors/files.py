@@ -43,7 +43,7 @@ def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any
 
 
 def _named(index: dict[str, Any], name: str, there: set[str]) -> set[str]:
-    """Those that an index names."""
+    """The files that an index names."""
     found = index.get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
         raise DirectoryError(f"{name} has no weight_map of names: fetch it again")

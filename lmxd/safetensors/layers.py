@@ -1,4 +1,4 @@
-"""What each layer of a model keeps of the tokens before, as vLLM's layers say it (get_kv_cache_spec)."""
+"""Rows that each layer of a model keeps of the tokens before, as vLLM's layers say it (get_kv_cache_spec)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from lmxd.safetensors.documents import DirectoryError, Uncovered
 from lmxd.safetensors.families import Keeps, Slides
 from lmxd.safetensors.settings import Settings
+from lmxd.safetensors.states import WITH_STATES, mixed
 
 _SLIDING: Final = "sliding_attention"
 _KNOWN_TYPES: Final = frozenset({_SLIDING, "full_attention"})
@@ -18,6 +19,7 @@ class Sees(Enum):
     """The tokens before that a layer attends to."""
 
     EVERYTHING = "everything"
+    STATE = "what a state has of them"
     WINDOW = "the last ones"
     CHUNK = "those of its own chunk"
 
@@ -47,7 +49,7 @@ class KeptLayer:
 
 
 def kept_layers(settings: Settings) -> tuple[KeptLayer, ...]:
-    """The layers of a model that keep anything. Uncovered where that is not known."""
+    """The layers of a model that keep rows. Uncovered where that is not known."""
     if settings.family is None:
         return ()
     match settings.rules.keeps:
@@ -58,6 +60,8 @@ def kept_layers(settings: Settings) -> tuple[KeptLayer, ...]:
         case Keeps.SHARED:
             return _shared(settings)
     layer = KeptLayer(settings.kv_heads, 2 * settings.head)
+    if settings.kind in WITH_STATES:
+        return (layer,) * sum(attends for attends, _ in mixed(settings))
     return _overridden(settings, tuple(_sliding(layer, reach) for reach in reaches(settings)))
 
 
@@ -135,7 +139,7 @@ def _period(settings: Settings) -> int:
 
 
 def _rotary(settings: Settings, layers: int) -> list[bool]:
-    """Which layers have rotary embeddings."""
+    """The layers that have rotary embeddings."""
     listed = settings.text.get("no_rope_layers")
     if isinstance(listed, list) and listed:
         if len(listed) < layers or any(it not in (0, 1) for it in listed):

@@ -10,6 +10,7 @@ from lmxd.safetensors.documents import DirectoryError, Uncovered
 from lmxd.safetensors.header import StoredTensor
 from lmxd.safetensors.layers import KeptLayer, kept_layers
 from lmxd.safetensors.settings import Settings, settings_of
+from lmxd.safetensors.states import KeptState, kept_states
 from lmxd.safetensors.types import method_of
 
 _CONTEXTS: Final = (
@@ -27,8 +28,8 @@ _PARALLEL: Final = frozenset({"intermediate_size", "ffn_hidden_size", "n_inner",
 class HfModel:
     """The facts of a model directory. ``whole``: its config.json; ``stored``: bytes of its files of weights.
 
-    ``kept``: the layers that keep rows. ``context``: the most tokens that vLLM serves, 0 if nothing says so. ``inner``:
-    elements of the widest feed-forward block.
+    ``kept``: the layers that keep rows; ``states``: those of layers that keep one. ``context``: the most tokens that
+    vLLM serves, 0 if nothing says so. ``inner``: elements of the widest feed-forward block.
     """
 
     whole: Mapping[str, Any]
@@ -44,6 +45,7 @@ class HfModel:
     tied: bool
     quantized: str
     kept: tuple[KeptLayer, ...]
+    states: tuple[KeptState, ...]
     tensors: tuple[StoredTensor, ...]
 
     @property
@@ -74,6 +76,7 @@ def model_of(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> HfMo
         tied=_tied(settings),
         quantized=method_of(config),
         kept=kept_layers(settings),
+        states=kept_states(settings),
         tensors=tuple(tensors),
     )
 

@@ -8,12 +8,13 @@ own from one pool, and pages of different sizes become one size: by longer block
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lmxd.safetensors.documents import Uncovered
 from lmxd.safetensors.layers import KeptLayer, Sees
+from lmxd.safetensors.states import KeptState
 
 NULL_BLOCKS = 1
 """Blocks that vLLM holds back for what has left a window (BlockPool.null_block)."""
@@ -21,7 +22,10 @@ NULL_BLOCKS = 1
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The part of a block that is of one layer: rows of ``tokens``, in ``size`` bytes with their padding."""
+    """The part of a block that is of one layer: rows of ``tokens``, or a state, in ``size`` bytes with their padding.
+
+    ``reach``: as of the layer; of a state the blocks that a request has of it.
+    """
 
     tokens: int
     size: int
@@ -36,6 +40,8 @@ class Page:
                 return _ceil(min(self.reach - 1 + in_flight, context), self.tokens) + 1
             case Sees.CHUNK:
                 return _ceil(min(self.reach + in_flight, context), self.tokens)
+            case Sees.STATE:
+                return self.reach
         return _ceil(context, self.tokens)
 
 
@@ -68,16 +74,31 @@ class BlockPool:
         return max(int(needed), request) + NULL_BLOCKS
 
 
-def pool_of(layers: Iterable[KeptLayer], ranks: int, element: int, tokens: int, kernel: int = 16) -> BlockPool:
-    """The pool of one of ``ranks`` GPUs, with elements of ``element`` bytes in blocks of ``tokens``.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """The sort of blocks: elements of ``element`` bytes in blocks of ``tokens``, on each of ``ranks`` GPUs.
 
-    Layers with a window have blocks of whole ``kernel`` tokens, as the kernels take them.
+    Layers with a window have blocks of whole ``kernel`` tokens, as the kernels take them. ``wide``: recurrences are in
+    float32 whatever is computed in.
     """
-    windowed = max(kernel, tokens // kernel * kernel)
+
+    ranks: int = 1
+    element: int = 2
+    tokens: int = 16
+    kernel: int = 16
+    wide: bool = False
+
+
+def pool_of(layers: Sequence[KeptLayer], how: Blocks, states: Sequence[KeptState] = (), computed: int = 2) -> BlockPool:
+    """The pool of one GPU. ``computed``: bytes of an element of a state, which a type of the cache does not change."""
+    sizes = [state.size(how.ranks, computed, wide=how.wide) for state in states]
+    tokens = _beside(layers, how, max(sizes)) if layers and sizes else how.tokens
+    windowed = max(how.kernel, tokens // how.kernel * how.kernel)
     pages = [
-        _page(layer, layer.elements(ranks) * element, windowed if layer.sees is Sees.WINDOW else tokens)
+        _page(layer, layer.elements(how.ranks) * how.element, windowed if layer.sees is Sees.WINDOW else tokens)
         for layer in layers
     ]
+    pages += [Page(tokens, size, Sees.STATE, it.blocks, False) for it, size in zip(states, sizes, strict=True)]
     if not pages:
         return BlockPool(0, ())
     if len({(page.sees, page.reach) for page in pages}) == 1:
@@ -86,6 +107,13 @@ def pool_of(layers: Iterable[KeptLayer], ranks: int, element: int, tokens: int, 
     groups = tuple(page for page, count in alike.items() for _ in range(_ceil(count, _group_size(alike))))
     widest = max(_ceil(count, _ceil(count, _group_size(alike))) for count in alike.values())
     return BlockPool(widest * groups[0].size, groups)
+
+
+def _beside(layers: Sequence[KeptLayer], how: Blocks, state: int) -> int:
+    """Tokens of a block beside states: as many times the usual as make it no smaller than a state."""
+    row = layers[0].elements(how.ranks) * how.element
+    usual = max(how.kernel, how.tokens)
+    return max(how.tokens, usual * _ceil(state, usual * row))
 
 
 def _page(layer: KeptLayer, row: int, tokens: int) -> Page:
@@ -107,7 +135,7 @@ def _unified(pages: list[Page]) -> list[Page]:
 def _sized(page: Page, size: int) -> Page:
     if page.size == size:
         return page
-    if size % page.size == 0:
+    if size % page.size == 0 and page.sees is not Sees.STATE:
         return replace(page, tokens=page.tokens * (size // page.size), size=size)
     if page.latent:
         raise Uncovered("layers with one latent row beside others of another size are not covered")

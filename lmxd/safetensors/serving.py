@@ -7,7 +7,7 @@ from typing import Final
 
 from lmxd.safetensors.documents import DirectoryError, Uncovered
 from lmxd.safetensors.model import HfModel
-from lmxd.safetensors.pool import BlockPool, pool_of
+from lmxd.safetensors.pool import BlockPool, Blocks, pool_of
 from lmxd.safetensors.types import computed, doubt, kept
 from lmxd.safetensors.weights import LoadedAs, loaded
 
@@ -19,7 +19,7 @@ class ServedLaunch:
     ``context``: of one request (--max-model-len). ``kv_tokens``: what the cache has to hold; 0: ``context`` for each of
     ``sequences``. ``batched``: tokens that are computed at once. ``batches``: how many such batches are on their way
     (2 on a GPU from 0.32 on). ``block``: tokens of a block, ``kernel``: of the smallest that kernels take. ``ranks``:
-    GPUs that it is divided over.
+    GPUs that it is divided over. ``wide_states``: states are in float32 whatever is computed in.
     """
 
     context: int
@@ -34,6 +34,7 @@ class ServedLaunch:
     kernel: int = 16
     ranks: int = 1
     eager: bool = False
+    wide_states: bool = False
 
     def __post_init__(self) -> None:
         assert min(self.context, self.sequences, self.batched, self.batches, self.block, self.ranks) >= 1, self
@@ -82,8 +83,15 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
 
 def pool_for(model: HfModel, launch: ServedLaunch) -> BlockPool:
     """The pool of blocks of a launch, on each of its GPUs."""
-    element = kept(launch.kv_dtype, model.whole, computed(launch.dtype))
-    return pool_of(model.kept, launch.ranks, element, launch.block, launch.kernel)
+    element = computed(launch.dtype)
+    how = Blocks(
+        ranks=launch.ranks,
+        element=kept(launch.kv_dtype, model.whole, element),
+        tokens=launch.block,
+        kernel=launch.kernel,
+        wide=launch.wide_states,
+    )
+    return pool_of(model.kept, how, model.states, element)
 
 
 def tokens_in(model: HfModel, launch: ServedLaunch, kv: int) -> int:

@@ -1,4 +1,4 @@
-"""Profiles of the model files of this machine, with the bytes that each would take here."""
+"""Profiles of the models of this machine, with the bytes that each file would take here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
+from lmxd.engines.engine import EngineKind
+from lmxd.engines.vllm.server import VllmServer
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.models.directories import model_directories
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
@@ -31,7 +34,8 @@ def scan(directories: Sequence[Path]) -> FoundModel:
 def look(directories: Sequence[Path]) -> FoundModel:
     """The profiles, and sentences about what could not be used. Of the usual places, those count that are there."""
     search, found = Search(), FoundModel()
-    for place in directories or [place for place in usual_places() if _is_open(place)]:
+    places = directories or [place for place in usual_places() if _is_open(place)]
+    for place in places:
         search.look(place)
     for sentence in search.unread:
         found.say(sentence)
@@ -45,7 +49,20 @@ def look(directories: Sequence[Path]) -> FoundModel:
             _note_directories(found, model)
             more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
             found.add(Entry(model.name, model.settings | more, f"{needs(estimated)}{_in_parts(model)}"))
+    if _has_vllm():
+        for directory in {x.path: x for place in places for x in model_directories(place)}.values():
+            note = f"by vLLM; {directory.size / GIB:.2f} GiB of weights"
+            found.add(Entry(directory.name, {"engine": EngineKind.VLLM.value, "path": str(directory.path)}, note))
     return found.checked()
+
+
+def _has_vllm() -> bool:
+    """Whether there is a vLLM that lmxd finds by itself."""
+    try:
+        VllmServer(None).require()
+    except LmxdError:
+        return False
+    return True
 
 
 def _is_open(place: Path) -> bool:

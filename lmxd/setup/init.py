@@ -24,6 +24,8 @@ from lmxd.terminal import say
 def scan(directories: tuple[Path, ...], output: Path | None) -> None:
     """Profiles of the GGUF files in DIRECTORIES and below, with the bytes that each would take here.
 
+    Where vllm is on PATH, also of directories with config.json and *.safetensors.
+
     Without any: of those in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
     """
     write_found(found_profiles.scan(directories), ", ".join(map(str, directories)) or "the usual places", output)

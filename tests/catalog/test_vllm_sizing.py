@@ -133,7 +133,7 @@ def test_a_declared_size_is_of_each_gpu(tmp_path: Path) -> None:
 
 
 def test_a_model_that_no_formula_covers_is_declared(tmp_path: Path) -> None:
-    hybrid = {"model_type": "qwen3_next"}
+    hybrid = {"model_type": "mamba2"}
     with pytest.raises(LmxdError, match="set estimated_memory_gb"):
         options(resolved(tmp_path, changed=hybrid), gpus(1))
     it = resolved(tmp_path, changed=hybrid, estimated_memory_gb=6)

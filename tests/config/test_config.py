@@ -225,7 +225,8 @@ def test_an_alias_makes_no_other_launch() -> None:
     ("text", "words"),
     [
         ("engines: {cuda: }\nmodels: {a: {engine: cud}, b: {engine: x}}",
-         "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, vllm, cuda"),
+         "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, vllm, sglang,"
+         " tgi, cuda"),
         ("engines: {cuda: {kind: exllama}}", "engines.cuda.kind is 'exllama': there is no such kind of engine; known"),
         ("engines: {llama.cpp: {kind: command}}", "'llama.cpp' is a kind of engine, but its kind is to be 'command'"),
         ("engines: {command: {}}", "'command' is the kind of engine that a profile says itself"),

@@ -89,6 +89,7 @@ class Histories(RuleBasedStateMachine):
         key=st.sampled_from([None, None, "j", "k"]),
         private=st.booleans(),
         sleeps=st.booleans(),
+        measures=st.sampled_from([0.0, 0.0, 6.0, 60.0]),
     )
     def ask(
         self,
@@ -109,6 +110,7 @@ class Histories(RuleBasedStateMachine):
         key: str | None,
         private: bool,
         sleeps: bool,
+        measures: float,
     ) -> None:
         size = int(SIZES[model] * GIB)
         singles = tuple(self.world.placed({name: size}) for name in self.world.places())
@@ -126,6 +128,7 @@ class Histories(RuleBasedStateMachine):
             max_instances=max_instances if kind != "hold" else None,
             key=key,
             private_to=(uid, user) if private and kind != "hold" else None,
+            measures=measures if kind != "hold" else 0.0,
             variant=kind,
             options=options.get(kind),
             hold=hold,

@@ -175,6 +175,8 @@ class World:
         return decisions
 
     def _check(self, decision: Decision) -> None:
+        if isinstance(decision, StopInstance):
+            self._check_undisturbed(decision)
         match decision:
             case GrantLease():
                 self._answer(decision.ticket)
@@ -195,6 +197,18 @@ class World:
                         account = self.state.ledger.accounts[device]
                         assert account.headroom >= 0, "more promised than there is"
                         assert need <= account.ceiling
+
+    def _check_undisturbed(self, stop: StopInstance) -> None:
+        """Nothing of ours is ended beside an engine that measures, but for an administrator, or after its time."""
+        put_off = {Cause.IDLE, Cause.EVICTED, Cause.UNWANTED, Cause.PREEMPTED}
+        mine = self.state.instances[stop.instance]
+        if any(self.state.ledger.accounts[device].yields for device in mine.demand):
+            return
+        for other in self.state.instances.values():
+            begun = other.started_at if other.load_at is None else other.load_at
+            measures = other.phase is Phase.STARTING and not other.postponed and begun < self.now
+            if other is not mine and measures and self.now < begun + other.ask.measures and stop.cause in put_off:
+                assert mine.demand.keys().isdisjoint(other.demand), f"{mine.id} disturbs {other.id}"
 
     def _answer(self, ticket: str) -> None:
         self.answered[ticket] += 1
@@ -234,6 +248,7 @@ class World:
         share: bool = True,
         external: bool = False,
         max_instances: int | None = None,
+        measures: float = 0.0,
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
@@ -274,6 +289,7 @@ class World:
                     external=external,
                     private_to=private_to,
                     sleeps=self.placed({"host": int(sleeps * GIB)}).demand if sleeps else {},
+                    measures=measures,
                 ),
                 hold=hold,
                 ttl=ttl,

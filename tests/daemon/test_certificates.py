@@ -21,8 +21,9 @@ from waiting import wait_until
 
 from lmxd.daemon.keeping import certificates
 from lmxd.daemon.places import Places
+from lmxd.engines.launching import socket_path
 from lmxd.instances import proc
-from lmxd.instances.orphans import end_orphans, impostors, orphans
+from lmxd.instances.orphans import impostors, left_behind, orphans
 from lmxd.store.rows import InstanceRow
 
 NOBODY = 65534
@@ -135,6 +136,17 @@ async def test_a_link_in_the_place_of_a_key_is_none(tmp_path: Path) -> None:
         certificates.start_of(good, where)
 
 
+@pytest.mark.parametrize("path", ["/etc", "elsewhere"])
+async def test_a_directory_that_is_not_its_own_is_none(tmp_path: Path, path: str) -> None:
+    """It is removed with all that is in it when the instance has ended."""
+    where, good = await row(tmp_path)
+    own = str(socket_path(where.home, "m#1").parent)
+    assert certificates.start_of(changed(good, "start", "address", "directory", value=own), where)
+    forged = changed(good, "start", "address", "directory", value=str(where.home / path))
+    with pytest.raises(ValueError, match="directory is not in ours"):
+        certificates.start_of(forged, where)
+
+
 @given(
     text=st.text(max_size=200) | st.recursive(st.none() | st.integers() | st.text(max_size=5), st.lists).map(json.dumps)
 )
@@ -172,7 +184,7 @@ async def test_another_users_process_is_neither_believed_nor_ended(
         assert certificates.found(where, frozenset()) == []
         assert f"pid {other.pid} has a certificate that is not taken" in caplog.text
         assert impostors(where.home) == [other.pid]
-        assert end_orphans(where.home, grace=0.1) == []
+        assert left_behind(where.home, where.logs, {}, set()) == {}
         assert other.poll() is None
         assert list(orphans(where.home, {NOBODY})) == [other.pid], "but for a user that engines run as"
 

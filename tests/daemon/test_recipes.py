@@ -20,6 +20,8 @@ from lmxd.errors import ConfigError, LmxdError
 ROOT = Path(__file__).parent.parent.parent
 FAKE = ROOT / "tests" / "fake_servers.py"
 GIB = 2**30
+USED = 7 * GIB
+"""Of the card, by another user: each engine is to leave it that."""
 
 
 def recipes() -> dict[str, dict[str, Any]]:
@@ -42,16 +44,18 @@ async def test_a_recipe_starts_serves_and_is_told_its_share(tmp_path: Path, name
     profile = played(tmp_path, recipes()[name])
     if "path" in profile:
         model(tmp_path, str(profile["path"]).removesuffix(".gguf"))
-    async with House(tmp_path, FakeNvml(card(80)), models={name: profile}).open() as h, h.client() as lmxd:
+    nvml = FakeNvml(card(80))
+    nvml.cards[0].other = USED
+    async with House(tmp_path, nvml, models={name: profile}).open() as h, h.client() as lmxd:
         lease = await lmxd.request(name)
         size = int(float(str(profile["estimated_memory_gb"])) * GIB)
         assert lease.devices == {"GPU-a": size}
         seen = json.loads((await http(lease, "/seen")).text)
-        assert seen["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-a"
-        for flag in ("--gpu-memory-utilization", "--cuda-memory-fraction"):
+        assert seen["env"]["CUDA_VISIBLE_DEVICES"] == "0", "some engines take no UUID"
+        for flag, taken in (("--gpu-memory-utilization", size), ("--cuda-memory-fraction", size + USED)):
             if flag in seen:
-                assert seen[flag] == pytest.approx(size / (80 * GIB), abs=1e-4)
-        for variable in ("VLLM_API_KEY", "API_KEY"):
+                assert seen[flag] == pytest.approx(taken / (80 * GIB), abs=1e-4)
+        for variable in ("VLLM_API_KEY", "API_KEY", "INFINITY_API_KEY"):
             if variable in profile.get("env", {}):
                 assert seen["env"][variable] == lease.api_key
         launched = h.launched(lease.instance)
@@ -79,6 +83,29 @@ async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
         assert "the following arguments are required: --listen" in "\n".join(refused.value.data["failure"]["log"])
 
 
+async def test_each_engine_is_told_its_bytes_as_the_part_that_it_means(tmp_path: Path) -> None:
+    said = ["{memory_fraction}", "{memory_fraction_of_free}", "{memory_fraction_with_used}"]
+    parts = [word for pair in zip(("-c", "-ngl", "--host"), said, strict=True) for word in pair]
+    command = [
+        sys.executable,
+        str(FAKE),
+        "ik_llama",
+        "-m",
+        "m",
+        *parts,
+        "--port",
+        "{port}",
+        "--api-key-file",
+        "{key_file}",
+    ]
+    nvml = FakeNvml(card(80))
+    nvml.cards[0].other = 20 * GIB
+    models = {"m": {"command": command, "estimated_memory_gb": 30}}
+    async with House(tmp_path, nvml, models=models).open() as h, h.client() as lmxd:
+        seen = json.loads((await http(await lmxd.request("m"), "/seen")).text)
+        assert [seen[flag] for flag in ("-c", "-ngl", "--host")] == ["0.3750", "0.5000", "0.6250"]
+
+
 @pytest.mark.parametrize(
     ("profile", "problem"),
     [
@@ -91,10 +118,11 @@ async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
         ("{command: [/x/vllm, '{socket}', '{'], estimated_memory_gb: 1}", "brace"),
         ("{command: [/x/vllm, '{socket:>9}'], estimated_memory_gb: 1}", "nothing more in the braces"),
         ("{command: [/x/vllm, '{socket!r}'], estimated_memory_gb: 1}", "nothing more in the braces"),
-        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, suspend: true}", "for llama-server"),
-        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, endpoint: tcp}", "for llama-server"),
-        ("{health: /x}", "for profiles with a command"),
-        ("{open: true}", "for profiles with a command"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, suspend: true}", "suspend: for other engines"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, endpoint: tcp}", "endpoint: for other engines"),
+        ("{health: /x}", "health: llama-server has no such key"),
+        ("{open: true}", "open: llama-server has no such key"),
+        ("{upstream_name: x}", "upstream_name: llama-server has no such key"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_with_the_reason(profile: str, problem: str) -> None:

@@ -92,6 +92,14 @@ def test_what_no_formula_covers_is_to_be_declared(tmp_path: Path) -> None:
     assert "uncovered" in error.data
 
 
+def test_states_beside_attention_are_those_of_the_version_that_was_compared(tmp_path: Path) -> None:
+    path, launch = llama(tmp_path, model_type="qwen3_next"), ServedLaunch(context=4096)
+    assert estimate_served(path, launch, version="0.32.0+cpu") == estimate_served(path, launch)
+    with pytest.raises(LmxdError, match=r"how vLLM 0\.24\.0 keeps states") as caught:
+        estimate_served(path, launch, version="0.24.0")
+    assert "uncovered" in caught.value.data
+
+
 def test_gguf_beside_a_config_is_not_for_vllm(tmp_path: Path) -> None:
     path = hf_directory(tmp_path / "m")
     assert is_directory(path)

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 
 from lmxd.config.keys import Caller
 from lmxd.gateway.board.board import Board
-from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.metrics import GatewayMetrics

@@ -11,7 +11,8 @@ import pytest
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
-from lmxd.gateway.http.upstream import Unreachable, UpstreamCall, exchange
+from lmxd.gateway.http.upstream import Unreachable, exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.rpc.messages import Granted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -13,7 +13,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card
 
 from gateway.front import Front, opened, read_until
-from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.slots import agreeing, trace
 from lmxd.gateway.requests.prompts import prompt_of
 

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 from lmxd.gateway.http.kept_connections import KeptConnections
-from lmxd.gateway.http.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.upstream import exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.rpc.messages import Granted
 
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"

@@ -46,7 +46,7 @@ async def test_what_leaves_its_session_does_not_leave_its_group(root: Path) -> N
     assert group is not None
     output = os.open(os.devnull, os.O_WRONLY)
     script = "trap '' TERM; (trap '' TERM; setsid sleep 60) & wait"
-    process = Process.spawn(("sh", "-c", script), os.environ, output, 0o117, group)
+    process = Process.spawn(("sh", "-c", script), os.environ, output, group)
     os.close(output)
     runaways: list[int] = []
 

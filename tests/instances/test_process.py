@@ -14,7 +14,7 @@ import pytest
 from waiting import until
 
 from lmxd.instances.logs import Log, head, tail
-from lmxd.instances.orphans import end_orphans, orphans
+from lmxd.instances.orphans import end_orphans, left_behind, orphans
 from lmxd.instances.ports import listening_port
 from lmxd.instances.proc import tree
 from lmxd.instances.process import Process
@@ -23,7 +23,7 @@ from lmxd.instances.process import Process
 def spawn(*argv: str, env: dict[str, str] | None = None) -> Process:
     output = os.open(os.devnull, os.O_WRONLY)
     try:
-        return Process.spawn(argv, os.environ | (env or {}), output, 0o117)
+        return Process.spawn(argv, os.environ | (env or {}), output)
     finally:
         os.close(output)
 
@@ -121,7 +121,7 @@ async def test_orphans_of_a_home_are_found_and_ended(tmp_path: Path) -> None:
     kept = subprocess.Popen(["sleep", "60"], env=os.environ | {"LMXD_HOME": str(other)})
     try:
         await until(lambda: left.pid in orphans(mine))
-        assert left.pid in end_orphans(mine, grace=0.2)
+        assert left.pid in end_orphans(left_behind(mine, tmp_path, {}, set()), grace=0.2)
         assert left.wait(5) == -signal.SIGKILL
         assert kept.poll() is None
     finally:

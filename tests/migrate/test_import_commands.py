@@ -338,11 +338,11 @@ def test_a_modelfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_declared_engine_keeps_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonc"
-    service = '{"Name": "v", "Command": "/bin/vllm", "Args": "serve --at {socket}", // x\n "ResourceRequirements": '
+    service = '{"Name": "v", "Command": "/bin/other", "Args": "serve --at {socket}", // x\n "ResourceRequirements": '
     path.write_text(f'{{"Services": [{service} {{"VRAM-GPU-1": 17916, "RAM": 2,}},}},]}}')
     found = large_model_proxy.read(path)
     text = rendered(found, "x")
-    assert "#    command: [/bin/vllm, serve, --at, '{socket}']\n#    estimated_memory_gb: 16.686\n" in text
+    assert "#    command: [/bin/other, serve, --at, '{socket}']\n#    estimated_memory_gb: 16.686\n" in text
     assert not config(found).models, "a file does not choose what is run"
 
 

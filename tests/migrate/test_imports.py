@@ -101,13 +101,12 @@ def test_llama_swap(tmp_path: Path) -> None:
     text = rendered(found, "a test")
     assert "#  vllm:" in text
     assert "#engine:\n#  path: /opt/llama.cpp/llama-server\n" in text
-    assert "{port}" in text
     assert "# Llama 3.1 the usual one" in text
     left = "\n".join(found.left)
     for word in (
         "vision: env",
         "engine.path: /opt/llama.cpp/llama-server is only suggested",
-        "vllm: is no llama-server: say its estimated_memory_gb",
+        "vllm: path: none is named",
         "vllm: cmdStop",
         "org/with spaces:Q4: is called org/with-spaces:Q4 here",
         "groups.always",

@@ -83,7 +83,6 @@ def test_a_script_knows_where_it_lies(tmp_path: Path) -> None:
         "case $1 in\n llama-server|other) true;;\nesac",
         "# llama-server -m /x.gguf",
         "docker run ollama/ollama",
-        "docker run --gpus all vllm/vllm-openai --model /x.gguf",
     ],
 )
 def test_who_only_speaks_of_llama_server_starts_none(tmp_path: Path, text: str) -> None:

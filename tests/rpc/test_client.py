@@ -19,7 +19,8 @@ from waiting import turns, until
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
-from lmxd.gateway.http.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.upstream import exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.rpc.client import AsyncClient, Client
 from lmxd.rpc.client.connecting import connect, connect_soon
 from lmxd.rpc.messages import Granted

@@ -226,6 +226,7 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
     state.failed.pop(instance.ask.launch, None)
     state.step.ready.append(instance)
     state.step.serve_again = instance.vacant
+    state.loaded(instance)
 
 
 def _load_postponed(state: State, event: LoadPostponed | LoadBegun) -> None:
@@ -235,6 +236,7 @@ def _load_postponed(state: State, event: LoadPostponed | LoadBegun) -> None:
     instance.postponed = isinstance(event, LoadPostponed)
     instance.load_at = None if instance.postponed else state.now
     state.step.load_moved = instance
+    state.reach.touch(instance.demand)
 
 
 def _instance_exited(state: State, event: InstanceExited) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
-from lmxd.core.books.failed import Failed, FailedLaunches
+from lmxd.core.books.failed import FailedLaunches
 from lmxd.core.books.ledger import Ledger
 from lmxd.core.books.lingering import Lingering
 from lmxd.core.books.queue import Queue, rank
@@ -18,7 +18,7 @@ from lmxd.core.books.step import Step
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.making_way import Asked, Swap
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, Phase, RequestKey, TicketId
 
 
 @dataclass(slots=True)
@@ -62,6 +62,8 @@ class State:
     """Counters since the start: ``instances …`` by profile for their ids; ``thrash``, ``backfilled``, ``slept``, …"""
     swapping: dict[InstanceId, Instance] = field(default_factory=dict)
     """Instances with a swap: they are to make way for a ticket."""
+    measuring: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Starting instances whose engines measure what is free on their devices."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances without leases and tickets."""
     lingering: Lingering = field(default_factory=Lingering)
@@ -113,11 +115,6 @@ class State:
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
-
-    def backing_off(self, ask: Ask) -> Failed | None:
-        """The failure because of which such a launch is not tried now, if any."""
-        failed = self.failed.get(ask.launch)
-        return failed if failed is not None and self.now < failed.until else None
 
     def among(self, names: Iterable[str]) -> list[Instance]:
         """The instances that there are of these names."""
@@ -186,13 +183,6 @@ class State:
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
 
-    def resize_lease(self, lease: Lease, size: int) -> None:
-        """Let a lease count with ``size`` bytes from now on."""
-        if size != lease.size:
-            self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
-            lease.size = size
-            self.shares.take(lease.owner, size, self.now, self.policy)
-
     def expire(self, lease: Lease, at: float | None) -> None:
         """Let a lease end at ``at`` unless it is renewed; None: it does not end by itself."""
         lease.expires_at = at
@@ -218,6 +208,7 @@ class State:
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
+        _put(self.measuring, instance, instance.phase is Phase.STARTING and instance.ask.measures > 0)
         self.enliven(instance)
 
     def enliven(self, instance: Instance) -> None:
@@ -240,6 +231,11 @@ class State:
         if not kin:
             del self.with_free_slots[kind]
 
+    def loaded(self, instance: Instance) -> None:
+        """Note that an instance does not load any more: others may be evicted beside it."""
+        self.step.serve_again |= self.measuring.pop(instance.id, None) is not None
+        self.reach.touch(instance.demand)
+
     def forget(self, instance: InstanceId) -> None:
         """Remove an instance whose bytes are free."""
         del self.instances[instance]
@@ -251,6 +247,7 @@ class State:
         self.leaving[instance.id] = instance
         self.asleep.pop(instance.id, None)
         self.alarms.clear((AlarmKind.SLEEP, instance.id))
+        self.loaded(instance)
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None

@@ -17,11 +17,12 @@ from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.sleeping import overslept
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import end_yield
-from lmxd.core.instances import Ticket
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.preemption import ask_for_room
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer, report_start
@@ -106,9 +107,17 @@ def _expire(state: State) -> None:
             case AlarmKind.YIELD:
                 end_yield(state, YieldId(name))
             case AlarmKind.SLEEP:
-                overslept(state, state.instances[InstanceId(name)])
+                _overslept(state, state.instances[InstanceId(name)])
             case _:
                 pass  # the queue is served again, and no more
+
+
+def _overslept(state: State, instance: Instance) -> None:
+    """The time is over for an instance that falls asleep, or is asleep: it ends, once that disturbs nobody."""
+    if instance.phase is Phase.ASLEEP and disturbs(state, instance):
+        state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + PERIOD)
+    else:
+        overslept(state, instance)
 
 
 def _grant(state: State) -> None:
@@ -126,7 +135,8 @@ def _reap(state: State) -> None:
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
         return
     idle = state.now - instance.active_at
-    if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
+    stays = kept(state, instance) or disturbs(state, instance)
+    if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not stays:
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
         state.step.serve_again = True  # the leases that end count for quotas no more
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from lmxd.core.books.reach import Extent, Reach
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
+from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.quantum import reload_seconds
 from lmxd.core.words import Demand, DeviceId, InstanceId, Option, Phase
 
@@ -65,17 +66,21 @@ def reload_cost(state: State, instance: Instance) -> float:
 
 
 def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
-    """Whether an instance may be ended for a ticket: it is idle, or was left busy, without leases, not pinned or kept.
+    """Whether an instance may be ended for a ticket: it is idle, or was left busy, without leases, not pinned or kept,
+    and no engine measures its device.
 
-    ``pinned``: whether pinned and kept instances count as well, as for a yield.
+    ``pinned``: whether pinned and kept instances count as well, and those that would disturb one, as for a yield.
     """
     if instance.phase is Phase.ASLEEP:
-        return pinned or not instance.ask.pin
+        return pinned or not (instance.ask.pin or disturbs(state, instance))
     if not instance.live or not instance.vacant or instance.ask.external:
         return False
     if instance.busy and not instance.overstays(state.now, state.policy.grace):
         return False
-    return pinned or not (instance.ask.pin or instance.evictable_from > state.now or kept(state, instance))
+    if pinned:
+        return True
+    bound = instance.ask.pin or instance.evictable_from > state.now or kept(state, instance)
+    return not (bound or disturbs(state, instance))
 
 
 def kept(state: State, instance: Instance) -> bool:

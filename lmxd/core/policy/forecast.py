@@ -16,6 +16,7 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.limit import has_all_instances
+from lmxd.core.policy.measuring import undisturbed_from
 from lmxd.core.policy.quantum import (
     Claim,
     claim,
@@ -147,12 +148,11 @@ class Forecast:
     def _look(self, instance: Instance) -> Outlook:
         state, ask = self._state, instance.ask
         going = state.expectations.going(ask.profile)
-        if instance.phase is Phase.ASLEEP:
-            return Outlook(state.now if evictable(state, instance) else inf, going)
-        if not instance.live:
+        sleeps = instance.phase is Phase.ASLEEP
+        if not instance.live and not sleeps:
             stopped = instance.stopped_at or state.now
             return Outlook(max(state.now, stopped + going), 0.0)
-        if ask.pin or kept(state, instance):
+        if ask.pin or (not sleeps and kept(state, instance)):
             return Outlook(inf, going)
         if instance.vacant:
             return Outlook(self._leaves_at(instance), going)
@@ -169,7 +169,7 @@ class Forecast:
         if evictable(self._state, instance):
             return self._state.now
         left = instance.stays_until(self._state.policy.grace) if instance.busy else instance.evictable_from
-        return max(self._state.now, left)
+        return max(left, undisturbed_from(self._state, instance))
 
     def _goes_on(self, instance: Instance) -> bool:
         """Whether more requests for the instance are expected than those that have it now."""

@@ -19,6 +19,7 @@ from lmxd.core.decisions import AskToYield
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.making_way import Asked
 from lmxd.core.policy.eviction import Candidate, Planner, candidate, cheapest, evictable
+from lmxd.core.policy.measuring import disturbs, is_measured
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Phase
 
@@ -64,7 +65,7 @@ def _relieve_device(state: State, account: Account, wanted: YieldReasons) -> Non
     charges = [(state.instances[name], r.charge) for name, r in account.reservations.items()]
     coming = sum(i.gives_back(account.device, charge) for i, charge in charges)
     lacking = {account.device: -account.headroom - coming}
-    if lacking[account.device] <= 0:
+    if lacking[account.device] <= 0 or (not account.yields and is_measured(state, lacking)):
         return
     gone = [candidate(state, i) for i in mine if evictable(state, i, pinned=bool(account.yields))]
     leaving = cheapest(gone, lacking)
@@ -149,7 +150,7 @@ def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
 
 def _enforce(state: State, instance: Instance, asked: Asked) -> None:
     """End an instance whose grace is over. A hold's process is not lmxd's: its holder is only asked."""
-    if instance.ask.external:
+    if instance.ask.external or (asked.cause is Cause.PREEMPTED and disturbs(state, instance)):
         return
     if state.policy.cut or instance.known_idle(state.now):
         stop(state, instance, asked.cause, asked.why)

@@ -38,7 +38,7 @@ def _missing(state: State, resident: Resident) -> int:
 
 
 def _start(state: State, ask: Ask, why: str) -> bool:
-    if state.backing_off(ask):
+    if state.failed.backing_off(ask.launch, state.now):
         return False
     ways = wakes(state, ask)
     option = best_fit(state, ways or ask.options)

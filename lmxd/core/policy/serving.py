@@ -127,7 +127,7 @@ def refused(state: State, ticket: Ticket) -> bool:
         refuse(state, ticket, refusals.never_fits(state, ticket))
     elif too_many := beyond_bound(state, ticket):
         refuse(state, ticket, refusals.beyond_quota(too_many))
-    elif failed := state.backing_off(ticket.ask):
+    elif failed := state.failed.backing_off(ticket.ask.launch, state.now):
         refuse(state, ticket, refusals.failed_lately(state, failed))
     else:
         return False

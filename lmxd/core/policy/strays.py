@@ -12,6 +12,7 @@ from lmxd.core.books.endings import stop
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
+from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause
 
@@ -37,6 +38,8 @@ def end_beyond_quota(state: State) -> None:
     instance = state.step.seen
     if instance is None or not instance.strays or instance.ask.pin or instance.id not in state.lingering:
         return
+    if disturbs(state, instance):
+        return
     assert instance.last_use is not None
     if quota := state.shares.exceeded(instance.last_use.owner, state.policy):
         stop(state, instance, Cause.EVICTED, f"nobody has a lease on it, and it is beyond a quota: {quota}")
@@ -48,7 +51,7 @@ def end_overstaying(state: State) -> None:
     grace = state.policy.grace
     for instance in [i for i in state.lingering.values() if i.overstays(state.now, grace)]:
         waits = (t for t in state.queue if _bears_on(state, instance, t) and over_quota(state, t))
-        if not instance.ask.pin and (ticket := next(waits, None)) is not None:
+        if not (instance.ask.pin or disturbs(state, instance)) and (ticket := next(waits, None)) is not None:
             why = f"nobody has a lease on it, and it counts for the quota that {ticket.id} waits for"
             make_room(state, (instance,), Cause.EVICTED, why)
 

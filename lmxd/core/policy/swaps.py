@@ -72,7 +72,7 @@ def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance])
 
 
 def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Instance]) -> bool:
-    asleep = [i for i in state.asleep.values() if not i.ask.pin]  # they end before any other
+    asleep = [i for i in state.asleep.values() if evictable(state, i)]  # they end before any other
     charges = [state.ledger.charge(i.id) for i in (*leaving, *asleep)]
     return all(
         reach.sure(device) + sum(c.get(device, 0) for c in charges) >= need for device, need in option.demand.items()

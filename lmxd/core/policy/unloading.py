@@ -10,6 +10,7 @@ from lmxd.core.books.endings import stop
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
 from lmxd.core.policy.eviction import kept
+from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import check
 from lmxd.core.words import Cause, Phase
 
@@ -26,4 +27,5 @@ def unload(state: State) -> None:
 def _is_due(state: State, instance: Instance) -> bool:
     if instance.keep_alive is None or instance.phase is not Phase.READY or instance.ask.pin:
         return False
-    return state.now - instance.vacant_since >= instance.keep_alive and not kept(state, instance)
+    over = state.now - instance.vacant_since >= instance.keep_alive
+    return over and not kept(state, instance) and not disturbs(state, instance)

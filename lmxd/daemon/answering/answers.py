@@ -175,7 +175,7 @@ class Answers:
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:
-            shown = natively(self._present.catalog.default.usable.cards(devices)) or {}
+            shown = natively(self._present.catalog.default.usable.cards(devices), numbered=False) or {}
             return Held(
                 lease=lease.id,
                 instance=instance.id,
@@ -199,6 +199,7 @@ class Answers:
             base_url=f"{endpoint.url}/v1",
             api_key=endpoint.key,
             socket=str(endpoint.socket) if endpoint.socket else None,
+            upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
             slots=lease.slots,
             instance_slots=instance.ask.spread,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lmxd.catalog.described import ModelFile, capabilities, describe, is_described, media
+from lmxd.catalog.described_directory import describe_directory
 from lmxd.catalog.resolved import Resolved
 from lmxd.core.words import User
 from lmxd.daemon.answering.reading import FileReading
@@ -32,12 +33,18 @@ class Descriptions:
 
         LmxdError if its projector cannot be used.
         """
+        file = await self.file(resolved, user)
+        if file is not None and file.media:
+            return list(file.media)
         if not resolved.sizing.scales:
             return None
         path = resolved.sizing.companions().projector
         return [] if path is None else media(await self._described(path, user))
 
     async def _described(self, path: Path, user: User | None) -> ModelFile:
+        if path.is_dir():
+            await self._reading.do(user, path, partial(describe_directory, path))
+            return describe_directory(path)
         if not is_described(path):
             await self._reading.do(user, path, partial(describe, path))
         return describe(path)
@@ -66,6 +73,7 @@ def info(file: ModelFile | None) -> ModelFileInfo | None:
         parameters=file.parameters,
         quantization=file.quantization,
         trained_ctx=file.trained,
+        format=file.format,
     )
 
 

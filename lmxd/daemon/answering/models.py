@@ -19,6 +19,7 @@ from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
+from lmxd.engines.engine import shown_engine
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
@@ -77,7 +78,7 @@ class ModelCalls:
             slots=profile.slots,
             bytes={},
             running=running,
-            engine=profile.engine_name,
+            engine=shown_engine(profile.engine_name),
             settings=profile.without_texts(),
         )
         try:

@@ -19,6 +19,7 @@ from lmxd.daemon.answering.journal import Journal
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.present import Present
 from lmxd.daemon.rules import max_priority
+from lmxd.engines.engine import shown_engine
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
@@ -76,7 +77,7 @@ class Requests:
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
             planned = explaining.plan(self._admission, ask, connection.peer, params.deadline)
             found = choices(self._admission.state, self._present.layout, resolved, ask, planned)
-            said = {"engine": resolved.engine.name, "choices": found}
+            said = {"engine": shown_engine(resolved.engine.name), "choices": found}
             if planned.code == RefusalCode.NEVER_FITS:
                 said["remedy"] = ways_out(ask, self._admission.state, self._present).remedy
             return planned.model_copy(update=said)

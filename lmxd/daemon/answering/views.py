@@ -19,6 +19,7 @@ from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged, promised
 from lmxd.daemon.launching.performer import Performer
+from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
@@ -40,7 +41,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         instance=i.id,
         model=i.ask.profile,
         name=i.ask.name or None,
-        engine=launched.plan.engine if launched else None,
+        engine=shown_engine(launched.plan.engine) if launched else None,
         phase=i.phase.value,
         pid=performer.pid(i.id) if mine else None,
         endpoint=endpoint.url if endpoint else None,

@@ -20,11 +20,12 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint, Sleeper
-from lmxd.engines.launching import KEY
+from lmxd.engines.launching import KEY, record_path
 from lmxd.failures import FailureCode
 from lmxd.files import open_regular
 from lmxd.instances import proc
 from lmxd.instances.process import Process
+from lmxd.instances.shared_memory import SharedMemory
 from lmxd.store.rows import InstanceRow
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def running(performer: Performer, row: InstanceRow, where: Places, engines: Set[
     except ValueError as error:
         log.warning("the row of %a is not taken: %s", row.id, certificates.reason(error))
         return None
-    process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
+    group = performer.launches.groups.find(row.id, start.limits.memory_max)
+    process = Process.adopt(row.pid, row.born, group, SharedMemory(record_path(where.home, row.id)))
     if process is None:
         return None
     try:

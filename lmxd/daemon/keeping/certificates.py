@@ -25,9 +25,11 @@ from lmxd.daemon.launching.prompts import PromptCaches
 from lmxd.daemon.launching.startup import CERTIFICATE
 from lmxd.daemon.places import Places
 from lmxd.engines.launching import key_path, socket_path
+from lmxd.files import file_name
 from lmxd.instances import proc
 from lmxd.instances.orphans import impostors, orphans
 from lmxd.instances.ports import listening_port
+from lmxd.instances.silent import silent
 from lmxd.store.rows import InstanceRow
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,9 @@ def start_of(row: InstanceRow, where: Places) -> Start:
     if address is not None:
         if not _is_in(address.key_file, where.home, key_path(where.home, row.id).name):
             raise ValueError("its key is not in our directory")
+        own = socket_path(where.home, row.id).parent
+        if address.directory is not None and not _is_in(address.directory, where.home, own.name):
+            raise ValueError("its directory is not in ours")
         sockets = (socket_path(where.home, row.id), where.home / f"{row.id}.sock")  # the second as lmxd once made it
         if address.socket is not None and address.socket not in sockets:
             raise ValueError("its socket is not in our directory")
@@ -125,17 +130,29 @@ def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
         if CERTIFICATE not in env or len(rows) >= _MOST:
             continue
         try:
-            row = row_of(pid, env[CERTIFICATE], where)
+            row = _row_of_session(pid, env[CERTIFICATE], where)
         except Exception as error:  # whatever it shows, it stops no start
             refused.append((pid, reason(error)))
             continue
-        rows.setdefault(row.id, row)  # the oldest: its children carry the same
+        rows.setdefault(row.id, row)  # its children carry the same
     refused += [(pid, "it is another user's process") for pid in impostors(where.home, engines)]
     for pid, why in refused[:_TOLD]:
         log.warning("pid %d has a certificate that is not taken: %s", pid, why)
     if len(refused) > _TOLD:
         log.warning("%d more have certificates that are not taken", len(refused) - _TOLD)
     return list(rows.values())
+
+
+def _row_of_session(pid: int, certificate: str, where: Places) -> InstanceRow:
+    """The row that a process carries, of the process that began its session, which may have hidden its own.
+
+    Raises as ``row_of``. That other process is believed to be the instance's if it writes to the instance's log.
+    """
+    leader = proc.session_of(pid) or pid
+    row = row_of(leader, certificate, where)
+    if leader != pid and silent(where.logs, {}, [leader]).get(leader) != file_name(row.id):
+        raise ValueError("it is not the process that lmxd started")
+    return row
 
 
 def reason(error: Exception) -> str:

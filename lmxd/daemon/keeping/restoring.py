@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -30,13 +29,14 @@ from lmxd.daemon.keeping import certificates
 from lmxd.daemon.keeping.adoption import ADOPTED, running, wrong
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
-from lmxd.daemon.launching.launched import Launched, forget
+from lmxd.daemon.launching import belongings
+from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances import proc
-from lmxd.instances.orphans import end_orphans
+from lmxd.instances.orphans import end_orphans, left_behind
 from lmxd.store.database import Damaged, Database, set_aside
 from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
 from lmxd.store.writer import Writer
@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
+_ROUNDS: Final = 3
+"""Looks for what is left behind: while one is ended, it may begin another."""
 _LOST: Final = Failure(code=FailureCode.LOST, message="it was gone when lmxd was started again")
 
 
@@ -125,17 +127,21 @@ class Restoring:
     async def _sweep(self, found: Restored, known: set[str]) -> None:
         """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
         hit("restore_sweeping")
-        for pid in await asyncio.to_thread(end_orphans, self._where.home, known, engines=self._engines):
-            log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
+        leaders = {row.id: (row.pid, row.born) for row in found.saved.instances if row.start and row.pid and row.born}
+        where = self._where
+        for _ in range(_ROUNDS):
+            left = await asyncio.to_thread(left_behind, where.home, where.logs, leaders, known, self._engines)
+            for pid in await asyncio.to_thread(end_orphans, left):
+                log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
+            if not left:
+                break
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
         await asyncio.to_thread(self._performer.prompt_caches().sweep)
+        await asyncio.to_thread(belongings.sweep, where.home, known)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
             if row.id in known or is_hold:
                 continue
-            with suppress(ValueError):  # of a row that is none of ours, no path is touched
-                if row.start is not None and (address := certificates.start_of(row, self._where).address) is not None:
-                    forget(address)
             self._report(InstanceExited(at=time.monotonic(), instance=InstanceId(row.id), failure=_LOST))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -126,12 +125,3 @@ class Launched:
     @property
     def instance(self) -> InstanceId:
         return self.start.instance
-
-
-def forget(address: Address) -> None:
-    """Nobody answers there any more."""
-    address.key_file.unlink(missing_ok=True)
-    if address.socket is not None:
-        address.socket.unlink(missing_ok=True)
-        if address.socket.parent != address.key_file.parent:  # it is the instance's own
-            shutil.rmtree(address.socket.parent, ignore_errors=True)

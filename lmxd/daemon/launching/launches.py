@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
+from typing import Final
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching import slumber
+from lmxd.daemon.launching.belongings import forget
 from lmxd.daemon.launching.doors import door
-from lmxd.daemon.launching.launched import Launched, Start, forget
+from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.postmortem import postmortem
 from lmxd.daemon.launching.prompts import PromptCache
@@ -25,6 +28,9 @@ from lmxd.instances.logs import Log, log_path
 from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
+
+_SHARED: Final = 60.0
+"""Seconds between two looks at what the processes of an instance share."""
 
 
 class Launches:
@@ -147,7 +153,8 @@ class Launches:
             log.exception("%s left something behind", launched.instance)
         finally:
             short.cancel()
-        self._forget(launched)
+        self._launched.pop(launched.instance, None)
+        await asyncio.to_thread(forget, launched.plan.home, launched.instance)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")
@@ -187,9 +194,13 @@ class Launches:
 
     async def _watch(self, launched: Launched) -> None:
         """Ask now and then what it is doing. A turn that fails is not the last."""
+        looked = -math.inf
         while True:
-            await asyncio.sleep(launched.start.poll)
             try:
+                if launched.process is not None and time.monotonic() - looked >= _SHARED:
+                    looked = time.monotonic()
+                    await launched.process.look()
+                await asyncio.sleep(launched.start.poll)
                 await self._check(launched)
             except Exception:
                 log.exception("%s could not be looked after", launched.instance)
@@ -235,8 +246,3 @@ class Launches:
         for launched in self._launched.values():
             if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
                 self._spawn(self._check(launched))
-
-    def _forget(self, launched: Launched) -> None:
-        self._launched.pop(launched.instance, None)
-        if address := launched.start.address:
-            forget(address)

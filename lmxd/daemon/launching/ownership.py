@@ -13,13 +13,16 @@ _SHARED: Final = 0o2750
 
 
 def hand_over(start: Start, account: SystemUser) -> None:
-    """Have ``account`` own the key, the socket's directory and the prompt cache of an instance. Raises OSError.
+    """Have ``account`` own the key, its own directory and the prompt cache of an instance. Raises OSError.
 
     The home stays ours, so that nobody can put a link where these are. Only for root.
     """
     address, home = start.address, start.plan.home
     assert address is not None
     os.chown(address.key_file, account.uid, -1, follow_symlinks=False)
+    if address.directory is not None:
+        for path in (address.directory, *address.directory.iterdir()):
+            os.chown(path, account.uid, -1, follow_symlinks=False)
     if address.socket is not None:
         os.chown(address.socket.parent, account.uid, home.stat().st_gid, follow_symlinks=False)
         address.socket.parent.chmod(_SHARED)

@@ -140,8 +140,9 @@ class Performer:
     def _start(self, decision: StartInstance) -> None:
         ask, config = decision.ask, self._present.catalog.config
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
-        capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
-        plan = resolved.plan(decision, self._where.home, capacity)
+        accounts = self._state.ledger.accounts.items()
+        capacity, used = {device: a.capacity for device, a in accounts}, {device: a.used for device, a in accounts}
+        plan = resolved.plan(decision, self._where.home, capacity, used)
         prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.door),

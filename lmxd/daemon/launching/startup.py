@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Final, Protocol
 
 from lmxd.accounts import SystemUser
 from lmxd.core.words import Failure, InstanceId
+from lmxd.daemon.launching.belongings import make_temporary
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit, door
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.ownership import hand_over
 from lmxd.daemon.launching.postmortem import last_words, postmortem
 from lmxd.engines.engine import Endpoint
+from lmxd.engines.launching import record_path
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
@@ -24,6 +28,7 @@ from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import head
 from lmxd.instances.ports import listening_port
 from lmxd.instances.process import Process
+from lmxd.instances.shared_memory import SharedMemory
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +36,13 @@ CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
-_PORTS: Final = 3
-"""Ports that a launch tries: somebody may have taken the first by accident, who takes three does it on purpose."""
-_UMASK: Final = 0o177
-"""Files and sockets of an instance are the daemon's; holders of leases are let in one by one."""
-_TAKEN: Final = (FailureCode.ENDPOINT_TAKEN, FailureCode.ENDPOINT_IN_USE)
+_AGAIN: Final[Mapping[str, int]] = {
+    FailureCode.ENDPOINT_TAKEN: 2,
+    FailureCode.ENDPOINT_IN_USE: 2,
+    FailureCode.DISTURBED: 1,
+}
+"""How often a launch that failed so is made anew. Somebody may have taken a port by accident, who takes three does it
+on purpose; and others may have freed memory while an engine measured it, but not whenever it does."""
 
 
 class Notes(Protocol):
@@ -60,15 +67,17 @@ class Startup:
 
     async def bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
-        for left in reversed(range(_PORTS)):
-            failure = await self._try(launched)
-            process = launched.process
-            if not left or failure is None or failure.code not in _TAKEN or launched.stopping or process is None:
-                break
-            log.warning("%s: %s; it is started again, on another port", launched.instance, failure.message)
+        failed: Counter[str] = Counter()
+        while True:
+            failure, process = await self._try(launched), launched.process
+            if failure is None or launched.stopping or process is None:
+                return failure
+            failed[failure.code] += 1
+            if failed[failure.code] > _AGAIN.get(failure.code, 0):
+                return failure
+            log.warning("%s: %s; it is started again", launched.instance, failure.message)
             await process.end(launched.start.limits.stop_timeout)
             launched.process = launched.endpoint = launched.intruder = None
-        return failure
 
     async def _try(self, launched: Launched) -> Failure | None:
         if launched.stopping:
@@ -118,6 +127,7 @@ class Startup:
         """
         hit("start_performed")
         name = launched.instance
+        home = launched.plan.home
         command = await asyncio.to_thread(lambda: launched.engine.command(launched.plan))
         uid = None if self.account is None else self.account.uid
         launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
@@ -125,13 +135,15 @@ class Startup:
         if launched.stopping:
             return None
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
+        make_temporary(home, name, self.account)
         if self.account is not None:
             hand_over(launched.start, self.account)
             env["HOME"] = self.account.home
         group = self._groups.make(name, launched.start.limits.memory_max)
         output = launched.log.open()
         try:
-            process = Process.spawn(command.argv, env, output, _UMASK, group, self.account)
+            shared = SharedMemory(record_path(home, name))
+            process = Process.spawn(command.argv, env, output, group, self.account, shared)
         finally:
             os.close(output)
         log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))

@@ -33,11 +33,16 @@ class Learning:
         self.peaks.see(readings, launches)
         self.rests.see(begun, readings, launches, catalog)
 
-    def forget(self, model: str | None, card: str | None) -> int:
-        """Forget what was learned of a model, and on a card; of all without. Returns how many figures."""
+    def forget(self, model: str | None, card: str | None, catalog: Catalog) -> int:
+        """Forget what was learned of a model, and on a card; of all without. Returns how many figures.
+
+        Of a peak it is not known on which card it was seen.
+        """
 
         def wanted(its_model: str, its_card: str) -> bool:
             return model in (None, its_model) and card in (None, its_card)
 
         count = self.observations.forget(lambda o: wanted(o.model, o.card.name))
+        if card is None:
+            count += self.peaks.forget(lambda variant: model is None or catalog.has(model, variant))
         return count + self.rests.forget(lambda whose: wanted(*whose))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,4 +42,16 @@ class Peaks:
                     self.sizes[launched.plan.variant] = taken.total
                     grown = True
         if grown:
-            replace_text(self._path, json.dumps(self.sizes))
+            self._write()
+
+    def forget(self, wanted: Callable[[str], bool]) -> int:
+        """Drop those of the variants that are ``wanted``; how many."""
+        found = [variant for variant in self.sizes if wanted(variant)]
+        for variant in found:
+            del self.sizes[variant]
+        if found:
+            self._write()
+        return len(found)
+
+    def _write(self) -> None:
+        replace_text(self._path, json.dumps(self.sizes))

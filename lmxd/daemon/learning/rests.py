@@ -1,4 +1,4 @@
-"""What instances took beside weights and cache, which the next start of the same sort is promised."""
+"""Bytes that instances took beside weights and cache, which the next start of the same sort is promised."""
 
 from __future__ import annotations
 

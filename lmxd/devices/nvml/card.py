@@ -28,7 +28,7 @@ class NvmlCard:
     fail just then, and after a fault there may be another driver. ``place``: as in ``Listed``. ``parent``: the UUID of
     the GPU that it is a part of.
     ``unknown``: there is only a name in the configuration, or an index that does not answer, or it cannot be used.
-    ``moved``: a hint that its configured index means another card by now.
+    ``moved``: a hint that its configured index means another card by now. ``cuda``: as in ``Measurement``.
     """
 
     id: str
@@ -40,6 +40,7 @@ class NvmlCard:
     handle: Any = None
     fault: Fault | None = None
     moved: str = ""
+    cuda: int | None = None
     backoff: Backoff = field(default_factory=Backoff)
     questions: int = _QUESTIONS
     known: Measurement = field(init=False)
@@ -66,7 +67,7 @@ class NvmlCard:
             self._learn(library)
         self.backoff.reset()
         hints = tuple(hint for hint in (self.moved, found.hint) if hint)
-        known = replace(self.known, processes=found.processes, partial=found.partial, hints=hints)
+        known = replace(self.known, processes=found.processes, partial=found.partial, hints=hints, cuda=self.cuda)
         return _with_memory(known, found, proc)
 
     def _learn(self, library: Library) -> None:

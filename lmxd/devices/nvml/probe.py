@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -80,6 +81,8 @@ class NvmlProbe:
             self._count(driver)  # cards may have changed their places
             measured = self._again(measured, pids, driver, now)
         found = list(measured.values())
+        if any(m.unavailable is not None for m in found):  # CUDA may leave that one out, and count otherwise
+            found = [replace(m, cuda=None) for m in found]
         if any(m.unavailable is None for m in found):
             self._backoff.reset()
         elif not driver.late:

@@ -35,8 +35,9 @@ class CardRegistry:
         else:
             for ref in self._refs:
                 self._one(ref, seen, before)
-        handles = dict(_devices(seen))
+        handles, numbers = dict(_devices(seen)), _numbers(seen)
         for card in self.cards.values():
+            card.cuda = numbers.get(card.id)
             if card.handle is not None or card.unknown:
                 continue  # it is as good as its next measurement says
             if card.id in handles:
@@ -117,6 +118,15 @@ class CardRegistry:
         failing = [s for s in seen if s.fault is not None]
         mine = [s.fault for s in failing if s.pci and s.pci == card.pci] or [s.fault for s in failing if not s.pci]
         return (mine[0] if mine else None) or OUT
+
+
+def _numbers(seen: Sequence[Listed]) -> dict[str, int]:
+    """CUDA's numbers of the cards, by UUID. None is known if one of them fails, which CUDA may leave out, or is divided
+    into slices, which it counts otherwise.
+    """
+    places = [s.pci for s in seen]
+    known = len(seen) == 1 or (all(places) and places == sorted(set(places)))
+    return {s.uuid: s.index for s in seen} if known and not any(s.fault or s.slices for s in seen) else {}
 
 
 def _devices(seen: Sequence[Listed]) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.launching import free_socket, new_key, temporary, whose
 from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.engines.llama_cpp.load_mode import spelled
 from lmxd.engines.llama_cpp.selection import Lister, listing, selection
@@ -24,7 +24,7 @@ def command(
 
     ``own``: the environment as configured. ``lister`` tells how a runtime numbers its devices.
     """
-    env = environment(own)
+    env = environment(temporary(plan) | dict(own or {}))
     env |= _shown(binary, plan, env, lister) | whose(plan)
     key, key_file = new_key(plan)
     socket = free_socket(plan) if plan.endpoint == "unix" else None

@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.launching import free_socket, new_key, temporary, whose
 from lmxd.engines.visibility import HIDDEN, natively
 from lmxd.engines.vllm.installation import Installation
 from lmxd.errors import LmxdError
@@ -31,7 +31,7 @@ def command(found: Installation, plan: Plan, own: Mapping[str, str] | None = Non
 
     LmxdError if it cannot be told to use the plan's GPUs alone, or its files cannot be written.
     """
-    env = environment(own) | _ALWAYS | _shown(plan) | whose(plan)
+    env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | _shown(plan) | whose(plan)
     env |= _TOLD_TO_SLEEP if plan.sleeps else {}
     key, key_file = new_key(plan)
     socket = free_socket(plan)

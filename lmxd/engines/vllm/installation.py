@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lmxd.engines.distribution import distribution
+from lmxd.engines.programs import program
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
@@ -34,15 +34,7 @@ class Installation:
 
 def find(configured: Path | None, key: str) -> Path:
     """The program to use. LmxdError ``engine_missing`` says where it was looked for."""
-    remedy = f"install it (pip install vllm, in an environment of its own), and set {key} to its bin/vllm"
-    if configured is not None:
-        named = shutil.which(str(configured.expanduser()))
-        if named is None:
-            raise LmxdError("engine_missing", f"{key} {configured} is not an executable file", remedy)
-        return Path(named).absolute()
-    if (found := shutil.which("vllm")) is not None:
-        return Path(found).absolute()
-    raise LmxdError("engine_missing", "there is no vllm on PATH", remedy)
+    return program("vllm", configured, key, "pip install vllm, in an environment of its own")
 
 
 def installation(path: Path, key: str) -> Installation:

@@ -53,6 +53,7 @@ def served_launch(
         kernel=_KERNEL_ON_GPU if ranks else _KERNEL_IN_RAM,
         ranks=max(ranks, 1),
         eager="--enforce-eager" in flags,
+        wide_states=not ranks,  # where the CPU computes in bfloat16; else they are smaller than what is promised
     )
 
 

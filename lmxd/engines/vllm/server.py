@@ -11,7 +11,7 @@ from typing import Final
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.http import get, post
-from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
+from lmxd.engines.metrics import EngineFigures, FigureNames
 from lmxd.engines.visibility import Gpu
 from lmxd.engines.vllm.command import command
 from lmxd.engines.vllm.installation import Installation, find, installation, stamp
@@ -21,11 +21,12 @@ from lmxd.estimate.backends import Backend
 
 log = logging.getLogger(__name__)
 
-_RUNNING: Final = "vllm:num_requests_running"
-_WAITING: Final = "vllm:num_requests_waiting"
-_PROMPTED: Final = "vllm:prompt_tokens_total"
-_GENERATED: Final = "vllm:generation_tokens_total"
-_FIGURES: Final = {_RUNNING: REQUESTS, _WAITING: REQUESTS, _PROMPTED: COUNTER, _GENERATED: COUNTER}
+_FIGURES: Final = FigureNames(
+    running="vllm:num_requests_running",
+    waiting="vllm:num_requests_waiting",
+    prompted="vllm:prompt_tokens_total",
+    generated="vllm:generation_tokens_total",
+)
 
 
 class VllmServer:
@@ -47,7 +48,7 @@ class VllmServer:
         self.key = key
         self._configured = configured
         self._env = env
-        self._metrics = EngineFigures(_FIGURES, log)
+        self._metrics = EngineFigures(_FIGURES.believed, log)
 
     def binary(self) -> Installation:
         """LmxdError ``engine_missing`` if there is none."""
@@ -84,17 +85,7 @@ class VllmServer:
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        found = await self._metrics.ask(endpoint)
-        if found is None or _RUNNING not in found:
-            return None
-        prompted, generated = found.get(_PROMPTED, 0.0), found.get(_GENERATED, 0.0)
-        return Activity(
-            busy=found[_RUNNING] + found.get(_WAITING, 0.0) > 0,
-            work=prompted + generated,
-            prompted=prompted,
-            processing=int(found[_RUNNING]),
-            generated=generated,
-        )
+        return _FIGURES.activity(await self._metrics.ask(endpoint))
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return False

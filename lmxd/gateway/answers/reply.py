@@ -12,7 +12,8 @@ from aiohttp.http import HttpVersion11
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers import engine_errors
 from lmxd.gateway.answers.events import collected
-from lmxd.gateway.answers.stream_events import StreamEvents
+from lmxd.gateway.answers.names import NamedLines, called
+from lmxd.gateway.answers.stream_events import StreamEvents, StreamLines
 from lmxd.gateway.http.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.origins import CORS
@@ -65,10 +66,10 @@ class Sent(web.StreamResponse):
 class Reply:
     """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits.
 
-    ``events``: what makes those of an API whole.
+    ``model``: as its client calls it. ``events``: what makes those of an API whole.
     """
 
-    def __init__(self, request: web.Request, *, streams: bool, events: StreamEvents | None = None) -> None:
+    def __init__(self, request: web.Request, model: str, *, streams: bool, events: StreamEvents | None = None) -> None:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         self._request = request
@@ -76,7 +77,8 @@ class Reply:
         self._cors = "".join(f"{name}: {value}\r\n" for name, value in request.get(CORS, {}).items()).encode("latin-1")
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
-        self._events = events
+        self._model = model
+        self._events: StreamLines | None = events
         self._begun = False
         self._passed_on = False
         """An instance's own head went out."""
@@ -133,8 +135,12 @@ class Reply:
         self.stop_comments()
         if head.status >= 400:
             return await self._refused(exchange, head)
+        if exchange.renamed and head.is_events:
+            self._events = NamedLines(self._model, self._events)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
+        if exchange.renamed and head.is_json and self._request.method != "HEAD":
+            return await self._renamed(exchange, head)
         first = b""
         if not self._begun:
             self._passed_on = True
@@ -150,7 +156,14 @@ class Reply:
             return self._broken_off(exchange, head)
         return self._ended(head, reusable=whole and not head.until_closed)
 
-    async def _amended(self, events: StreamEvents, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
+    async def _renamed(self, exchange: Exchange, head: Head) -> Sent:
+        """Send an answer in which the model has the name that the client knows."""
+        found = called(await collected(exchange, head), self._model)
+        self._passed_on = True
+        self._send(head.of_length(len(found)).raw(self._cors, chunks=self._chunked) + found)
+        return self._ended(head, reusable=not head.until_closed)
+
+    async def _amended(self, events: StreamLines, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
         """Send the events of a stream made whole; whether it came to its end."""
 
         def take(data: bytes) -> None:
@@ -232,7 +245,10 @@ class Reply:
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
         """Send an answer that is no stream as an event of the stream that was begun."""
-        return self._end(b"data: " + b" ".join((await collected(exchange, head)).splitlines()) + b"\n\n")
+        found = await collected(exchange, head)
+        if exchange.renamed:
+            found = called(found, self._model)
+        return self._end(b"data: " + b" ".join(found.splitlines()) + b"\n\n")
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""

@@ -17,22 +17,19 @@ _MAX_LINE: Final = 16 * 2**20
 """Bytes of one line: the last has the whole answer."""
 
 
-class StreamEvents(ABC):
-    """The stream of an answer, as it is read and made whole. ``begins``: the events that may be its first."""
-
-    begins: ClassVar[frozenset[bytes]]
+class StreamLines(ABC):
+    """The lines of a stream, as they are read and changed on their way."""
 
     def __init__(self) -> None:
         self._line = bytearray()
-        self._has_begun = False
+
+    def before(self, line: bytes) -> bytes:
+        """The lines that are missing before one."""
+        return b""
 
     @abstractmethod
-    def beginning(self) -> dict[str, Any]:
-        """The first event, where an engine leaves it out."""
-
     def whole(self, line: bytes) -> bytes:
         """A line as it goes to the client."""
-        return line
 
     def feed(self, data: bytes) -> bytes:
         """The whole lines that have come. Raises BadAnswer."""
@@ -43,14 +40,31 @@ class StreamEvents(ABC):
             return b""
         *lines, rest = bytes(self._line).split(b"\n")
         self._line = bytearray(rest)
-        return b"".join(self._before(line) + self.whole(line) + b"\n" for line in lines)
+        return b"".join(self.before(line) + self.whole(line) + b"\n" for line in lines)
 
     @property
     def rest(self) -> bytes:
         """The line that nothing ended."""
         return bytes(self._line)
 
-    def _before(self, line: bytes) -> bytes:
+
+class StreamEvents(StreamLines):
+    """The stream of an answer, as it is read and made whole. ``begins``: the events that may be its first."""
+
+    begins: ClassVar[frozenset[bytes]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_begun = False
+
+    @abstractmethod
+    def beginning(self) -> dict[str, Any]:
+        """The first event, where an engine leaves it out."""
+
+    def whole(self, line: bytes) -> bytes:
+        return line
+
+    def before(self, line: bytes) -> bytes:
         """The event that is missing before a line."""
         if self._has_begun or not line.startswith(_EVENT):
             return b""

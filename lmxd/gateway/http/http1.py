@@ -7,7 +7,7 @@ An engine may be anything, or taken over. What two readers could take for two di
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.gateway.http.chunks import FIELD, MAX_HEAD, BadAnswer, Chunks
@@ -30,6 +30,7 @@ _GUARDED: Final = (
 """An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key. Nor has
 another client it from a proxy's cache."""
 _EVENTS: Final = b"text/event-stream"
+_JSON: Final = b"application/json"
 _STREAMED: Final = (_EVENTS, b"application/x-ndjson")
 """Types of answers that are read as they come."""
 _UNBUFFERED: Final = b"X-Accel-Buffering: no"
@@ -63,11 +64,25 @@ class Head:
             kept = (*(x for x in kept if not x.lower().startswith(b"transfer-encoding:")), b"Connection: close")
         return _END.join((*kept, more + _END))
 
+    def of_length(self, length: int) -> Head:
+        """The head of another body, which is sent whole."""
+        kept = (line for line in self.lines if line.lower().partition(b":")[0] not in _FRAMING)
+        lines = (*kept, b"Content-Length: %d" % length)
+        return replace(self, length=length, chunked=False, lines=lines)
+
     @property
     def is_events(self) -> bool:
         """The body is a stream of events."""
+        return self._is_of(_EVENTS)
+
+    @property
+    def is_json(self) -> bool:
+        """The body is one value of JSON."""
+        return self._is_of(_JSON)
+
+    def _is_of(self, kind: bytes) -> bool:
         fields = (line.lower().partition(b":") for line in self.lines)
-        return any(name == b"content-type" and value.strip().startswith(_EVENTS) for name, _, value in fields)
+        return any(name == b"content-type" and value.strip().startswith(kind) for name, _, value in fields)
 
     @property
     def until_closed(self) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from lmxd.gateway.http.chunks import BadAnswer
 from lmxd.gateway.http.edges import Edges
 from lmxd.gateway.http.http1 import Body, Head, read_head
 from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
 
@@ -44,11 +44,14 @@ class Exchange(asyncio.Protocol):
     """One request to an instance, and its answer.
 
     ``bodiless``: the answer to a HEAD. ``keep``: takes the connection at the end of an answer that leaves it open; None
-    if it serves no other request.
+    if it serves no other request. ``renamed``: its engine calls its model otherwise than its profile does.
     """
 
-    def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None] | None) -> None:
+    def __init__(
+        self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None] | None, renamed: bool = False
+    ) -> None:
         self.edges = Edges()
+        self.renamed = renamed
         self._bodiless = bodiless
         self._keep = keep
         self._paused = False
@@ -230,44 +233,16 @@ class Exchange(asyncio.Protocol):
         self._end(None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UpstreamCall:
-    """The request that an instance is sent."""
-
-    method: str = "POST"
-    path: str
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
-
-    @property
-    def is_framed(self) -> bool:
-        """Whether engines read all of it and answer all of it, so that another request can follow on its connection.
-
-        Some pass over the body of a GET, which they would take for the next request, or answer a HEAD with a body.
-        """
-        return self.method == "POST" or (self.method == "GET" and not self.body)
-
-    def to(self, lease: Granted) -> bytes:
-        """The head as it goes out, with the instance's own key."""
-        lines = [
-            f"{self.method} {self.path} HTTP/1.1",
-            "Host: localhost",
-            f"Authorization: Bearer {lease.api_key}",
-            *(() if self.is_framed else ("Connection: close",)),
-            *(f"{name}: {value}" for name, value in self.headers.items()),
-        ]
-        if self.body or self.method in ("POST", "PUT", "PATCH"):
-            lines.append(f"Content-Length: {len(self.body)}")
-        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace")
-
-
 async def exchange(lease: Granted, call: UpstreamCall, kept: KeptConnections) -> Exchange:
     """Send a request to a leased instance, on the connection that its lease has if it has one. Raises Unreachable.
 
     An engine may close that just then, and has not read the request: it is asked over another, once.
     """
     make = partial(
-        Exchange, bodiless=call.method == "HEAD", keep=partial(kept.put, lease.lease) if call.is_framed else None
+        Exchange,
+        bodiless=call.method == "HEAD",
+        keep=partial(kept.put, lease.lease) if call.is_framed else None,
+        renamed=lease.upstream_name is not None,
     )
     before = None
     if (transport := kept.take(lease.lease)) is not None:

@@ -14,7 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers import engine_errors
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.answers.parts import Tokenized, Vectors, understood
-from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.requests.wanted import Embed
 from lmxd.gateway.serving import Serving

@@ -17,7 +17,8 @@ from lmxd.gateway.answers import engine_errors
 from lmxd.gateway.answers.events import collected, events
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.paths import routes
-from lmxd.gateway.http.upstream import Exchange, UpstreamCall
+from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.ollama import translation
 from lmxd.gateway.ollama.durations import keep_alive

@@ -172,7 +172,7 @@ def _details(model: ModelInfo, meant: Meaning | None = None) -> dict[str, Any]:
     kind = file.architecture if file else model.engine
     return {
         "parent_model": model.model if meant is not None and meant.variant is not None else "",
-        "format": "gguf" if file else "",
+        "format": file.format if file else "",
         "family": kind,
         "families": [kind],
         "parameter_size": _count(file.parameters) if file else "",

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.filters import Fields, synonyms
 from lmxd.gateway.requests.wanted import bounded
 

@@ -21,9 +21,11 @@ _OF_OTHER_ENGINES: Final = frozenset(
     "send_weights_to_remote_instance get_weights_by_name open_session close_session clear_hicache_storage_backend "
     "attach_hicache_storage_backend detach_hicache_storage_backend hicache slow_down set_trace_level scale_elastic_ep "
     "start_expert_distribution_record stop_expert_distribution_record dump_expert_distribution_record freeze_gc "
-    "configure_logging init_weight_transfer_engine".split()
+    "configure_logging init_weight_transfer_engine load_model reset"
+    " server_info get_server_info".split()
 )
-"""Words of SGLang's and vLLM's paths that stop, change or record what others have there."""
+"""Words of the paths of SGLang, vLLM and transformers serve that stop, change or record what others have there, or
+tell the instance's key."""
 _BEGINNINGS: Final = ("update_weight",)
 _LISTS: Final = ("v1/models", "models")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")

@@ -1,0 +1,1 @@
+"""SGLang: found, started, asked and understood. Its parts follow its sources; it was not run."""

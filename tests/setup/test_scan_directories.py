@@ -1,0 +1,88 @@
+"""Directories as Hugging Face has them, found where there is a vLLM to serve them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from engines.canned import installed
+from hf_directory import LLAMA, hf_directory, llama_tensors
+
+from lmxd.errors import LmxdError
+from lmxd.migrate.entries import rendered
+from lmxd.models.directories import model_directories
+from lmxd.setup.found_profiles import scan
+
+
+@pytest.fixture
+def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = installed(tmp_path / "venv", "vllm-0.32.0")
+    monkeypatch.setenv("PATH", str(program.parent))
+    return program
+
+
+def cached(root: Path, repository: str, *revisions: str) -> list[Path]:
+    """A repository in a hub's cache, whose files are links to its blobs; the last revision is that of main."""
+    home = root / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text(revisions[-1])
+    made = []
+    for revision in revisions:
+        blobs = hf_directory(home / "blobs" / revision, LLAMA, llama_tensors())
+        place = home / "snapshots" / revision
+        place.mkdir(parents=True)
+        for file in blobs.iterdir():
+            (place / file.name).symlink_to(file)
+        made.append(place)
+    return made
+
+
+def test_each_is_a_profile_with_its_weights(tmp_path: Path, vllm: Path) -> None:
+    path = hf_directory(tmp_path / "models/My Llama", LLAMA, llama_tensors())
+    text = rendered(scan([tmp_path / "models"]), "here")
+    (name, profile), *others = yaml.safe_load(text)["models"].items()
+    assert not others
+    assert profile == {"engine": "vllm", "path": str(path)}
+    assert name == model_directories(tmp_path)[0].name
+    assert "GiB of weights" in text
+
+
+def test_without_vllm_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    hf_directory(tmp_path / "models/llama", LLAMA, llama_tensors())
+    with pytest.raises(LmxdError, match="there is no model file"):
+        scan([tmp_path / "models"])
+
+
+def test_of_a_repository_the_latest_revision_counts(tmp_path: Path) -> None:
+    _, latest = cached(tmp_path, "Qwen/Qwen3-8B", "z-old", "a-new")
+    [found] = [each for each in model_directories(tmp_path) if "snapshots" in each.path.parts]
+    assert (found.name, found.path) == ("Qwen/Qwen3-8B", latest)
+    assert found.size == (latest / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "[]", "{}", '{"architectures": 3}', '{"architectures": ["BertModel"]}', "[" * 10**5, "\udcff"],
+)
+def test_what_is_no_model_that_writes_is_passed_by(tmp_path: Path, config: str) -> None:
+    path = hf_directory(tmp_path / "m", LLAMA, llama_tensors())
+    assert model_directories(tmp_path)
+    (path / "config.json").write_bytes(config.encode("utf-8", "surrogateescape"))
+    assert model_directories(tmp_path) == []
+
+
+def test_one_whose_weights_are_not_there_is_passed_by(tmp_path: Path) -> None:
+    [place] = cached(tmp_path / "hub", "a/b", "r")
+    (place / "model.safetensors").unlink()
+    (place / "model.safetensors").symlink_to(tmp_path / "nowhere")
+    assert [each for each in model_directories(tmp_path) if each.path == place] == []
+
+
+def test_a_link_that_leads_back_is_not_followed(tmp_path: Path) -> None:
+    path = hf_directory(tmp_path / "m", LLAMA, llama_tensors())
+    (path / "again").symlink_to(tmp_path)
+    assert [each.path for each in model_directories(tmp_path)] == [path]
+    assert json.loads((path / "config.json").read_text())["architectures"]
