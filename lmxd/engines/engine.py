@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Protocol, runtime_checkable
+from typing import Annotated, Final, Protocol
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
@@ -243,23 +243,6 @@ class Engine(Protocol):
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         """The reason why it ended with ``status`` (negative: by that signal; None: unknown)."""
-        ...
-
-
-@runtime_checkable
-class Sleeper(Protocol):
-    """An engine that can sleep: its weights move to RAM, and what its cache has on its cards is given up."""
-
-    async def put_to_sleep(self, endpoint: Endpoint, seconds: float) -> bool:
-        """Have an idle instance fall asleep within so many seconds; whether it says that it did."""
-        ...
-
-    async def wake(self, endpoint: Endpoint, seconds: float) -> bool:
-        """Have it wake; whether it says that it did, and serves requests again."""
-        ...
-
-    async def asleep(self, endpoint: Endpoint) -> bool | None:
-        """Whether it sleeps; None if it does not say."""
         ...
 
 

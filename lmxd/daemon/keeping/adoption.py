@@ -19,8 +19,9 @@ from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.places import Places
-from lmxd.engines.engine import Endpoint, Sleeper
+from lmxd.engines.engine import Endpoint
 from lmxd.engines.launching import KEY, record_path
+from lmxd.engines.sleeper import Sleeper
 from lmxd.failures import FailureCode
 from lmxd.files import open_regular
 from lmxd.instances import proc

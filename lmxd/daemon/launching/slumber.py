@@ -11,7 +11,7 @@ from lmxd.core.events import Event, InstanceReady, InstanceSlept, SleepFailed
 from lmxd.core.words import Failure
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched
-from lmxd.engines.engine import Sleeper
+from lmxd.engines.sleeper import Sleeper
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 
