@@ -201,6 +201,9 @@ def test_texts_of_gpus_have_their_codes() -> None:
         "ValueError: No available memory for the cache blocks. Try": FailureCode.OUT_OF_MEMORY,
         "AssertionError: Error in memory profiling. Initial free memory 10, current": FailureCode.DISTURBED,
         "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.": FailureCode.ENGINE_DIED,
+        'ZMQError: ipc path "/tmp/long" is longer than 107 characters (sizeof(sockaddr_un.sun_path))': (
+            FailureCode.SPAWN_FAILED
+        ),
     }
     for text, code in texts.items():
         line = f"(EngineCore pid=12) ERROR 11-25 20:24:45 [core.py:1510] {text}"

@@ -9,7 +9,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ ROOM = {"device": "host", "max_memory_gb": 2.2, "margin_gb": 0}
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What vLLM keeps from start to start."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory with a short path: vLLM binds Unix sockets with long names below."""
+    with tempfile.TemporaryDirectory(prefix="lmxd") as path:
+        yield Path(path)
 
 
 @pytest.fixture
