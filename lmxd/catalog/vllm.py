@@ -97,6 +97,13 @@ class VllmSizing:
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
 
+    def asleep(self, launch: Launch) -> int:
+        """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""
+        with suppress(LmxdError):
+            ranks = (DeviceId(""),) * self.profile.gpus
+            return sum(device.weights for device in self.estimate(launch, ranks).parts.devices)
+        return stored_bytes(self._path) or (self._declared() or 0) * self.profile.gpus
+
     def companions(self) -> Companions:
         return ALONE
 

@@ -80,7 +80,8 @@ def start_of(row: InstanceRow, where: Places) -> Start:
         raise ValueError("its prompts are not in our directory")
     if kept is not None and not (_CACHE.fullmatch(kept.name) and _is_in(kept, caches, kept.name)):
         raise ValueError("its prompt cache is not in our directory")
-    _require_figures(row, [*option.demand.values(), *(x for o in ask.options for x in o.demand.values())])
+    asked = [x for each in (ask.sleeps, *(o.demand for o in ask.options)) for x in each.values()]
+    _require_figures(row, [*option.demand.values(), *asked])
     return start
 
 
