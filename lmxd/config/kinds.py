@@ -22,7 +22,7 @@ _OF_DIRECTORIES: Final = ("gpus", "kv_tokens")
 """Of engines that serve a directory as Hugging Face has them."""
 _SLEEP: Final = ("sleep",)
 _COUNTED_ALONE: Final = ("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention")
-"""What a command may have all the same: its estimate of a GGUF file is by them."""
+"""Keys that a command may have all the same: its estimate of a GGUF file is by them."""
 _FOREIGN: Final[Mapping[EngineKind, tuple[str, ...]]] = {
     EngineKind.LLAMA_CPP: (*_OF_COMMANDS, *_OF_DIRECTORIES, *_SLEEP),
     EngineKind.VLLM: (*_OF_LLAMA_SERVER, *_OF_COMMANDS),

@@ -1,4 +1,4 @@
-"""What the status of a process alone tells of its end."""
+"""The reason for a process's end, as its status alone tells it."""
 
 from __future__ import annotations
 
