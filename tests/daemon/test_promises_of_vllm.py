@@ -84,6 +84,35 @@ async def test_what_is_far_beyond_is_learned_once_and_outlives_a_restart(tmp_pat
             assert promised == first
 
 
+async def test_one_of_which_processes_are_missing_yet_is_promised_no_less(tmp_path: Path) -> None:
+    gpu = card(24)
+    house = house_of(tmp_path, gpu)
+    async with house.open():
+        async with started(house) as first:
+            await takes(house, gpu, 200 * MIB)
+        async with started(house) as later:
+            assert later == first
+
+
+async def test_one_that_ends_is_promised_no_less(tmp_path: Path) -> None:
+    """Its cores are gone before the process that they were started by: 5 GiB were learned to be 1 so."""
+    gpu = card(24)
+    house = house_of(tmp_path, gpu)
+    async with house.open(), house.client() as client:
+        lease = await client.request("v")
+        instance = await running(client)
+        launched = house.launched(instance.instance)
+        assert launched is not None
+        assert launched.ready_at is not None
+        launched.ready_at -= 60
+        await takes(house, gpu, instance.promised[gpu.uuid])
+        await takes(house, gpu, 200 * MIB)
+        await client.release(lease.lease)
+        await client.stop(instance.instance)
+        async with started(house) as later:
+            assert later == instance.promised
+
+
 async def test_it_holds_for_other_sizes_of_the_same_launch(tmp_path: Path) -> None:
     gpu = card(24)
     house = house_of(tmp_path, gpu)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmxd.catalog.catalog import Catalog
-from lmxd.core.words import DeviceId, DeviceReading
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
@@ -20,6 +20,8 @@ from lmxd.files import replace_text
 
 log = logging.getLogger(__name__)
 
+_SETTLED = 2.0
+"""Seconds from readiness to the first look by which less is promised: each of its processes has to be there."""
 _MOST_KEPT = 512
 """Sorts of launches that are kept; the oldest go first."""
 
@@ -45,20 +47,24 @@ class Rests:
                     case [str(model), str(card), int(size)] if size > 0:
                         self._whose[key], sizes[key] = Whose(model, card), size
         self.known = KnownRests(sizes)
+        self._most: dict[InstanceId, int] = {}
+        """The most that each instance was seen to take."""
 
     def see(self, begun: float, readings: Iterable[DeviceReading], launches: Launches, catalog: Catalog) -> None:
         """One look at the devices, and when it began. The catalog's next estimates are by what was learned."""
+        self._most = {instance: most for instance, most in self._most.items() if launches.get(instance) is not None}
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 launched = launches.get(instance)
-                if taken is None or launched is None or launched.adopted:
-                    continue
+                if taken is None or launched is None or launched.adopted or launched.stopping:
+                    continue  # of one that ends, some processes may be gone
                 if launched.ready_at is None or launched.ready_at > begun or launched.rests:
                     continue  # weights may be on their way still, or in RAM
                 if reading.device in (launched.plan.gpu_ids or (HOST,)):
-                    self._look(launched, taken.total, catalog)
+                    most = self._most[instance] = max(taken.total, self._most.get(instance, 0))
+                    self._look(launched, most, catalog, settled=launched.ready_at + _SETTLED <= begun)
 
-    def _look(self, launched: Launched, taken: int, catalog: Catalog) -> None:
+    def _look(self, launched: Launched, taken: int, catalog: Catalog, *, settled: bool) -> None:
         plan = launched.plan
         if not catalog.has(plan.profile, plan.variant):
             return  # a reload has changed its profile
@@ -67,7 +73,7 @@ class Rests:
             rest = sizing.rest(plan.launch, gpus)
         except LmxdError:
             return  # its directory is gone
-        if rest is not None:
+        if rest is not None and (settled or taken > rest.promised):
             self._note(rest, taken, Whose(plan.profile, catalog.installed(plan.engine).called(gpus)))
             catalog.rests = self.known
 
