@@ -84,6 +84,7 @@ bench:
 	@$(VENV)/bin/python bench/storm.py --device host
 	@$(VENV)/bin/python bench/suspend.py
 	@$(VENV)/bin/python bench/read_ahead.py
+	@$(VENV)/bin/python bench/shared_pages.py
 	@$(VENV)/bin/python bench/rpc_round_trips.py
 	@$(VENV)/bin/python bench/gateway_overhead.py
 	@$(VENV)/bin/python bench/estimator.py speed

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmxd.devices.host import HostProbe
-from lmxd.devices.shared_pages import Resident, SharedPages
+from lmxd.devices.shared_pages import RamBytes, SharedPages
 
 MIB = 2**20
 
@@ -48,7 +48,7 @@ def main() -> None:
         for name, (what, times) in rows.items():
             print(f"{name:45} {microseconds(what, times):10.0f} us")
         shared = SharedPages(later=lambda work: work())
-        use = shared.use(me, Resident(own=mib * MIB, file=0))
+        use = shared.use(me, RamBytes(own=mib * MIB, file=0))
         print(f"of {mib} MiB that both have, one is charged {use.visible / MIB:.0f} MiB")
     finally:
         os.kill(child, signal.SIGKILL)

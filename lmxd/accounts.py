@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,14 @@ class SystemUser:
     gid: int
     groups: tuple[int, ...]
     home: str
+
+    @property
+    def has_home(self) -> bool:
+        """Whether its home is a directory of its own: nobody's is not."""
+        with suppress(OSError):
+            found = os.stat(self.home)
+            return stat.S_ISDIR(found.st_mode) and found.st_uid == self.uid
+        return False
 
     def spawning(self) -> dict[str, Any]:
         """Arguments of subprocess.Popen."""

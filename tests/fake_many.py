@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import signal
+import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -64,12 +65,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def need() -> None:
+    """Do what engines cannot do without: ask for network interfaces, as gloo does, and run code that was just made."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
+        kernel.bind((0, 0))
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+
+
 def main() -> None:
     hide()
+    need()
     nested = Path(os.environ["TMPDIR"], "a", "b")
     nested.mkdir(parents=True)
     (nested / "file").write_text("made by an engine")
     shared = SharedMemory(create=True, size=4096)
+    tracker = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
     heard, told = os.pipe()
     if os.fork() == 0:
         work(True, shared.name, told)
@@ -77,7 +87,6 @@ def main() -> None:
     said = b""
     while more := os.read(heard, 64):
         said += more
-    tracker = getattr(resource_tracker, "_resource_tracker")._pid  # noqa: B009 (mypy knows no such name)
     pids = (os.getpid(), tracker, *map(int, said.split()))
     (PLACE / "started").write_text(json.dumps({"pids": pids, "shared": shared.name}))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as abrupt as can be: nothing is unlinked here

@@ -87,3 +87,15 @@ def test_a_status_is_a_line_and_says_nothing_else_to_the_manager(tmp_path: Path)
         notifier.ready("b\nSTOPPING=1")
         assert manager.recv(100) == b"STATUS=a\\nMAINPID=1\\x1b\\udcff"
         assert manager.recv(100) == b"READY=1\nSTATUS=b\\nSTOPPING=1"
+
+
+def test_engines_may_do_what_engines_of_python_must() -> None:
+    """What the unit forbids by these keys, a vLLM cannot do without: compile code, share memory, ask for interfaces."""
+    said = dict(line.split("=", 1) for line in (UNITS / "lmxd.service").read_text().splitlines() if "=" in line)
+    assert {"MemoryDenyWriteExecute", "NoExecPaths", "PrivateIPC", "PrivateNetwork"}.isdisjoint(said)
+    assert "AF_NETLINK" in said["RestrictAddressFamilies"].split()
+    assert said["RemoveIPC"] == "no"
+    users = (UNITS / "lmxd.sysusers").read_text()
+    home = re.search(r'^u lmxd - "[^"]*" (\S+)$', users, re.MULTILINE)
+    assert home is not None
+    assert home[1] == f"/var/lib/{said['StateDirectory']}", "the caches that they keep at home are kept"

@@ -13,7 +13,7 @@ from typing import Final
 
 from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, ProcessUse, agreed
-from lmxd.devices.shared_pages import Resident, SharedPages
+from lmxd.devices.shared_pages import RamBytes, SharedPages
 
 _PARENT: Final = re.compile(r"^PPid:\s+(\d+)$", re.MULTILINE)
 _HANGS: Final = "see dmesg, and lxcfs if this is a container of LXC (GPUs go on meanwhile)"
@@ -90,19 +90,19 @@ class HostProbe:
             for pid, (_, resident) in found.items()
         }
 
-    def _status(self, pid: int) -> tuple[int, Resident] | None:
+    def _status(self, pid: int) -> tuple[int, RamBytes] | None:
         """The parent of a process, and its bytes in RAM."""
         try:
             text = (self._proc / str(pid) / "status").read_text(errors="surrogateescape")
             memory = _kilobytes(text)
-            resident = Resident(memory["RssAnon"] + memory["RssShmem"], memory["RssFile"])
+            resident = RamBytes(memory["RssAnon"] + memory["RssShmem"], memory["RssFile"])
             parent = _PARENT.search(text)
             return 0 if parent is None else int(parent[1]), resident
         except (OSError, KeyError, ValueError):
             return None  # it has ended, or is the kernel's own
 
 
-def _alone(resident: Resident) -> ProcessUse:
+def _alone(resident: RamBytes) -> ProcessUse:
     return ProcessUse(total=resident.own + resident.file, visible=resident.own)
 
 

@@ -29,22 +29,22 @@ Later = Callable[[Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class RamBytes:
     """Bytes of a process in RAM: ``own`` ones, anonymous or in shared memory, and ``file`` ones, mapped from files."""
 
     own: int
     file: int
 
-    def __sub__(self, other: Resident) -> Resident:
-        return Resident(self.own - other.own, self.file - other.file)
+    def __sub__(self, other: RamBytes) -> RamBytes:
+        return RamBytes(self.own - other.own, self.file - other.file)
 
 
 @dataclass(slots=True)
 class Shared:
     """The bytes that a process had, of which ``excess`` were parts of others, and when it is to be asked again."""
 
-    resident: Resident
-    excess: Resident
+    resident: RamBytes
+    excess: RamBytes
     asked_at: float
     next_at: float
 
@@ -69,7 +69,7 @@ class SharedPages:
                 shared.asked_at = -_SELDOM
         self._known = left
 
-    def use(self, pid: int, now: Resident) -> ProcessUse:
+    def use(self, pid: int, now: RamBytes) -> ProcessUse:
         """The bytes of a process without those parts of others'; all of them, as long as these are not known."""
         known = self._known.get(pid)
         if pid not in self._asking and self._is_due(known, now):
@@ -81,28 +81,28 @@ class SharedPages:
         own, file = max(0, now.own - known.excess.own), max(0, now.file - known.excess.file)
         return ProcessUse(total=own + file, visible=own)
 
-    def _is_due(self, known: Shared | None, now: Resident) -> bool:
+    def _is_due(self, known: Shared | None, now: RamBytes) -> bool:
         if known is None:
             return True
         at, change = self._clock(), now - known.resident
         changed = max(abs(change.own), abs(change.file)) > _CHANGE
         return at >= known.next_at and (changed or at - known.asked_at >= _SELDOM)
 
-    def _ask(self, pid: int, now: Resident) -> None:
+    def _ask(self, pid: int, now: RamBytes) -> None:
         begun = self._clock()
         part = _part(self._proc / str(pid) / "smaps_rollup")
         took = self._clock() - begun
-        excess = Resident(0, 0) if part is None else Resident(max(0, now.own - part.own), max(0, now.file - part.file))
+        excess = RamBytes(0, 0) if part is None else RamBytes(max(0, now.own - part.own), max(0, now.file - part.file))
         self._known[pid] = Shared(now, excess, begun, begun + max(_OFTEN, _SHARE * took))
         self._asking.discard(pid)
 
 
-def _part(path: Path) -> Resident | None:
+def _part(path: Path) -> RamBytes | None:
     """The part of a process; None if the kernel does not say (before Linux 5.4), or it is gone."""
     with suppress(OSError, KeyError, ValueError):
         words = dict(line.split(":") for line in path.read_text().splitlines()[1:])
         anonymous, file, shared = (int(words[f"Pss_{kind}"].split()[0]) << 10 for kind in ("Anon", "File", "Shmem"))
-        return Resident(anonymous + shared, file)
+        return RamBytes(anonymous + shared, file)
     return None
 
 

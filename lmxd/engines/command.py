@@ -21,7 +21,17 @@ from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
 from lmxd.failures import FailureCode
 
-_PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV"} | OF_GPUS
+_PASSED_ON = {
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+    "VIRTUAL_ENV",
+} | OF_GPUS
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
 _NO_WRAPPER: Final = re.compile("(?!)")

@@ -29,7 +29,7 @@ _WHOLE_GROUP: Final = 4
 _STATUS_POLLS: Final = (0.0, 0.01, 0.05, 0.2, 0.5)
 """Seconds after each question for an exit status, until the process's parent has taken note."""
 _UMASK: Final = 0o077
-"""What an instance makes is its user's alone; holders of leases are let in to its socket one by one. Not 0177: engines
+"""Files of an instance are its user's alone; holders of leases are let in to its socket one by one. Not 0177: engines
 make directories, and enter them."""
 
 

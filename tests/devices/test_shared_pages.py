@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import ProcessUse
-from lmxd.devices.shared_pages import Resident, SharedPages
+from lmxd.devices.shared_pages import RamBytes, SharedPages
 
 MIB = 2**20
 
@@ -34,7 +34,7 @@ class Machine:
         (self.proc / str(pid) / "smaps_rollup").write_text("\n".join(("0-1 ---p [rollup]", *lines, "")))
 
     def use(self, pid: int, own: int, file: int = 0) -> ProcessUse:
-        found = self.shared.use(pid, Resident(own * MIB, file * MIB))
+        found = self.shared.use(pid, RamBytes(own * MIB, file * MIB))
         return ProcessUse(total=found.total // MIB, visible=found.visible // MIB)
 
     def answer(self) -> int:

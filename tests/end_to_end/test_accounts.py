@@ -61,6 +61,10 @@ def test_engines_of_root_are_another_users(system: SystemLmxd) -> None:
     assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (account.pw_uid, 0o600)
     assert (place.parent, place.stat().st_uid, stat.S_IMODE(place.stat().st_mode)) == (home, account.pw_uid, 0o2750)
     assert home.stat().st_uid == 0, "who could write there could have root follow a link"
+    env, (tmp,) = proc.environment(pid), home.glob("t-*")
+    assert (env["TMPDIR"], tmp.stat().st_uid, stat.S_IMODE(tmp.stat().st_mode)) == (str(tmp), account.pw_uid, 0o700)
+    writable = Path(env["HOME"]).stat()
+    assert writable.st_uid == account.pw_uid, "engines that keep a cache there do not start without"
     assert any(f"its engines as {USER}" in warning for warning in system.json("status")["warnings"])
     system.process.kill()
     system.process.wait()
@@ -71,6 +75,7 @@ def test_engines_of_root_are_another_users(system: SystemLmxd) -> None:
     assert not proc.lives(pid)
     assert not place.exists()
     assert not key.exists()
+    assert not tmp.exists()
 
 
 @as_root

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 from lmxd_process import ask
 from unit_process import PERFMON, ROOT, UID, UnitLmxd, interpreter, needs_unit, restrictions
+
+from lmxd.instances import proc
 
 pytestmark = needs_unit
 
@@ -53,3 +56,22 @@ def test_the_kernel_is_asked_who_listens_and_what_connections_do(tmp_path: Path)
         lease = client.request("m", hold="explicit")
         with socket.create_connection(("127.0.0.1", int(lease.endpoint.rpartition(":")[2]))):
             lmxd.until(lambda: not lmxd.instances())
+
+
+def test_an_engine_of_several_processes_has_what_it_needs(tmp_path: Path) -> None:
+    """It shares memory, makes directories and code, and asks for interfaces; and goes without a trace."""
+    state = tmp_path / "state"
+    command = [interpreter(), "-S", str(ROOT / "tests/fake_many.py"), str(state), "{port}"]
+    config = {
+        "gpu": {"device": "host", "max_memory_gb": 0.5},
+        "models": {"m": {"command": command, "open": True, "estimated_memory_gb": 0.1}},
+    }
+    with UnitLmxd(tmp_path, config) as lmxd, lmxd.client() as client:
+        client.request("m", hold="explicit")
+        found = json.loads((state / "started").read_text())
+        assert (Path("/dev/shm") / found["shared"]).exists()
+        client.stop("m#1")
+        lmxd.until(lambda: not lmxd.instances())
+        assert not [pid for pid in found["pids"] if proc.lives(pid)]
+        assert not (Path("/dev/shm") / found["shared"]).exists()
+        assert [*(tmp_path / "runtime/i").glob("[!l]*")] == []

@@ -20,7 +20,7 @@ from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.ownership import hand_over
 from lmxd.daemon.launching.postmortem import last_words, postmortem
 from lmxd.engines.engine import Endpoint
-from lmxd.engines.launching import record_path
+from lmxd.engines.launching import record_path, temporary_path
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
@@ -138,7 +138,7 @@ class Startup:
         make_temporary(home, name, self.account)
         if self.account is not None:
             hand_over(launched.start, self.account)
-            env["HOME"] = self.account.home
+            env["HOME"] = self.account.home if self.account.has_home else str(temporary_path(home, name))
         group = self._groups.make(name, launched.start.limits.memory_max)
         output = launched.log.open()
         try:
