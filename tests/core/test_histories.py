@@ -382,7 +382,7 @@ UnifiedHistories.TestCase.settings = settings(max_examples=examples(300), statef
 TestUnifiedHistories = UnifiedHistories.TestCase
 WellBehavedHistories.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=50)
 TestWellBehavedHistories = WellBehavedHistories.TestCase
-SleepyHistories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
+SleepyHistories.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=50)
 TestSleepyHistories = SleepyHistories.TestCase
-WellBehavedSleep.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=50)
+WellBehavedSleep.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=50)
 TestWellBehavedSleep = WellBehavedSleep.TestCase
