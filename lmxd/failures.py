@@ -38,6 +38,8 @@ class FailureCode(StrEnum):
     """The engine came up elsewhere than it was admitted, on the CPU for example."""
     LOAD_TIMEOUT = "load_timeout"
     """The engine was not ready within `load_timeout`."""
+    SLEEPLESS = "sleepless"
+    """The engine did not fall asleep as it was told, or did not wake."""
     SPAWN_FAILED = "spawn_failed"
     """The process of the engine could not be started."""
     LOST = "lost"

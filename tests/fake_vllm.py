@@ -4,7 +4,8 @@ It speaks as much of ``vllm serve`` as lmxd uses: nothing answers before it has 
 name of the model in a request must be that which it is served by, and it sleeps if it was started so. The file may
 hold what the fake llama-server's may: ``load_seconds``, ``exit`` {status, lines, times}, ``ignore_sigterm``,
 ``allocate_mb``, ``token_seconds`` … Beside these: ``sleep_status`` and ``wake_status`` (other than 200),
-``sleep_seconds`` and ``wake_seconds``.
+``sleep_seconds`` and ``wake_seconds``, ``sleep_dies`` and ``wake_dies``; ``card_gb`` and ``asleep_gb``, the bytes that
+it has on a card awake and asleep, which it writes to ``card-PID`` beside the model.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Handler(fake.Handler):
     served = ""
     sleeps = False
     asleep = False
+    directory = Path()
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -59,11 +61,14 @@ class Handler(fake.Handler):
             super().do_POST()
 
     def turn(self, what: str) -> None:
-        """Fall asleep, or wake: with the device's bytes, the tests' NVML has to be told."""
+        """Fall asleep, or wake."""
         time.sleep(fake.State.play.get(f"{what}_seconds", 0))
+        if fake.State.play.get(f"{what}_dies"):
+            os._exit(1)
         status = fake.State.play.get(f"{what}_status", 200)
         if status == 200:
             Handler.asleep = what == "sleep"
+            take("asleep_gb" if Handler.asleep else "card_gb")
         self.answer(status, "")
 
     def reply(self, body: bytes) -> None:
@@ -74,6 +79,15 @@ class Handler(fake.Handler):
             self.answer(404, json.dumps({"error": {"message": message, "type": "NotFoundError", "code": 404}}))
         else:
             super().reply(body)
+
+
+def take(what: str) -> None:
+    """Have as much on the card as the script says, and write that down for the tests' NVML."""
+    if what in fake.State.play:
+        found = Handler.directory / f"card-{os.getpid()}"
+        new = found.with_suffix(".new")
+        new.write_text(str(int(fake.State.play[what] * 2**30)))
+        new.replace(found)
 
 
 def main() -> None:
@@ -100,6 +114,8 @@ def main() -> None:
     Handler.sleeps = given.enable_sleep_mode and os.environ.get("VLLM_SERVER_DEV_MODE") == "1"
     memory = bytearray(play.get("allocate_mb", 0) * 2**20)
     memory[::4096] = b"x" * len(memory[::4096])
+    Handler.directory = Path(given.model)
+    take("card_gb")
     server = fake.UnixServer(given.uds, Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Event().wait()

@@ -59,6 +59,9 @@ class DirectorySizing:
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
+    def asleep(self, launch: Launch) -> int:
+        return 0
+
     def companions(self) -> Companions:
         return ALONE
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lmxd.core.words import DeviceId, Option
+from lmxd.core.words import Demand, DeviceId, Option
 from lmxd.devices.measurement import HOST, DeviceKind
 from lmxd.gguf.launch import Launch
 
@@ -37,6 +37,13 @@ class Layout:
     def without(self, gone: Set[DeviceId]) -> Layout:
         """The same without some devices."""
         return Layout({device: kind for device, kind in self.kinds.items() if device not in gone}, self.pools)
+
+    def beside(self, in_ram: int) -> Demand:
+        """So many bytes of RAM, and of the pool that it is of; none where RAM is no device."""
+        if not in_ram or not self.has_ram:
+            return {}
+        pool = self.pools.get(RAM_ID)
+        return {RAM_ID: in_ram} if pool is None else {RAM_ID: in_ram, pool: in_ram}
 
     def option(self, on_devices: Mapping[DeviceId, int], in_ram: int | None = None, /, **how: Any) -> Option:
         """The option that takes these bytes, and ``in_ram`` beside them. They are charged to the pools, too.

@@ -56,6 +56,9 @@ class LlamaSizing:
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
+    def asleep(self, launch: Launch) -> int:
+        return 0
+
     def companions(self) -> Companions:
         return self.formula.beside.companions
 

@@ -16,7 +16,7 @@ from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, DeviceId, Option, User
+from lmxd.core.words import Ask, Demand, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
@@ -75,8 +75,15 @@ class Resolved:
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
             private_to=private_to,
+            sleeps=self._sleeps(layout),
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
+
+    def _sleeps(self, layout: Layout) -> Demand:
+        """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""
+        most = self.profile.memory_max_gb
+        size = self.sizing.asleep(self.launch) if self.profile.sleep else 0
+        return {} if most is not None and size > most * GIB else layout.beside(size)
 
     def offloads(self) -> tuple[Offload, ...]:
         """The ways to divide it between a GPU and RAM, the most on the GPU first; none if its profile allows none.

@@ -77,6 +77,10 @@ class Sizing(Protocol):
         """
         ...
 
+    def asleep(self, launch: Launch) -> int:
+        """The bytes of RAM that its weights take while it sleeps; 0 if its engine cannot. LmxdError as for ``file``."""
+        ...
+
     def companions(self) -> Companions:
         """The files that go with the model. LmxdError if one cannot be used."""
         ...

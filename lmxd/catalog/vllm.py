@@ -23,6 +23,7 @@ from lmxd.estimate.served import estimate_served, inputs_of, rest_key
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads
+from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch
 
 _BESIDE: Final = 2 * GIB
@@ -70,7 +71,14 @@ class VllmSizing:
 
     def flags(self) -> tuple[str, ...]:
         """Its own flags, and the size of a batch, which decides about bytes: by default that follows from the card."""
-        return (*self.profile.engine_flags, *batched(self.profile.engine_flags, self.profile.slots))
+        profile, own = self.profile, self.profile.engine_flags
+        return (*own, *batched(own, profile.slots, self._model(), self.context(profile.context_length)))
+
+    def _model(self) -> HfModel | None:
+        """The model in the directory; None if it cannot be read: ``charge`` raises the error."""
+        with suppress(LmxdError):
+            return read_directory(self._path)
+        return None
 
     def context(self, said: int | None) -> int:
         return longest_or(said, self.found)
@@ -88,6 +96,13 @@ class VllmSizing:
             )
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
+
+    def asleep(self, launch: Launch) -> int:
+        """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""
+        with suppress(LmxdError):
+            ranks = (DeviceId(""),) * self.profile.gpus
+            return sum(device.weights for device in self.estimate(launch, ranks).parts.devices)
+        return stored_bytes(self._path) or (self._declared() or 0) * self.profile.gpus
 
     def companions(self) -> Companions:
         return ALONE
@@ -136,17 +151,14 @@ class VllmSizing:
         return Rest(key=key, promised=part.total, exact=part.weights + part.kv)
 
     def _served(self, launch: Launch, ranks: int) -> ServedLaunch:
-        latent = False
-        with suppress(LmxdError):
-            latent = any(layer.latent for layer in read_directory(self._path).kept)
-        profile = self.profile
+        model, profile = self._model(), self.profile
         return served_launch(
             launch.context,
             launch.slots,
             max(profile.kv_tokens, launch.context) if profile.kv_tokens else 0,
             self.flags(),
             ranks=ranks,
-            latent=latent,
+            latent=model is not None and any(layer.latent for layer in model.kept),
         )
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:

@@ -127,7 +127,8 @@ def planned(p: Planned) -> Iterator[str]:
             if p.gpu_layers is not None:
                 yield f"  {p.gpu_layers} layers on the GPU, the rest in RAM"
         case "evict":
-            yield f"{p.model} would be started after {output.listed(p.evicts)} {_verb(p.evicts)} ended{eta}"
+            ways = [f"{output.listed(names)} {_verb(names)} {what}" for names, what in _makes_way(p) if names]
+            yield f"{p.model} would be started after {output.listed(ways)}{eta}"
         case "queue":
             yield f"{p.model} would be number {p.position} in the queue{eta}: {p.why}"
         case "refuse":
@@ -135,6 +136,10 @@ def planned(p: Planned) -> Iterator[str]:
     yield from _lacking(p)
     if p.outcome == "refuse" and p.remedy:
         yield f"  remedy: {p.remedy}"
+
+
+def _makes_way(p: Planned) -> tuple[tuple[list[str], str], ...]:
+    return (p.evicts, "ended"), (p.sleeps, "put to sleep")
 
 
 _CHOICES: Final = ("", ">ON GPU", ">EXPERTS IN RAM", ">GPU GiB", ">RAM GiB", ">SPEED", "ROOM")

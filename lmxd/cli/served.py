@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmxd.cli.places import Place, capacity_of_ram, places_of
-from lmxd.engines.vllm.launch import served_launch
+from lmxd.engines.vllm.launch import batched, served_launch
 from lmxd.errors import LmxdError
 from lmxd.estimate.directories import read_directory
 from lmxd.estimate.fits import fewest_cards, largest
@@ -16,6 +16,7 @@ from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate
 from lmxd.estimate.learned import RAM
 from lmxd.estimate.served import estimate_served, inputs_of
 from lmxd.rpc.estimates import Estimated
+from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch, tokens_in
 
 _STEP = 16
@@ -47,7 +48,7 @@ def of_directory(path: Path, wanted: WantedServed) -> Estimated:
         if len(found) > 1 or not wanted.cards:
             raise LmxdError("invalid_params", f"--gpus is {wanted.gpus}, but there are {len(found)}", "ask for fewer")
         found *= wanted.gpus
-    launch = _launch(wanted, model.context, bool(found), any(layer.latent for layer in model.kept))
+    launch = _launch(wanted, model, on_gpu=bool(found))
     places = found[: launch.ranks]
     cards = tuple(place.card for place in places)
     estimate = estimate_served(path, launch, cards)
@@ -66,12 +67,15 @@ def of_directory(path: Path, wanted: WantedServed) -> Estimated:
     )
 
 
-def _launch(wanted: WantedServed, longest: int, on_gpu: bool, latent: bool) -> ServedLaunch:
+def _launch(wanted: WantedServed, model: HfModel, *, on_gpu: bool) -> ServedLaunch:
     flags = (*wanted.flags, *(("--dtype", wanted.dtype) if wanted.dtype else ()))
     flags += ("--kv-cache-dtype", wanted.kv_cache_dtype) if wanted.kv_cache_dtype else ()
-    context = wanted.ctx or min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
-    ranks = wanted.gpus if on_gpu else 0
-    return served_launch(context, wanted.slots or 1, wanted.kv_tokens or 0, flags, ranks=ranks, latent=latent)
+    context = wanted.ctx or min(DEFAULT_CONTEXT, model.context or DEFAULT_CONTEXT)
+    slots, latent = wanted.slots or 1, any(layer.latent for layer in model.kept)
+    flags += batched(flags, slots, model, context)
+    return served_launch(
+        context, slots, wanted.kv_tokens or 0, flags, ranks=wanted.gpus if on_gpu else 0, latent=latent
+    )
 
 
 def _fits(path: Path, launch: ServedLaunch, places: Sequence[Place], longest: int) -> dict[str, Any]:

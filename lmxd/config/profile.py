@@ -284,8 +284,9 @@ class Profile(LlamaCppKeys):
 
     @property
     def uses_ram(self) -> bool:
-        """Whether a part of it runs in RAM beside a GPU, or may."""
-        return self.fit == "auto" or bool(self.gpu_layers or self.n_cpu_moe or self.n_cpu_ffn or self.override_tensor)
+        """Whether a part of it runs in RAM beside a GPU, or may, or sleeps there."""
+        split = self.gpu_layers or self.n_cpu_moe or self.n_cpu_ffn or self.override_tensor
+        return self.fit == "auto" or self.sleep or bool(split)
 
     def variant(self, engine: EngineSettings) -> str:
         """Names what two launches must share to be interchangeable: engine, and all settings but context and policy."""

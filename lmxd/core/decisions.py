@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import (
-    Ask,
-    Cause,
-    InstanceId,
-    LeaseId,
-    Option,
-    Owner,
-    Refusal,
-    Shortfall,
-    TicketId,
-    Turn,
-)
+from lmxd.core.words import Ask, Cause, InstanceId, LeaseId, Option, Owner, TicketId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +30,23 @@ class StopInstance(Decision):
 
     instance: InstanceId
     cause: Cause
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SleepInstance(Decision):
+    """Put an idle instance to sleep. Its bytes stay charged until a reading shows them free."""
+
+    instance: InstanceId
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WakeInstance(Decision):
+    """Wake a sleeping instance, for which the bytes that it lacks are reserved already."""
+
+    instance: InstanceId
+    profile: str
     why: str
 
 

@@ -97,9 +97,9 @@ class ClientLeft(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceReady(Event):
-    """An instance answers requests now.
+    """An instance answers requests now: it has loaded, or is awake again.
 
-    ``loading``: seconds that the load itself took; None: all seconds since ``StartInstance`` count.
+    ``loading``: seconds that the load itself took; None: all seconds since the order count.
     """
 
     instance: InstanceId
@@ -126,6 +126,21 @@ class InstanceExited(Event):
 
     instance: InstanceId
     failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceSlept(Event):
+    """An engine says that it sleeps. A reading that begins later shows what that freed."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SleepFailed(Event):
+    """An engine did not fall asleep as it was told, or did not wake again."""
+
+    instance: InstanceId
+    failure: Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

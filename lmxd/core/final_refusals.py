@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lmxd.core.answers import Refusal
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Refusal
 
 DRAINING: Final = Refusal(
     code=RefusalCode.DRAINING, message="lmxd is draining: nothing new is admitted", remedy="ask again later"

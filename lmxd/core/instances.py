@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from lmxd.core.words import Ask, Cause, Demand, Group, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.core.making_way import Asked, Swap
+from lmxd.core.words import (
+    Ask,
+    Demand,
+    DeviceId,
+    Group,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Option,
+    Owner,
+    Phase,
+    TicketId,
+)
 
 UNUSED_AFTER = 5.0
 """Seconds without a request after which a lease counts as unused. An agent's pause between two calls is shorter."""
@@ -79,30 +92,6 @@ class Lease:
     """Whether other leases on the same instance are allowed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """A request to the holders of an instance to yield it: until when, and why."""
-
-    by: float
-    cause: Cause
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Swap:
-    """A plan to end an instance for a ticket: from ``closes_at`` on it accepts no new requests, and ends when idle.
-
-    ``price``: seconds that the two loads take. ``turn_ends``: the time at which its turn is over. From then on it ends
-    as soon as it is idle, without a pause for clients that usually come back.
-    """
-
-    ticket: TicketId
-    profile: str
-    closes_at: float
-    price: float
-    turn_ends: float = inf
-
-
 @dataclass(kw_only=True, slots=True, eq=False)
 class Instance:
     """One start of one engine process, or one hold."""
@@ -136,6 +125,12 @@ class Instance:
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
+    slept_at: float | None = None
+    """The time at which its engine said that it sleeps."""
+    stays_behind: Demand = field(default_factory=dict)
+    """While it falls asleep: bytes by device that it is expected to go on taking."""
+    left: int | None = None
+    """And all bytes that the last reading left it on its cards."""
     swap: Swap | None = None
     swap_told: float = 0.0
     """The closing time that was last reported to clients."""
@@ -162,7 +157,30 @@ class Instance:
 
     @property
     def live(self) -> bool:
-        return self.phase is Phase.READY or self.phase is Phase.STARTING
+        return self.phase is Phase.READY or self.comes_up
+
+    @property
+    def comes_up(self) -> bool:
+        """Whether it will be ready: it loads, or it wakes."""
+        return self.phase is Phase.STARTING or self.phase is Phase.WAKING
+
+    @property
+    def ends(self) -> bool:
+        """Whether it was told to stop, or has exited."""
+        return self.phase is Phase.STOPPING or self.phase is Phase.RECLAIMING
+
+    @property
+    def cards(self) -> Demand:
+        """The bytes on each device that sleep may free: all but RAM, where its weights go."""
+        return {device: need for device, need in self.demand.items() if device not in self.ask.sleeps}
+
+    def gives_back(self, device: DeviceId, charge: int) -> int:
+        """Bytes of its ``charge`` on a device that come free by themselves: all of one that ends."""
+        if self.ends:
+            return charge
+        if self.phase is not Phase.DOZING or device in self.ask.sleeps:
+            return 0
+        return max(0, charge - self.stays_behind.get(device, 0))
 
     @property
     def accepts(self) -> bool:
@@ -214,11 +232,14 @@ class Instance:
         return 0.0 if self.closed or self.swap is None else max(0.0, self.swap.closes_at - now)
 
     def could_serve(self, ask: Ask) -> bool:
-        """Whether it could serve ``ask`` if all its slots were free: same kind, enough context, enough slots."""
+        """Whether it could serve ``ask`` if all its slots were free, and it takes new leases."""
+        return self.accepts and self.is_like(ask)
+
+    def is_like(self, ask: Ask) -> bool:
+        """Whether it is what ``ask`` wants: same kind, enough context, enough slots."""
         mine = self.ask
         return (
-            self.accepts
-            and not mine.external
+            not mine.external
             and mine.kind == ask.kind
             and mine.context >= ask.context
             and mine.spread >= ask.slots
@@ -263,7 +284,7 @@ class Instance:
         return self.strays and not self.ask.external and now >= self.stays_until(grace)
 
     def known_idle(self, now: float) -> bool:
-        """Whether its engine said just now that no request is in flight. A starting instance has none."""
-        if self.phase is Phase.STARTING:
+        """Whether its engine said just now that no request is in flight. One that starts, wakes or sleeps has none."""
+        if self.comes_up or self.phase is Phase.ASLEEP:
             return True
         return not self.busy and self.checked_at is not None and now - self.checked_at <= EVIDENCE_MAX_AGE

@@ -16,7 +16,7 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold. It changes nothing."""
-    checks = (_promises, _sums, _pools, _indexes, _reservations, _leases, _queue, _idleness, _shares, _alarms)
+    checks = (_promises, _sums, _pools, _indexes, _reservations, _wakeful, _leases, _queue, _idleness, _shares, _alarms)
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -67,7 +67,8 @@ def _indexes(state: State) -> Iterator[str]:
             {n: i for n, i in state.lingering.items() if i.vacant and i.live and i.last_use},
         ),
         ("released_holds", state.released_holds, _by_id(i for i in unused if i.ask.external)),
-        ("leaving", state.leaving, _by_id(i for i in state.instances.values() if not i.live)),
+        ("leaving", state.leaving, _by_id(i for i in state.instances.values() if i.ends or i.phase is Phase.DOZING)),
+        ("asleep", state.asleep, _by_id(i for i in state.instances.values() if i.phase is Phase.ASLEEP)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
         ("leases", state.leases, {name: x for i in state.instances.values() for name, x in i.leases.items()}),
@@ -111,11 +112,23 @@ def _reservations(state: State) -> Iterator[str]:
             yield f"{instance.id} is reclaiming nothing"
 
 
+def _wakeful(state: State) -> Iterator[str]:
+    """An instance that may take all its bytes is promised all of them: only readings of one that sleeps lower that."""
+    for instance in state.instances.values():
+        fell_asleep = instance.phase is Phase.ASLEEP or instance.slept_at is not None
+        if instance.ends or fell_asleep:
+            continue
+        for account in state.ledger.of(instance.id):
+            need = 0 if account.device in instance.option.pools else instance.cards.get(account.device, 0)
+            if (had := account.reservations[instance.id].promised) < need:
+                yield f"{instance.id} is {instance.phase}, and promised {had} of {need} bytes on {account.device}"
+
+
 def _leases(state: State) -> Iterator[str]:
     for instance in state.instances.values():
         if instance.leases and instance.phase is not Phase.READY:
             yield f"{instance.id} carries leases but is {instance.phase}"
-        if instance.tickets and instance.phase is not Phase.STARTING:
+        if instance.tickets and not instance.comes_up:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
@@ -188,6 +201,7 @@ def _alarms(state: State) -> Iterator[str]:
     ends |= {(AlarmKind.YIELD, id) for account in state.ledger.accounts.values() for id in account.yields}
     ends |= {(AlarmKind.DEADLINE, t.id) for t in state.tickets.values() if t.deadline_at is not None}
     ends |= {(AlarmKind.WAIT, t.id) for t in state.queue if t.wait}
+    ends |= {(AlarmKind.SLEEP, i.id) for i in state.asleep.values() if not i.ask.pin}
     for key in sorted(ends):
         if key not in state.alarms:
             yield f"{key[1]} has no alarm for its {key[0]}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, NewType, TypeAlias
 
-from lmxd.core.reasons import RefusalCode
 from lmxd.text import user_name
 
 DeviceId = NewType("DeviceId", str)
@@ -43,12 +42,19 @@ class Hold(StrEnum):
 
 
 class Phase(StrEnum):
-    """The state of an instance. ``reclaiming``: the process is gone, and a reading does not show its bytes free yet."""
+    """The state of an instance.
+
+    ``reclaiming``: the process is gone, and a reading does not show its bytes free yet. ``dozing``: its engine was told
+    to sleep, and a reading does not show yet what that frees. ``waking``: its engine was told to wake.
+    """
 
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
     RECLAIMING = "reclaiming"
+    DOZING = "dozing"
+    ASLEEP = "asleep"
+    WAKING = "waking"
 
 
 class Cause(StrEnum):
@@ -62,6 +68,7 @@ class Cause(StrEnum):
     RELEASED = "released"
     PRESSURE = "pressure"
     PREEMPTED = "preempted"
+    SLEEPLESS = "sleepless"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +101,8 @@ class Option:
 
     ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
     ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: the steps from all on a GPU to it.
+    ``rests``: the bytes of ``demand`` that it has only so that it can sleep. ``wakes``: the sleeping instance that it
+    wakes, for which these bytes are all that it lacks.
     """
 
     demand: Demand
@@ -102,11 +111,15 @@ class Option:
     in_ram: str = ""
     spills: int = 0
     pools: tuple[DeviceId, ...] = ()
+    rests: Demand = field(default_factory=dict)
+    wakes: InstanceId | None = None
 
     @property
     def devices(self) -> Demand:
         """Bytes on each device that it runs on: each byte once, without the pools."""
-        return {d: need for d, need in self.demand.items() if d not in self.pools} if self.pools else self.demand
+        if not self.pools and not self.rests:
+            return self.demand
+        return {d: need - self.rests.get(d, 0) for d, need in self.demand.items() if d not in self.pools}
 
     @property
     def size(self) -> int:
@@ -123,7 +136,7 @@ class Ask:
     ``share``: the instance may have other leases. ``max_instances``: so many of its model at most. ``external``: it is
     a hold, whose process is not ours. ``private_to``: the one user whom the instance serves from its start to its end;
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
-    measure what is free on its devices; 0: it does not.
+    measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
     """
 
     profile: str
@@ -140,6 +153,7 @@ class Ask:
     max_instances: int | None = None
     private_to: User | None = None
     name: str = ""
+    sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
@@ -237,64 +251,3 @@ class Failure:
     code: str
     message: str
     log: tuple[str, ...] = ()
-
-
-class Holder(NamedTuple):
-    """An owner of bytes on a device: an instance, which has them for ``since`` seconds, or ``foreign`` for others."""
-
-    name: str
-    bytes: int
-    phase: str
-    leases: int = 0
-    since: float | None = None
-
-
-class Shortfall(NamedTuple):
-    """The reason why a demand does not fit on a device now: ``need`` bytes, of which ``have`` are free.
-
-    ``ceiling`` is the most that lmxd could ever promise of the device's ``capacity``. ``holders`` have the rest.
-    ``views``: the devices that draw from it, if it is a pool. ``called``: the names of all these for people.
-    """
-
-    device: DeviceId
-    need: int
-    have: int
-    ceiling: int
-    capacity: int
-    holders: tuple[Holder, ...] = ()
-    unavailable: str | None = None
-    views: tuple[DeviceId, ...] = ()
-    remedy: str = ""
-    called: Mapping[DeviceId, str] = {}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """An instance that a request waits for, while others use it for up to ``closes_in`` seconds more (0: it is closed).
-
-    ``price``: seconds that loading both models takes, which is the cost of a swap. ``unused``: its leases are idle, and
-    ``closes_in`` is the latest end of the last one. ``fair``: its turn is longer, for its users had less.
-    """
-
-    instance: InstanceId
-    closes_in: float
-    price: float
-    unused: bool = False
-    fair: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """A "no" that explains itself: a stable code, a sentence, the figures and a remedy.
-
-    ``would_help``: the part of the remedy that the configuration would have to say.
-    """
-
-    code: RefusalCode
-    message: str
-    remedy: str = ""
-    would_help: tuple[str, ...] = ()
-    shortfalls: tuple[Shortfall, ...] = ()
-    turns: tuple[Turn, ...] = ()
-    failure: Failure | None = None
-    retry_in: float | None = None

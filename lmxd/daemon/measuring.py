@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lmxd.core.books.state import State
-from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequested, MemoryMeasured
+from lmxd.core.events import Event, InstanceExited, InstanceReady, InstanceSlept, LeaseRequested, MemoryMeasured
+from lmxd.core.instances import Instance
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
@@ -24,8 +25,8 @@ _RECLAIMING_PERIOD: Final = 0.1
 _WAITING_PERIOD: Final = 0.25
 _BUSY_PERIOD: Final = 1.0
 _CALM_PERIOD: Final = 5.0
-"""Seconds between two looks: while bytes are awaited of what has ended, while anybody waits, while anything is used,
-and while all that runs is unused."""
+"""Seconds between two looks: while bytes are awaited of what has ended or fallen asleep, while anybody waits, while
+anything is used, and while all that runs is unused."""
 _CALM: Final = 10.0
 """Seconds without a lease and without work after which an instance is unused."""
 _AFTER_A_FAULT: Final = 1.0
@@ -67,7 +68,7 @@ class Measuring:
     def heard(self, event: Event) -> None:
         """Some events make it worth while to look soon."""
         begins = isinstance(event, LeaseRequested) and (self._calm or event.ticket in self._state.tickets)
-        if begins or isinstance(event, (InstanceExited, InstanceReady)):
+        if begins or isinstance(event, (InstanceExited, InstanceReady, InstanceSlept)):
             self._wake.set()
 
     async def keep(self) -> None:
@@ -88,7 +89,7 @@ class Measuring:
     def period(self) -> float | None:
         """Seconds until the next look; None: when something happens."""
         state = self._state
-        if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
+        if any(i.phase is Phase.RECLAIMING or _is_settling(i) for i in state.instances.values()):
             return _RECLAIMING_PERIOD
         if len(state.queue) or any(i.tickets for i in state.instances.values()):
             return _WAITING_PERIOD
@@ -123,3 +124,8 @@ class Measuring:
         return with_pool(look, self._state), {
             name: pids.get(name, set()) | after.get(name, set()) for name in pids.keys() | after.keys()
         }
+
+
+def _is_settling(instance: Instance) -> bool:
+    """Whether an engine says that it sleeps, and the devices are to show what that frees."""
+    return instance.phase is Phase.DOZING and instance.slept_at is not None

@@ -126,11 +126,10 @@ class Address:
     """The address at which an instance will listen, and the file with its key.
 
     Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet. ``health``: the path
-    that answers 200 once it serves. ``directory``: its own, on a port; with a socket, that is in it.
+    that answers 200 once it serves.
     """
 
     key_file: Path
-    directory: Path | None = None
     socket: Path | None = None
     port: int | None = None
     health: str = "/health"

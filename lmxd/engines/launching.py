@@ -6,14 +6,13 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import Final
 
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
-from lmxd.files import file_name
+from lmxd.files import file_name, remove_tree
 
 SOCKET_PATH_MAX: Final = 107
 """Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
@@ -85,23 +84,20 @@ def new_key(plan: Plan) -> tuple[str, Path]:
     return key, path
 
 
-def own_directory(plan: Plan) -> Path:
-    """An instance's own directory, empty, for files that its engine alone may see. LmxdError if it cannot be had."""
-    path = socket_path(plan.home, plan.instance).parent
+def secret_settings(plan: Plan, text: str) -> Path:
+    """The file that an instance's settings were written to, in a directory that its engine alone may see.
+
+    LmxdError if it cannot be had.
+    """
+    directory = socket_path(plan.home, plan.instance).parent
     try:
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
-        path.chmod(0o700)  # whatever our umask is
+        remove_tree(directory)
+        directory.mkdir()
+        directory.chmod(0o700)  # whatever our umask is
     except OSError as error:
-        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
-    return path
-
-
-def secret_settings(directory: Path, text: str) -> Path:
-    """The file that settings were written to, as a key is: they have one. LmxdError if it cannot."""
-    path = directory / _SETTINGS
-    _write_secret(path, text)
-    return path
+        raise LmxdError("internal", f"{directory}: {error.strerror}", "check the runtime directory") from error
+    _write_secret(directory / _SETTINGS, text)
+    return directory / _SETTINGS
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -31,7 +31,7 @@ class Planned(Result):
     """The answer that a request would get now.
 
     ``share``: a running instance serves it at once. ``start``: there is room for a new instance. ``evict``: there will
-    be room, once idle instances have ended. ``queue``: it would wait. ``refuse``: it would be refused.
+    be room, once idle instances have ended or sleep. ``queue``: it would wait. ``refuse``: it would be refused.
     """
 
     outcome: Literal["share", "start", "evict", "queue", "refuse"]
@@ -44,6 +44,7 @@ class Planned(Result):
     split: list[int] = Field([], description="layers on each device, if it would be divided")
     gpu_layers: int | None = Field(None, description="if not all: the others would run in RAM")
     evicts: list[str] = Field([])
+    sleeps: list[str] = Field([], description="idle instances that would be put to sleep for it")
     position: int | None = None
     eta: float | None = Field(None, description="seconds until the lease is expected")
     waits_for: list[str] = Field([])

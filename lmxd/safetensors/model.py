@@ -19,6 +19,7 @@ _CONTEXTS: Final = (
 )
 _ALREADY_LONGER: Final = frozenset({"default", "su", "longrope", "llama3", "yarn", "deepseek_yarn"})
 """Ways to stretch a context that its length is told with."""
+_MEDIA: Final = ("vision_config", "audio_config", "visual", "mm_vision_tower", "thinker_config")
 _MOST_CONTEXT: Final = 2**31
 _MOST_WIDTH: Final = 2**22
 _PARALLEL: Final = frozenset({"intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "moe_intermediate_size"})
@@ -47,6 +48,16 @@ class HfModel:
     kept: tuple[KeptLayer, ...]
     states: tuple[KeptState, ...]
     tensors: tuple[StoredTensor, ...]
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether it takes a text as a whole, as encoders do, which keep nothing."""
+        return not (self.kept or self.states)
+
+    @property
+    def takes_media(self) -> bool:
+        """Whether it has an encoder of pictures or sound beside its language model."""
+        return any(key in self.whole for key in _MEDIA)
 
     @property
     def stored(self) -> int:

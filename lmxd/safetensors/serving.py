@@ -74,7 +74,7 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
     blocks = pool.blocks_for(launch.tokens, launch.context, launch.in_flight)
     return ServedMemory(
         weights=weights,
-        kv=blocks * pool.size,
+        kv=blocks * pool.size or _LEAST_KV,
         work=_work(model, launch, element),
         doubt=weights * doubt(model.quantized) // 100,
         shown=pool.tokens(blocks, launch.context, launch.in_flight),
@@ -133,6 +133,8 @@ def _check(model: HfModel, launch: ServedLaunch) -> None:
         raise Uncovered(f"weights that are quantized while they are loaded (--quantization {launch.quantization:.64})")
 
 
+_LEAST_KV: Final = 2**21
+"""Bytes that are said where nothing is kept: vLLM takes 0 for not said, and measures then what there is."""
 _FLOAT: Final = 4
 _WIDTHS_AT_ONCE: Final = 4
 """Hidden widths that are alive beside the widest block: residual, normed, queries, output."""

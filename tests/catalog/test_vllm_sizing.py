@@ -85,6 +85,15 @@ def test_a_batch_is_said_so_that_it_does_not_follow_from_the_card(tmp_path: Path
     assert own.words == ("--max-num-batched-tokens", "512")
 
 
+def test_what_is_not_taken_in_chunks_fits_in_a_batch(tmp_path: Path) -> None:
+    """vLLM refuses it else; and so it does a picture that is more than a batch."""
+    encoder = {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"], "max_position_embeddings": 8194}
+    assert resolved(tmp_path, changed=encoder).words == ("--max-num-batched-tokens", "8194")
+    own = ["--no-enable-chunked-prefill"]
+    assert resolved(tmp_path, context_length=6000, engine_flags=own).words[-1] == "6000"
+    assert resolved(tmp_path, changed={"vision_config": {}}).words[-1] == "8192"
+
+
 def test_shares_are_on_the_gpus_with_the_most_room(tmp_path: Path) -> None:
     it = resolved(tmp_path, gpus=2)
     free = dict(zip(CARDS, (1, 4, 3, 2), strict=True))

@@ -24,6 +24,7 @@ from lmxd.core.events import (
 )
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.policy.sleep import wakes
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, InstanceId, Option, Phase, YieldId
 
@@ -87,6 +88,7 @@ class Histories(RuleBasedStateMachine):
         max_instances=st.sampled_from([None, None, 1, 2]),
         key=st.sampled_from([None, None, "j", "k"]),
         private=st.booleans(),
+        sleeps=st.booleans(),
         measures=st.sampled_from([0.0, 0.0, 6.0, 60.0]),
     )
     def ask(
@@ -107,6 +109,7 @@ class Histories(RuleBasedStateMachine):
         max_instances: int | None,
         key: str | None,
         private: bool,
+        sleeps: bool,
         measures: float,
     ) -> None:
         size = int(SIZES[model] * GIB)
@@ -136,7 +139,37 @@ class Histories(RuleBasedStateMachine):
             pin=pin and model == "a",
             priority=priority,
             idle_timeout=15.0,
+            sleeps=SIZES[model] - 1 if sleeps and "host" in self.world.devices and kind != "hold" else None,
         )
+
+    @rule(data=st.data(), leaves=st.sampled_from([0.1, 0.5, 1.5, 30.0]))
+    def sleep(self, data: st.DataObject, leaves: float) -> None:
+        if name := self._instance(data, Phase.DOZING):
+            self.world.slept(name, leaves)
+
+    @rule(data=st.data())
+    def wake(self, data: st.DataObject) -> None:
+        if name := self._instance(data, Phase.WAKING):
+            self.world.woke(name)
+
+    @rule(data=st.data())
+    def neither_sleep_nor_wake(self, data: st.DataObject) -> None:
+        if name := self._instance(data, Phase.DOZING, Phase.WAKING):
+            self.world.sleep_failed(name)
+
+    @rule(model=MODELS, other=MODELS)
+    def nap(self, model: str, other: str) -> None:
+        """What random steps seldom do: an instance is put to sleep for another request, if there is room in RAM."""
+        if "host" not in self.world.devices:
+            return
+        for each in (model, other):
+            on = {name: SIZES[each] for name in self.world.places() if name != "host"}
+            ticket = self.world.ask(each, on, variant="nap", sleeps=SIZES[each] - 1, idle_timeout=15.0)
+            for instance in [i.id for i in self.world.state.instances.values() if ticket in i.tickets]:
+                self.world.ready(instance, more=1.0)
+                self.world.release(ticket)
+                self.world.tick(1.0)
+                self.world.seen(instance)
 
     @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 1.2]))
     def become_ready(self, data: st.DataObject, more: float) -> None:
@@ -150,7 +183,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(data=st.data(), lingers=st.booleans(), fails=st.booleans())
     def exit(self, data: st.DataObject, lingers: bool, fails: bool) -> None:
-        if name := self._instance(data, Phase.STARTING, Phase.READY, Phase.STOPPING):
+        if name := self._instance(data, *(phase for phase in Phase if phase is not Phase.RECLAIMING)):
             failure = Failure(code="crashed", message="it crashed") if fails else None
             self.world.exited(name, failure, lingers=lingers)
 
@@ -273,15 +306,31 @@ class Histories(RuleBasedStateMachine):
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
+                sleeping = wakes(state, head.ask)
                 fits = any(
                     state.ledger.fits(option.demand)
-                    for option in head.ask.options
-                    if not (option.spills and head.room_being_made)  # it waits for more of it on a GPU
+                    for option in (*sleeping, *head.ask.options)
+                    if not ((option.spills or sleeping) and head.room_being_made)  # for more on a GPU, or for a wake
                 )
                 assert has_all_instances(state, head) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]
                 assert not any(i.is_handed_over(uid, state.now) for i in able)
+
+
+class SleepyHistories(Histories):
+    """The same on two cards beside RAM, where an instance may sleep."""
+
+    def devices(self) -> dict[str, Gpu]:
+        return {**super().devices(), "host": Gpu(capacity=40 * GIB, margin=GIB, lags=False)}
+
+    @invariant()
+    def nothing_is_credited_without_a_reading(self) -> None:
+        """A sleeping instance is charged no less than the last reading showed, and never less than before one."""
+        for instance in self.world.state.instances.values():
+            if instance.phase is Phase.DOZING and instance.slept_at is None:
+                charge = self.world.state.ledger.charge(instance.id)
+                assert all(charge[device] >= need for device, need in instance.option.demand.items())
 
 
 class UnifiedHistories(Histories):
@@ -303,7 +352,7 @@ class UnifiedHistories(Histories):
                 assert r.charge == charged or (r.charge > charged and any(v.unavailable for v in views))
 
 
-class WellBehavedHistories(UnifiedHistories):
+class WellBehaved(Histories):
     """Others use no more than at the start, and no process takes more than it was promised."""
 
     foreign_changes = None  # type: ignore[assignment]
@@ -319,9 +368,21 @@ class WellBehavedHistories(UnifiedHistories):
             assert memory.used() <= memory.capacity - memory.margin
 
 
+class WellBehavedHistories(WellBehaved, UnifiedHistories):
+    """On a machine whose GPU and RAM are one memory."""
+
+
+class WellBehavedSleep(WellBehaved, SleepyHistories):
+    """On cards beside RAM."""
+
+
 Histories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
 TestHistories = Histories.TestCase
 UnifiedHistories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
 TestUnifiedHistories = UnifiedHistories.TestCase
 WellBehavedHistories.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=50)
 TestWellBehavedHistories = WellBehavedHistories.TestCase
+SleepyHistories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
+TestSleepyHistories = SleepyHistories.TestCase
+WellBehavedSleep.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=50)
+TestWellBehavedSleep = WellBehavedSleep.TestCase

@@ -57,6 +57,7 @@ FAULTS: dict[str, Callable[[State], object]] = {
     "released_holds": lambda s: s.released_holds.update(s.instances),
     "lingering": lambda s: s.lingering.update(s.instances),
     "asked": lambda s: s.asked.update({(1, "k"): next(iter(s.tickets.values()))}),
+    "asleep": lambda s: s.asleep.update(s.instances),
     "leaving": lambda s: s.leaving.clear(),
     "swapping": lambda s: s.swapping.update(s.instances),
     "yielding": lambda s: s.yielding.update(s.instances),

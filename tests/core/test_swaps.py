@@ -17,7 +17,8 @@ from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
 from lmxd.core.events import LeaseRenewed, PolicyChanged
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import SURE_OF, Dated, dated, turns
+from lmxd.core.policy.forecast import SURE_OF, Dated, dated
+from lmxd.core.policy.turns import turns
 from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import Hold
 from lmxd.daemon.answering.refused import course

@@ -13,17 +13,27 @@ from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
 from lmxd.core.books.accounts import Account
-from lmxd.core.decisions import Decision, GrantLease, RefuseLease, StartInstance, StopInstance
+from lmxd.core.decisions import (
+    Decision,
+    GrantLease,
+    RefuseLease,
+    SleepInstance,
+    StartInstance,
+    StopInstance,
+    WakeInstance,
+)
 from lmxd.core.events import (
     ActivitySeen,
     ClientLeft,
     Event,
     InstanceExited,
     InstanceReady,
+    InstanceSlept,
     LeaseReleased,
     LeaseRequested,
     MemoryMeasured,
     PolicyChanged,
+    SleepFailed,
     StopRequested,
     TicketCancelled,
     TimePassed,
@@ -243,6 +253,7 @@ class World:
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
         private_to: User | None = None,
+        sleeps: float | None = None,
     ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
@@ -277,6 +288,7 @@ class World:
                     max_instances=max_instances,
                     external=external,
                     private_to=private_to,
+                    sleeps=self.placed({"host": int(sleeps * GIB)}).demand if sleeps else {},
                     measures=measures,
                 ),
                 hold=hold,
@@ -294,6 +306,34 @@ class World:
             self.devices[device].processes[instance] = int(need * more if takes is None else takes * GIB)
         self.measure()
         self.happen(InstanceReady(at=self.now, instance=InstanceId(instance)))
+
+    def slept(self, instance: str, leaves: float = 0.5, ram: float | None = None) -> None:
+        """Its engine sleeps: ``leaves`` of its GiB stay on each card, and its weights, or ``ram`` GiB, are in RAM."""
+        found = self.instance(instance)
+        for device in found.cards:
+            had = self.devices[device].processes.get(instance, 0)
+            self.devices[device].processes[instance] = min(had, int(leaves * GIB))
+        host = self.devices["host"].processes
+        host[instance] = found.demand[DeviceId("host")] if ram is None else int(ram * GIB)
+        self.happen(InstanceSlept(at=self.now, instance=InstanceId(instance)))
+
+    def sleeps(self, instance: str, leaves: float = 0.5) -> None:
+        """It slept, and two readings show it."""
+        self.slept(instance, leaves)
+        self.measure()
+        self.measure()
+
+    def woke(self, instance: str) -> None:
+        """It is awake again, with all that it had; it gives no RAM back."""
+        for device, need in self.instance(instance).cards.items():
+            self.devices[device].processes[instance] = need
+        self.measure()
+        self.happen(InstanceReady(at=self.now, instance=InstanceId(instance)))
+
+    def sleep_failed(self, instance: str) -> None:
+        """It did not fall asleep as told, or did not wake."""
+        failure = Failure(code="sleep_failed", message="it did not")
+        self.happen(SleepFailed(at=self.now, instance=InstanceId(instance), failure=failure))
 
     def exited(self, instance: str, failure: Failure | None = None, *, lingers: bool = False) -> None:
         for gpu in self.devices.values():
@@ -363,6 +403,11 @@ class World:
 
     def granted(self) -> list[str]:
         return [x.ticket for x in self.log if isinstance(x, GrantLease)]
+
+    def slumbers(self) -> list[tuple[str, str]]:
+        """Who was put to sleep, or woken, in order."""
+        kinds = (SleepInstance, WakeInstance)
+        return [(x.instance, type(x).__name__[:-8].lower()) for x in self.log if isinstance(x, kinds)]
 
     def refused(self) -> dict[str, str]:
         return {x.ticket: x.refusal.code for x in self.log if isinstance(x, RefuseLease)}

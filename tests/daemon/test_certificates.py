@@ -21,7 +21,6 @@ from waiting import wait_until
 
 from lmxd.daemon.keeping import certificates
 from lmxd.daemon.places import Places
-from lmxd.engines.launching import socket_path
 from lmxd.instances import proc
 from lmxd.instances.orphans import impostors, left_behind, orphans
 from lmxd.store.rows import InstanceRow
@@ -134,17 +133,6 @@ async def test_a_link_in_the_place_of_a_key_is_none(tmp_path: Path) -> None:
     (where.home / "m#1.key").symlink_to("/etc/shadow")
     with pytest.raises(ValueError, match="key is not in our directory"):
         certificates.start_of(good, where)
-
-
-@pytest.mark.parametrize("path", ["/etc", "elsewhere"])
-async def test_a_directory_that_is_not_its_own_is_none(tmp_path: Path, path: str) -> None:
-    """It is removed with all that is in it when the instance has ended."""
-    where, good = await row(tmp_path)
-    own = str(socket_path(where.home, "m#1").parent)
-    assert certificates.start_of(changed(good, "start", "address", "directory", value=own), where)
-    forged = changed(good, "start", "address", "directory", value=str(where.home / path))
-    with pytest.raises(ValueError, match="directory is not in ours"):
-        certificates.start_of(forged, where)
 
 
 @given(

@@ -19,6 +19,7 @@ from house import House, card, http
 from lmxd.accounts import SystemUser
 from lmxd.config.file import parse
 from lmxd.daemon.launching.ownership import hand_over
+from lmxd.engines.launching import socket_path
 from lmxd.errors import ConfigError, LmxdError
 
 FAKE = Path(__file__).parent.parent / "fake_servers.py"
@@ -58,21 +59,20 @@ async def test_it_is_started_with_what_was_admitted_and_leaves_nothing(tmp_path:
             launched = h.launched(lease.instance)
             assert launched is not None
             assert lease.api_key not in " ".join(h.argv(launched))
-            directory = launched.start.address.directory if launched.start.address else None
-            assert directory is not None
+            secret = Path(seen["--config"] if kind == "sglang" else seen["--shard-uds-path"])
             if kind == "sglang":
                 assert (seen["--max-total-tokens"], seen["--mem-fraction-static"]) == ("8192", "0.5000")
-                assert yaml.safe_load(Path(seen["--config"]).read_text()) == {"api-key": lease.api_key}
+                assert yaml.safe_load(secret.read_text()) == {"api-key": lease.api_key}
                 assert lease.upstream_name is None
             else:
                 assert float(seen["--cuda-memory-fraction"]) == pytest.approx(50 / 80 / 0.99, abs=1e-4)
                 assert seen["env"]["API_KEY"] == lease.api_key
                 assert lease.upstream_name == "tgi"
-            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+            assert stat.S_IMODE(secret.parent.stat().st_mode) == 0o700
         await h.until(lambda: not h.state.leases)
         async with h.client() as lmxd:
             await lmxd.stop(lease.instance)
-        await h.until(lambda: not directory.exists())
+        await h.until(lambda: not secret.parent.exists())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -84,8 +84,7 @@ async def test_its_directory_is_its_engines_user_s(tmp_path: Path) -> None:
         assert launched is not None
         assert launched.start.address is not None
         hand_over(launched.start, account)
-        directory = launched.start.address.directory
-        assert directory is not None
+        directory = socket_path(launched.plan.home, launched.instance).parent
         owned = [directory, *directory.iterdir(), launched.start.address.key_file]
         assert [path.stat().st_uid for path in owned] == [nobody.pw_uid] * 3
 

@@ -9,10 +9,11 @@ from core.world import GIB, Gpu, World
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmxd.core.answers import Holder, Refusal, Shortfall, Turn
 from lmxd.core.decisions import RefuseLease
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.rules import Quota
-from lmxd.core.words import DeviceId, Holder, InstanceId, Refusal, Shortfall, Turn
+from lmxd.core.words import DeviceId, InstanceId
 from lmxd.daemon.answering.refused import message
 
 holders = st.lists(

@@ -82,7 +82,7 @@ def test_its_key_is_in_a_file_that_nobody_else_can_read(sglang: SglangServer, pl
     settings = Path(found.argv[found.argv.index("--config") + 1])
     assert yaml.safe_load(settings.read_text()) == {"api-key": found.key}
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
-    assert settings.parent == found.address.directory
+    assert stat.S_IMODE(settings.parent.stat().st_mode) == 0o700
     assert found.key not in " ".join((*found.argv, *found.env.values()))
     assert "--log-level warning" in " ".join(found.argv), "at info, its log begins with all of its settings"
 

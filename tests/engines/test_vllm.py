@@ -130,6 +130,31 @@ async def test_one_that_says_nothing_is_not_known(vllm: VllmServer) -> None:
         assert await vllm.activity(here) is None
 
 
+@pytest.mark.parametrize(
+    ("said", "asleep"),
+    [
+        (b'{"is_sleeping": true}', True),
+        (b'{"is_sleeping":false}', False),
+        (b'{"is_sleeping": 1}', None),
+        (b"[true]", None),
+        (b"[" * 10_000, None),
+        (b"", None),
+    ],
+)
+async def test_it_sleeps_if_it_says_so_in_so_many_words(vllm: VllmServer, said: bytes, asleep: bool | None) -> None:
+    async with engine(b"HTTP/1.0 200 OK\r\n\r\n" + said) as at:
+        assert await vllm.asleep(at) is asleep
+        assert await vllm.put_to_sleep(at, 5.0) is (asleep is True)
+        assert await vllm.wake(at, 5.0) is (asleep is False)
+
+
+async def test_one_that_refuses_has_neither_slept_nor_woken(vllm: VllmServer) -> None:
+    async with engine(b'HTTP/1.0 500 Internal Server Error\r\n\r\n{"is_sleeping": true}') as at:
+        assert not await vllm.put_to_sleep(at, 5.0)
+        assert not await vllm.wake(at, 5.0)
+        assert await vllm.asleep(at) is None
+
+
 def test_each_flag_of_its_help_has_an_answer() -> None:
     printed = [line for line in recorded("help-0.32.0.txt").splitlines() if line.startswith("  -")]
     flags = {flag for line in printed for flag in re.findall(r"(?<![\w.{,-])--?[a-z][a-z0-9-]+(?=[ ,]|$)", line)}

@@ -142,7 +142,7 @@ BROKEN: list[tuple[str, Callable[[Path], object], dict[str, Any], str]] = [
         {"flags": ["--tool-call-parser", "x", "--enable-auto-tool-choice"]},
         "bad_flag",
     ),
-    ("more than there is", lambda path: None, {"kv_tokens": 2**30}, "exceeds_capacity"),
+    ("more than there is", lambda path: None, {"kv_tokens": 2**30}, "never_fits"),
     ("sleep without a GPU", lambda path: None, {"sleep": True}, "bad_flag"),
     ("no program", lambda path: None, {"program": "/nowhere/vllm"}, "engine_missing"),
 ]

@@ -94,6 +94,26 @@ def test_a_llama_takes_what_vllm_allocates(name: str) -> None:
         assert memory(model, ServedLaunch(context=1)).weights == entry["said"]["weights"]
 
 
+RANKS: Final[list[dict[str, Any]]] = [
+    json.loads(line)
+    for line in lzma.decompress((Path(__file__).parent / "vllm-0.32.0-ranks.jsonl.xz").read_bytes()).splitlines()
+]
+"""Models that vLLM built on one rank and on two: the tensors of the one, bytes of weights and of a token on each."""
+
+
+@pytest.mark.parametrize("entry", RANKS, ids=lambda entry: str(entry["name"]))
+def test_shares_are_those_of_vllms_ranks(entry: dict[str, Any]) -> None:
+    """To the byte, but for what gpt-oss has beside its matrices."""
+    tensors = {name: (kind, tuple(shape)) for name, (kind, shape) in entry["tensors"].items()}
+    model = model_of(entry["config"], stored(tensors))
+    for ranks, weights, row in zip((1, 2), entry["weights"], entry["rows"], strict=True):
+        launch = ServedLaunch(context=1024, ranks=ranks)
+        assert memory(model, launch).weights == pytest.approx(
+            weights, abs=weights // 2000 * ("gpt_oss" in entry["name"])
+        )
+        assert sum(layer.elements(ranks) * 2 for layer in model.kept) == row
+
+
 def test_float32_stays_where_it_is_asked_for() -> None:
     model = model_of(LLAMA, stored(llama_tensors()))
     half, whole = (memory(model, ServedLaunch(context=1, dtype=dtype)).weights for dtype in ("auto", "float32"))

@@ -21,12 +21,18 @@ RETIRED = "no longer configured"
 
 @dataclass(kw_only=True, slots=True)
 class Reservation:
-    """Bytes promised to one instance on one device. ``in_views``: of a pool, those charged on its views."""
+    """Bytes promised to one instance on one device. ``in_views``: of a pool, those charged on its views.
+
+    ``lowered_from``: a reading that begins later, and shows fewer bytes than are promised, lowers the promise to them,
+    but not below ``least``.
+    """
 
     promised: int
     measured: int = 0
     visible: int | None = 0
     in_views: int = 0
+    lowered_from: float | None = None
+    least: int = 0
     exited_at: float | None = None
     foreign_at_exit: int = 0
 
@@ -44,8 +50,8 @@ class Account:
     ``ceiling``: the most that promises may ever add up to. ``bound``: what it was when bytes were last promised; the
     device may be smaller since, or its limit lower. ``foreign``: measured use that no reservation explains.
     ``headroom``: the bytes that may be promised now; it may be negative. ``free``: the same, but -1 while the device
-    does not answer. ``exited``: some reservations are of instances that have exited. Every change brings the sums up to
-    date, for they are read far more often.
+    does not answer. ``exited``: some reservations are of instances that have exited. ``lowered``: readings lower the
+    promise of some. Every change brings the sums up to date, for they are read far more often.
     """
 
     device: DeviceId
@@ -66,11 +72,14 @@ class Account:
     charged: int = 0
     reclaiming: int = 0
     exited: bool = False
+    lowered: bool = False
     yielded: int = 0
     headroom: int = 0
     free: int = -1
     reading: DeviceReading | None = None
     """The last reading, if nothing has changed since: the same reading again need not be taken in."""
+    taken: Mapping[InstanceId, Taken | None] | None = None
+    """The bytes of each of lmxd's processes by the last reading, whether or not it is promised any here."""
 
     @property
     def name(self) -> str:
@@ -97,6 +106,7 @@ class Account:
         self.foreign = self._foreign()
         self.charged = sum(r.charge for r in self.reservations.values() if r.exited_at is None)
         self.exited = any(r.exited_at is not None for r in self.reservations.values())
+        self.lowered = any(r.lowered_from is not None for r in self.reservations.values())
         self.reclaiming = sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
         self.yielded = self._yielded()
         left = self._room if self.limit is None else min(self.limit, self._room)
@@ -153,7 +163,13 @@ class Account:
         return max(0, rest)
 
     def reserve(self, instance: InstanceId, size: int) -> None:
-        self.reservations[instance] = Reservation(promised=size)
+        """Promise an instance ``size`` bytes, whatever it was promised before. What it has already is not foreign."""
+        r = self.reservations.get(instance)
+        if r is None:
+            r = self.reservations[instance] = Reservation(promised=size)
+            if self.taken is not None and instance in self.taken:
+                _attribute(r, self.taken, instance)
+        r.promised, r.lowered_from = size, None
         self.balance()
         self.bound = self.ceiling
 
@@ -173,13 +189,33 @@ class Account:
         self.unavailable, self.remedy, self.called = reading.unavailable, reading.remedy, reading.called
         if reading.unavailable is None:
             self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
-            self.used, self.lags, self.pool = reading.used, reading.lags, reading.pool
+            self.used, self.lags, self.pool, self.taken = reading.used, reading.lags, reading.pool, reading.taken
             for instance, r in self.reservations.items():
                 if r.exited_at is None:
                     _attribute(r, reading.taken, instance)
         self.balance()
         self.reading = reading
         return True
+
+    def had(self, instance: InstanceId) -> int:
+        """Bytes that the last reading says an instance has, though none may be promised to it."""
+        mine = None if self.taken is None else self.taken.get(instance)
+        return 0 if mine is None else mine.total
+
+    def lower(self, begun: float) -> bool:
+        """Lower promises to what a reading begun at ``begun`` shows. Returns whether any was.
+
+        An instance of which the reading does not know is not lowered: it may be there, and not have been seen.
+        """
+        seen = self.taken or {}
+        living = [(name, r) for name, r in self.reservations.items() if r.exited_at is None]
+        due = [(name, r) for name, r in living if r.lowered_from is not None and begun > r.lowered_from]
+        lower = [r for name, r in due if seen.get(name) and max(r.measured, r.least) < r.promised]
+        for r in lower:
+            r.promised = max(r.measured, r.least)
+        if lower:
+            self.balance()
+        return bool(lower)
 
     def cover(self, charged: Mapping[InstanceId, int]) -> bool:
         """Charge a pool no less than its views are charged: one took more than promised, another may yet take its own.

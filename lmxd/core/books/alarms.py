@@ -27,6 +27,8 @@ class AlarmKind(StrEnum):
     """Holders who were asked to release their leases had their time."""
     RESIDENT = "resident"
     """A resident that failed to load may be tried again."""
+    SLEEP = "sleep"
+    """An instance that falls asleep has freed all that it will, or one has been asleep for as long as it may."""
 
 
 Key: TypeAlias = tuple[AlarmKind, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lmxd.core.books.state import State
+from lmxd.core.instances import Lease
 from lmxd.core.words import DeviceId
 
 
@@ -14,4 +15,11 @@ def charge_holders(state: State, devices: Iterable[DeviceId]) -> None:
         for name in account.reservations:
             instance = state.instances[name]
             for lease in instance.leases.values() if instance.ask.external else ():
-                state.resize_lease(lease, state.ledger.most(name))
+                _resize(state, lease, state.ledger.most(name))
+
+
+def _resize(state: State, lease: Lease, size: int) -> None:
+    if size != lease.size:
+        state.shares.give_back(lease.owner, lease.size, state.now, state.policy)
+        lease.size = size
+        state.shares.take(lease.owner, size, state.now, state.policy)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.final_refusals import DRAINING, STOPPED
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Phase, Refusal
+from lmxd.core.words import Cause, Phase
 
 _LEASE_REASONS: Final = {
     Cause.IDLE: EndReason.IDLE_TIMEOUT,
@@ -53,7 +54,7 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
 
 def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     """Stop an instance: its leases end first, then the process is told to stop. Its bytes stay charged."""
-    if not instance.live:
+    if instance.ends:
         return
     assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
     for lease in list(instance.leases.values()):

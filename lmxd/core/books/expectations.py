@@ -19,6 +19,9 @@ _LOAD_RATE: Final = 4 * 2**30
 """Bytes per second from the page cache, until a large model was loaded here."""
 _LARGE: Final = 2 * 2**30
 """Bytes from which a load tells the rate of this machine. Below, the start of the process is most of the time."""
+_WAKE_BEGUN: Final = 0.5
+_WAKE_RATE: Final = 8 * 2**30
+"""Seconds, and bytes per second from RAM to a card, that a wake takes until a profile's own wakes are known."""
 _ANY: Final = ""
 """Key of the mean over all profiles."""
 _GOING: Final = 1.0
@@ -32,6 +35,7 @@ class Expectations:
     """Moving means by profile, in seconds; ``prompt`` is the part of the leases whose client came back at once."""
 
     launches: dict[str, float] = field(default_factory=dict)
+    wakes: dict[str, float] = field(default_factory=dict)
     holds: dict[str, float] = field(default_factory=dict)
     gaps: dict[str, float] = field(default_factory=dict)
     goings: dict[str, float] = field(default_factory=dict)
@@ -91,6 +95,14 @@ class Expectations:
         _mix(self.launches, profile, seconds)
         if size >= _LARGE and seconds > 2 * _LOAD_BEGUN:
             _mix(self.rates, _ANY, size / (seconds - _LOAD_BEGUN))
+
+    def woke(self, profile: str, seconds: float) -> None:
+        """Note the seconds of a wake."""
+        _mix(self.wakes, profile, seconds)
+
+    def wake(self, profile: str, size: int) -> float:
+        """Seconds that a sleeping instance of ``size`` bytes is expected to take to wake."""
+        return self.wakes.get(profile, _WAKE_BEGUN + size / _WAKE_RATE)
 
     def held(self, profile: str, seconds: float) -> None:
         _mix(self.holds, profile, seconds)

@@ -29,6 +29,11 @@ class Failed:
 class FailedLaunches(dict[LaunchKey, Failed]):
     """The launches that failed lately. Beyond a bound, those that may be tried again first are forgotten."""
 
+    def backing_off(self, launch: LaunchKey, now: float) -> Failed | None:
+        """The failure because of which a launch is not tried now, if any."""
+        failed = self.get(launch)
+        return failed if failed is not None and now < failed.until else None
+
     def note(self, launch: LaunchKey, failure: Failure, now: float) -> Failed:
         """Note a failure."""
         count = self[launch].count + 1 if launch in self else 1

@@ -46,7 +46,10 @@ class Ledger:
             if account is None:
                 account = accounts[device] = Account(device=device)
             before = account.free, (account.capacity, account.ceiling)
-            if account.measure(reading):
+            changed = account.measure(reading)
+            if account.lowered and account.unavailable is None:
+                changed = account.lower(begun) or changed
+            if changed:
                 touched.add(device)
                 moved = moved or account.free != before[0]
                 resized = resized or (account.capacity, account.ceiling) != before[1]
@@ -107,14 +110,20 @@ class Ledger:
         return freed
 
     def reserve(self, instance: InstanceId, demand: Demand) -> None:
-        self.places[instance] = tuple(demand)
+        """Promise an instance bytes on the devices of ``demand``, beside what it has on others."""
+        self.places[instance] = tuple(dict.fromkeys((*self.places.get(instance, ()), *demand)))
         for device, need in demand.items():
             self.accounts[device].reserve(instance, need)
 
-    def draw(self, instance: InstanceId, pool: DeviceId, size: int) -> None:
-        """Promise an instance bytes of a pool, of which it has them on other devices already."""
-        self.places[instance] += (pool,)
-        self.accounts[pool].reserve(instance, size)
+    def lower(self, instance: InstanceId, least: Demand, since: float) -> None:
+        """Have readings that begin after ``since`` lower what an instance is promised, to no less than ``least``.
+
+        What is promised of a pool, or of a device that shares one, stays: one reading is never of both.
+        """
+        for account in self.of(instance):
+            if account.device in least and account.pool is None and not self.views(account.device):
+                r = account.reservations[instance]
+                r.lowered_from, r.least, account.lowered = since, least[account.device], True
 
     def accept(self) -> None:
         """Take all that is promised for right: it was by another rule, or for an earlier daemon."""

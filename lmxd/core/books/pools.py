@@ -28,8 +28,8 @@ def join_pools(state: State, devices: Iterable[DeviceId]) -> set[DeviceId]:
 
 def _join(state: State, instance: Instance, pool: DeviceId) -> None:
     option, accounts = instance.option, state.ledger.accounts
-    size = sum(need for device, need in option.devices.items() if device in accounts and accounts[device].pool == pool)
+    size = sum(need for device, need in option.demand.items() if device in accounts and accounts[device].pool == pool)
     instance.option = replace(option, demand={**option.demand, pool: size}, pools=(*option.pools, pool))
-    state.ledger.draw(instance.id, pool, size)
+    state.ledger.reserve(instance.id, {pool: size})
     accounts[pool].accept()
     state.step.touched.instances.add(instance.id)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lmxd.core.books.accounts import Account
 from lmxd.core.instances import Instance
-from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
+from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option, Phase
 
 
 class Extent(NamedTuple):
@@ -71,8 +71,8 @@ class Reach:
         coming, more, movable = 0, 0, []
         for name, reservation in account.reservations.items():
             instance = instances[name]
-            if not instance.live:
-                coming += reservation.charge
+            if not instance.live and instance.phase is not Phase.ASLEEP:
+                coming += instance.gives_back(account.device, reservation.charge)
             elif is_idle(instance):
                 more += reservation.charge
                 movable.append(instance)

@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from lmxd.core.answers import Refusal
+from lmxd.core.books.administered import administered, drain_changed
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
-from lmxd.core.books.endings import end_lease, refuse, stop
+from lmxd.core.books.endings import end_lease, refuse
 from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
+from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.restored import restored
+from lmxd.core.books.sleeping import awake, never_again, settle, sleep_reported
 from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
 from lmxd.core.books.yields import begin_yield, end_yield
@@ -27,6 +31,7 @@ from lmxd.core.events import (
     Event,
     InstanceExited,
     InstanceReady,
+    InstanceSlept,
     KeepAliveChanged,
     LeaseReleased,
     LeaseRenewed,
@@ -38,19 +43,22 @@ from lmxd.core.events import (
     PinChanged,
     PolicyChanged,
     ResidentsChanged,
+    SleepFailed,
     StopRequested,
     TicketCancelled,
     TimePassed,
     YieldEnded,
     YieldRequested,
 )
-from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT, DRAINING
+from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.core.words import Failure, Hold, Phase, Yielded
 from lmxd.failures import FailureCode
 
-_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
+_CALM: Final = (
+    LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun, InstanceSlept,
+)  # fmt: skip
 """Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
 
 
@@ -77,18 +85,18 @@ def record(state: State, event: Event) -> None:
             _load_postponed(state, event)
         case InstanceExited():
             _instance_exited(state, event)
+        case InstanceSlept() | SleepFailed():
+            sleep_reported(state, event)
         case ActivitySeen():
             _activity_seen(state, event)
         case StopRequested() | PinChanged() | KeepAliveChanged():
-            _administered(state, event)
+            administered(state, event)
         case DrainRequested() | DrainEnded():
-            _drain_changed(state, event)
+            drain_changed(state, event)
         case MemoryMeasured():
             _memory_measured(state, event)
         case PolicyChanged():
-            state.policy, state.step.refuse_again, state.step.policy_changed = event.policy, True, True
-            state.failed.clear()
-            state.ledger.accept()
+            _policy_changed(state, event)
         case ResidentsChanged():
             state.residents = {s.ask.kind: s for s in event.residents}
             state.reach.touch(state.ledger.accounts)
@@ -107,6 +115,13 @@ def _begin(state: State, event: Event) -> None:
     state.now = max(state.now, event.at)
     calm = isinstance(event, _CALM)
     state.step = Step(time_passed=isinstance(event, TimePassed), serve_again=not calm)
+
+
+def _policy_changed(state: State, event: PolicyChanged) -> None:
+    state.policy, state.step.refuse_again, state.step.policy_changed = event.policy, True, True
+    state.failed.clear()
+    state.residues.clear()
+    state.ledger.accept()
 
 
 def _lease_requested(state: State, event: LeaseRequested) -> None:
@@ -132,13 +147,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         digest=event.digest,
     )
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
-    if not ticket.patient:
-        state.impatient[ticket.id] = ticket
-    elif event.wait is not None:
-        state.alarms.set((AlarmKind.WAIT, ticket.id), state.now + event.wait)
-    if ticket.deadline_at is not None:
-        state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
-    state.enqueue(ticket)
+    enter_queue(state, ticket)
     if event.key is not None and (event.owner.uid, event.key) in state.keys:
         refuse(state, ticket, CANCELLED)
     else:
@@ -190,6 +199,7 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
     charge_holders(state, touched)
     state.reach.touch(touched)
     state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
+    settle(state, event.begun)
 
 
 def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
@@ -203,15 +213,17 @@ def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
 
 def _instance_ready(state: State, event: InstanceReady) -> None:
     instance = state.instances.get(event.instance)
-    if instance is None or instance.phase is not Phase.STARTING:
+    if instance is None or not instance.comes_up:
         return
+    if instance.phase is Phase.WAKING:
+        awake(state, instance, event.loading)
+    elif not instance.ask.external:
+        loading = state.now - instance.started_at if event.loading is None else event.loading
+        state.expectations.launched(instance.ask.profile, loading, instance.option.size)
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
     state.step.touched.instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
-    if not instance.ask.external:
-        loading = state.now - instance.started_at if event.loading is None else event.loading
-        state.expectations.launched(instance.ask.profile, loading, instance.option.size)
     state.step.ready.append(instance)
     state.step.serve_again = instance.vacant
     state.loaded(instance)
@@ -234,6 +246,8 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
     failure = event.failure or Failure(code=FailureCode.EXITED, message="the instance ended")
     if instance.phase is Phase.STARTING and event.failure is not None:
         _note_failure(state, instance, failure)
+    if instance.phase in (Phase.DOZING, Phase.WAKING):
+        never_again(state, instance)
     for lease in list(instance.leases.values()):
         end_lease(state, lease, EndReason.INSTANCE_EXITED, failure.message)
     for ticket in list(instance.tickets.values()):
@@ -269,29 +283,3 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
         instance.active_at = instance.used_at = state.now
         state.step.touched.instances.add(instance.id)
     state.step.seen = instance
-
-
-def _administered(state: State, event: StopRequested | PinChanged | KeepAliveChanged) -> None:
-    instance = state.instances.get(event.instance)
-    if instance is None:
-        return
-    if isinstance(event, StopRequested):
-        stop(state, instance, Cause.ADMIN, "an administrator stopped it")
-    elif isinstance(event, KeepAliveChanged):
-        instance.keep_alive = event.seconds
-    else:
-        instance.ask = replace(instance.ask, pin=event.pin)
-        state.reach.touch(instance.demand)
-        state.step.touched.instances.add(instance.id)
-
-
-def _drain_changed(state: State, event: DrainRequested | DrainEnded) -> None:
-    state.draining = isinstance(event, DrainRequested)
-    if isinstance(event, DrainEnded):
-        return
-    for ticket in list(state.queue):
-        refuse(state, ticket, DRAINING)
-    if not event.now:
-        return
-    for instance in list(state.instances.values()):
-        stop(state, instance, Cause.DRAIN, "an administrator drains lmxd")

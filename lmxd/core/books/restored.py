@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lmxd.core.books.accounts import Account
+from lmxd.core.books.sleeping import lie_down
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import begin_yield
 from lmxd.core.events import LedgerRestored
 from lmxd.core.instances import Lease
-from lmxd.core.words import DeviceId, Hold
+from lmxd.core.words import DeviceId, Hold, Phase
 
 
 def restored(state: State, event: LedgerRestored) -> None:
@@ -20,7 +21,9 @@ def restored(state: State, event: LedgerRestored) -> None:
             _account(state, device)
         instance.vacant_since = state.now
         state.add_instance(instance)
-        if not instance.live:
+        if instance.phase is Phase.ASLEEP:
+            lie_down(state, instance)
+        elif not instance.live:
             state.retire(instance)
     state.ledger.accept()
     for lease in event.leases:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
-from lmxd.core.books.failed import Failed, FailedLaunches
+from lmxd.core.books.failed import FailedLaunches
 from lmxd.core.books.ledger import Ledger
 from lmxd.core.books.lingering import Lingering
 from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
-from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
+from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.making_way import Asked, Swap
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, Phase, RequestKey, TicketId
 
@@ -58,7 +59,7 @@ class State:
     """Asks of pinned instances that were stopped for a yield, to be started again after it."""
     evicted_at: dict[Kind, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    """Counters since the start: ``instances …`` by profile for their ids, ``thrash``, ``backfilled``."""
+    """Counters since the start: ``instances …`` by profile for their ids; ``thrash``, ``backfilled``, ``slept``, …"""
     swapping: dict[InstanceId, Instance] = field(default_factory=dict)
     """Instances with a swap: they are to make way for a ticket."""
     measuring: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -69,7 +70,10 @@ class State:
     released_holds: dict[InstanceId, Instance] = field(default_factory=dict)
     """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Instances that are stopping or reclaiming: their bytes are not seen free yet."""
+    """Instances that are stopping, reclaiming or falling asleep: their bytes are not seen free yet."""
+    asleep: dict[InstanceId, Instance] = field(default_factory=dict)
+    residues: dict[str, int] = field(default_factory=dict)
+    """By profile: the most bytes of a card that stay in use while an instance sleeps, as the last one was seen."""
     impatient: dict[TicketId, Ticket] = field(default_factory=dict)
     """Tickets that do not wait: they are refused if they cannot be served at once."""
     yielding: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -111,11 +115,6 @@ class State:
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
-
-    def backing_off(self, ask: Ask) -> Failed | None:
-        """The failure because of which such a launch is not tried now, if any."""
-        failed = self.failed.get(ask.launch)
-        return failed if failed is not None and self.now < failed.until else None
 
     def among(self, names: Iterable[str]) -> list[Instance]:
         """The instances that there are of these names."""
@@ -184,13 +183,6 @@ class State:
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
 
-    def resize_lease(self, lease: Lease, size: int) -> None:
-        """Let a lease count with ``size`` bytes from now on."""
-        if size != lease.size:
-            self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
-            lease.size = size
-            self.shares.take(lease.owner, size, self.now, self.policy)
-
     def expire(self, lease: Lease, at: float | None) -> None:
         """Let a lease end at ``at`` unless it is renewed; None: it does not end by itself."""
         lease.expires_at = at
@@ -215,9 +207,13 @@ class State:
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
-        self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
         _put(self.measuring, instance, instance.phase is Phase.STARTING and instance.ask.measures > 0)
+        self.enliven(instance)
+
+    def enliven(self, instance: Instance) -> None:
+        """Enter an instance that starts, or wakes, into all indexes of live ones."""
+        self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
 
@@ -249,6 +245,8 @@ class State:
     def retire(self, instance: Instance) -> None:
         """Remove an instance from all indexes of live ones."""
         self.leaving[instance.id] = instance
+        self.asleep.pop(instance.id, None)
+        self.alarms.clear((AlarmKind.SLEEP, instance.id))
         self.loaded(instance)
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)

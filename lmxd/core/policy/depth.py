@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.endings import refuse
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
-from lmxd.core.words import Refusal, User
+from lmxd.core.words import User
 
 
 def no_place(state: State, ticket: Ticket) -> Refusal | None:

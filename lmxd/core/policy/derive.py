@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from math import inf
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.quotas import over_quota
+from lmxd.core.books.sleeping import overslept
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import end_yield
-from lmxd.core.instances import Ticket
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept
@@ -33,7 +35,7 @@ from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
 from lmxd.core.policy.unloading import unload
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId, YieldId
+from lmxd.core.words import Cause, Hold, InstanceId, LeaseId, Phase, TicketId, YieldId
 
 
 def derive(state: State, scheduler: Scheduler) -> None:
@@ -104,8 +106,18 @@ def _expire(state: State) -> None:
                 end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
             case AlarmKind.YIELD:
                 end_yield(state, YieldId(name))
+            case AlarmKind.SLEEP:
+                _overslept(state, state.instances[InstanceId(name)])
             case _:
                 pass  # the queue is served again, and no more
+
+
+def _overslept(state: State, instance: Instance) -> None:
+    """The time is over for an instance that falls asleep, or is asleep: it ends, once that disturbs nobody."""
+    if instance.phase is Phase.ASLEEP and disturbs(state, instance):
+        state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + PERIOD)
+    else:
+        overslept(state, instance)
 
 
 def _grant(state: State) -> None:
@@ -131,7 +143,7 @@ def _reap(state: State) -> None:
 
 def _drain(state: State) -> None:
     """End instances without leases, each as soon as it is known to be idle."""
-    for instance in list(state.vacant.values()):
+    for instance in (*state.vacant.values(), *state.asleep.values()):
         make_room(state, (instance,), Cause.DRAIN, "lmxd is draining")
 
 

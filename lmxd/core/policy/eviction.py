@@ -14,13 +14,16 @@ from lmxd.core.books.reach import Extent, Reach
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
 from lmxd.core.policy.measuring import disturbs
-from lmxd.core.words import Demand, DeviceId, Option
+from lmxd.core.policy.quantum import reload_seconds
+from lmxd.core.words import Demand, DeviceId, InstanceId, Option, Phase
 
 THRASH_WINDOW: Final = 60.0
 """Seconds. A kind that is requested again sooner after its eviction is counted as thrash; nothing else depends on it.
 """
 _NOBODY: Final = -1000
 """The rank of a plan that evicts nothing: below every class, which is -100 or higher."""
+_ASLEEP: Final = -999
+"""The rank of an instance that sleeps: it ends before any other."""
 _STEADY: Final = 1.0
 """Seconds for which a found plan is used again. With a usual gap of 300 s a cost changes by 0.3 % in that time."""
 _STEPS: Final = 512
@@ -48,9 +51,9 @@ class EvictionPlan(NamedTuple):
     cost: float
 
     @property
-    def price(self) -> tuple[int, int, float, int]:
+    def price(self) -> tuple[bool, int, int, float, int]:
         """Plans are compared by this: the lowest is taken."""
-        return self.option.spills, self.rank, self.cost, len(self.leaving)
+        return self.option.wakes is None, self.option.spills, self.rank, self.cost, len(self.leaving)
 
 
 def reload_cost(state: State, instance: Instance) -> float:
@@ -58,9 +61,8 @@ def reload_cost(state: State, instance: Instance) -> float:
 
     A load of 5 s that is wanted again with likelihood 1/2 costs 2.5 s.
     """
-    profile = instance.ask.profile
-    seconds = state.expectations.launch(profile, instance.option.size)
-    return seconds * state.expectations.reuse(profile, state.now - instance.active_at)
+    seconds = reload_seconds(state, instance)
+    return seconds * state.expectations.reuse(instance.ask.profile, state.now - instance.active_at)
 
 
 def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
@@ -69,6 +71,8 @@ def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool
 
     ``pinned``: whether pinned and kept instances count as well, and those that would disturb one, as for a yield.
     """
+    if instance.phase is Phase.ASLEEP:
+        return pinned or not (instance.ask.pin or disturbs(state, instance))
     if not instance.live or not instance.vacant or instance.ask.external:
         return False
     if instance.busy and not instance.overstays(state.now, state.policy.grace):
@@ -90,9 +94,10 @@ def kept(state: State, instance: Instance) -> bool:
 
 def candidate(state: State, instance: Instance, *, rank: int | None = None) -> Candidate:
     """``rank``: the highest class of its holders; None for an idle instance, which has its profile's class."""
+    own = _ASLEEP if instance.phase is Phase.ASLEEP else instance.ask.priority
     return Candidate(
         instance=instance,
-        rank=instance.ask.priority if rank is None else rank,
+        rank=own if rank is None else rank,
         cost=reload_cost(state, instance),
         frees=state.ledger.charge(instance.id),
     )
@@ -103,8 +108,8 @@ class Planner:
 
     def __init__(self, now: float) -> None:
         self._since = now
-        self._found: dict[tuple[DeviceId, int], tuple[Extent, EvictionPlan | None]] = {}
-        """By device and bytes: the extent that the plan was made for, and the plan."""
+        self._found: dict[tuple[DeviceId, int, InstanceId | None], tuple[Extent, EvictionPlan | None]] = {}
+        """By device, bytes and whom it wakes: the extent that the plan was made for, and the plan."""
 
     def is_good(self, now: float) -> bool:
         """Whether the remembered plans may be used: their costs change slowly."""
@@ -119,18 +124,20 @@ class Planner:
         if len(option.demand) > 1:
             return _plan(state, reach, option)
         ((device, need),) = option.demand.items()
-        extent, known = reach.extent(device), self._found.get((device, need))
+        key = device, need, option.wakes
+        extent, known = reach.extent(device), self._found.get(key)
         if known is not None and known[0] is extent:
             return None if known[1] is None else known[1]._replace(option=option)
         plan = _plan(state, reach, option)
         if extent is not None:
-            self._found[device, need] = extent, plan
+            self._found[key] = extent, plan
         return plan
 
 
 def _plan(state: State, reach: Reach, option: Option) -> EvictionPlan | None:
     lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
-    helpful = {i.id: i for device in lacking for i in reach.movable(device) if i.live}
+    movable = [i for device in lacking for i in reach.movable(device) if i.live or i.phase is Phase.ASLEEP]
+    helpful = {i.id: i for i in movable if i.id != option.wakes}
     found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
     if found is None:
         return None

@@ -17,8 +17,14 @@ from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.measuring import undisturbed_from
-from lmxd.core.policy.quantum import Claim, claim, closes_at, is_fair, price, serves_until
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
+from lmxd.core.policy.quantum import (
+    Claim,
+    claim,
+    closes_at,
+    load_seconds,
+    seconds_to_ready,
+)
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Phase, TicketId
 
 SURE_OF = 8
 """The tickets in front that are dated one by one. The errors add up: those behind are dated by the mean pace."""
@@ -89,7 +95,7 @@ class Forecast:
             for instance in self._state.among(date.awaits):
                 self._shared.setdefault(instance.id, []).extend([(date.at, -ask.slots), (ends, ask.slots)])
             return date.at
-        granted = date.at + expectations.launch(ask.profile, date.option.size)
+        granted = date.at + load_seconds(self._state, ask)
         ends = granted + expectations.hold(ask.profile, ask.idle_timeout)
         for device, need in date.option.demand.items():
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
@@ -109,7 +115,7 @@ class Forecast:
         if not able:
             return None
         at, start = min(((s.slot_at(ask.slots), s) for s in able), key=lambda found: found[0])
-        launch = 0.0 if date.option is None else expectations.launch(ask.profile, date.option.size)
+        launch = 0.0 if date.option is None else load_seconds(self._state, ask)
         if at > date.at + launch and (ask.max_instances is None or len(able) < ask.max_instances):
             return None
         ends = at + expectations.hold(ask.profile, ask.idle_timeout)
@@ -142,10 +148,11 @@ class Forecast:
     def _look(self, instance: Instance) -> Outlook:
         state, ask = self._state, instance.ask
         going = state.expectations.going(ask.profile)
-        if not instance.live:
+        sleeps = instance.phase is Phase.ASLEEP
+        if not instance.live and not sleeps:
             stopped = instance.stopped_at or state.now
             return Outlook(max(state.now, stopped + going), 0.0)
-        if ask.pin or kept(state, instance):
+        if ask.pin or (not sleeps and kept(state, instance)):
             return Outlook(inf, going)
         if instance.vacant:
             return Outlook(self._leaves_at(instance), going)
@@ -185,7 +192,7 @@ class Forecast:
 
     def _ticket_ends(self, instance: Instance, ticket: Ticket) -> float:
         expectations, ask = self._state.expectations, ticket.ask
-        ready = instance.loaded_at(expectations.launch(ask.profile, instance.option.size), self._state.now)
+        ready = instance.loaded_at(seconds_to_ready(self._state, instance), self._state.now)
         return max(ready, self._state.now) + expectations.hold(ask.profile, ask.idle_timeout)
 
     def _by_sharing(self, instance: Instance, ask: Ask) -> Date:
@@ -234,23 +241,10 @@ class Forecast:
         for name, reservation in account.reservations.items():
             instance = instances[name]
             end = self.free_at(instance, ticket) + self._outlook(instance).going
-            coming.append((end, reservation.charge, name))
+            idle = instance.live or instance.phase is Phase.ASLEEP
+            size = reservation.charge if idle else instance.gives_back(device, reservation.charge)
+            coming.append((end, size, name))
         return sorted(coming + self._taken.get(device, []))
-
-
-def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
-    """The turns of the instances that a date waits for, as far as others use them."""
-    return tuple(
-        Turn(
-            instance=i.id,
-            closes_in=serves_until(state, i, ticket) - state.now,
-            price=price(state, i, ticket.ask),
-            unused=i.unused(state.now),
-            fair=is_fair(state, i, ticket),
-        )
-        for i in state.among(date.awaits)
-        if date.option is not None and i.live and not i.vacant and not i.ask.external
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,5 +289,5 @@ def starting(state: State, ticket: Ticket) -> float | None:
     instance = state.instances[ticket.instance]
     if instance.ready_at is not None:
         return 0.0
-    seconds = state.expectations.launch(instance.ask.profile, instance.option.size)
+    seconds = seconds_to_ready(state, instance)
     return None if instance.postponed else max(0.0, instance.loaded_at(seconds, state.now) - state.now)

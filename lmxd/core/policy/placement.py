@@ -11,11 +11,12 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
 
+from lmxd.core.answers import Holder, Shortfall
 from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.limit import has_all_instances
-from lmxd.core.words import Ask, Holder, Option, Shortfall
+from lmxd.core.words import Ask, Option
 
 _NEAREST: Final = 4
 """The number of devices that a refusal names: of many, those that lack the least."""

@@ -16,7 +16,8 @@ from lmxd.core.books.endings import stop
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield
-from lmxd.core.instances import Asked, Instance, Ticket
+from lmxd.core.instances import Instance, Ticket
+from lmxd.core.making_way import Asked
 from lmxd.core.policy.eviction import Candidate, Planner, candidate, cheapest, evictable
 from lmxd.core.policy.measuring import disturbs, is_measured
 from lmxd.core.policy.room import check, make_room
@@ -61,7 +62,8 @@ def _relieve_device(state: State, account: Account, wanted: YieldReasons) -> Non
         return
     why = f"{account.name} is kept free for others" if account.yields else f"others use more of {account.name}"
     mine = [state.instances[name] for name in account.reservations]
-    coming = sum(r.charge for name, r in account.reservations.items() if not state.instances[name].live)
+    charges = [(state.instances[name], r.charge) for name, r in account.reservations.items()]
+    coming = sum(i.gives_back(account.device, charge) for i, charge in charges)
     lacking = {account.device: -account.headroom - coming}
     if lacking[account.device] <= 0 or (not account.yields and is_measured(state, lacking)):
         return

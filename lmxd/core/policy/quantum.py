@@ -13,9 +13,10 @@ from __future__ import annotations
 from math import inf
 from typing import Final, NamedTuple
 
+from lmxd.core.books.sleeping import SLEEPLESS
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.words import Ask
+from lmxd.core.words import Ask, Phase
 
 _ANSWERS: Final = 5
 """The number of answers that fit into the shortest turn: the first ones find no prompt in the cache."""
@@ -51,7 +52,7 @@ class Claim(NamedTuple):
 
 def claim(state: State, instance: Instance) -> Claim:
     """The claim of an instance. A vacant one has it only while its last client is expected back."""
-    load = load_seconds(state, instance.ask)
+    load = reload_seconds(state, instance)
     if instance.vacant:
         return Claim(instance.evictable_from, load, 0.0, -inf, -inf)
     shares, policy = state.shares, state.policy
@@ -59,7 +60,7 @@ def claim(state: State, instance: Instance) -> Claim:
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
     ahead = [priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]
     return Claim(
-        since=_turn_begins(state, instance, load),
+        since=_turn_begins(state, instance, seconds_to_ready(state, instance)),
         load=load,
         shortest=_shortest(state, instance),
         highest=max([priority for priority, _ in users]),
@@ -70,7 +71,7 @@ def claim(state: State, instance: Instance) -> Claim:
 def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
     """The end of an instance's turn for ``ticket``, whether or not it is in use now."""
     loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
-    begins = _turn_begins(state, instance, load_seconds(state, instance.ask))
+    begins = _turn_begins(state, instance, seconds_to_ready(state, instance))
     return begins + max(_shortest(state, instance), loads)
 
 
@@ -115,9 +116,26 @@ def is_fair(state: State, instance: Instance, ticket: Ticket) -> bool:
 
 def price(state: State, instance: Instance, ask: Ask) -> float:
     """Seconds to load the model of ``ask`` now, and the instance's own model again later."""
-    return load_seconds(state, instance.ask) + load_seconds(state, ask)
+    return reload_seconds(state, instance) + load_seconds(state, ask)
 
 
 def load_seconds(state: State, ask: Ask) -> float:
-    """Seconds that an instance for ``ask`` is expected to take to load."""
+    """Seconds that an instance for ``ask`` is expected to take to load; to wake, if one of them sleeps."""
+    if state.asleep and any(i.is_like(ask) for i in state.asleep.values()):
+        return state.expectations.wake(ask.profile, ask.size)
     return state.expectations.launch(ask.profile, ask.size)
+
+
+def reload_seconds(state: State, instance: Instance) -> float:
+    """Seconds to have an instance again that makes way: to load it, or to wake it as it was woken before."""
+    profile, size = instance.ask.profile, instance.option.size
+    naps = instance.ask.sleeps and profile in state.residues and profile in state.expectations.wakes
+    if naps and instance.live and state.residues[profile] < SLEEPLESS:
+        return state.expectations.wake(profile, size)
+    return state.expectations.launch(profile, size)
+
+
+def seconds_to_ready(state: State, instance: Instance) -> float:
+    """Seconds that it takes an instance to be ready from when it began to load, or to wake."""
+    expected = state.expectations.wake if instance.phase is Phase.WAKING else state.expectations.launch
+    return expected(instance.ask.profile, instance.option.size)

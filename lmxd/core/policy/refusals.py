@@ -8,16 +8,18 @@ from dataclasses import replace
 from math import inf
 from typing import Final
 
+from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.books.failed import Failed
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import Forecast, turns
+from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
+from lmxd.core.policy.turns import turns
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
+from lmxd.core.words import Ask, User
 from lmxd.text import several, user_name
 
 _NAMED: Final = 3

@@ -7,7 +7,8 @@ is idle goes at once. Else the one that can be closed first serves until its tur
 from __future__ import annotations
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Swap, Ticket
+from lmxd.core.instances import Ticket
+from lmxd.core.making_way import Swap
 from lmxd.core.policy.eviction import evictable
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.limit import has_all_instances, replaceable

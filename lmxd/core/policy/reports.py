@@ -13,9 +13,10 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_far, pace, starting, turns
+from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_far, pace, starting
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
+from lmxd.core.policy.turns import turns
 from lmxd.core.words import Ask, InstanceId
 
 PERIOD: Final = 1.0

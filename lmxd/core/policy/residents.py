@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lmxd.core.books.state import State
 from lmxd.core.policy.placement import best_fit
+from lmxd.core.policy.sleep import wakes
 from lmxd.core.policy.starts import start
 from lmxd.core.rules import Resident
 from lmxd.core.words import Ask
@@ -37,9 +38,10 @@ def _missing(state: State, resident: Resident) -> int:
 
 
 def _start(state: State, ask: Ask, why: str) -> bool:
-    if state.backing_off(ask):
+    if state.failed.backing_off(ask.launch, state.now):
         return False
-    option = best_fit(state, ask.options)
+    ways = wakes(state, ask)
+    option = best_fit(state, ways or ask.options)
     if option is None or any(a.yields for d, a in state.ledger.accounts.items() if d in option.demand):
         return False
     state.preloaded.add(ask.profile)

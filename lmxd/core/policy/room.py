@@ -8,14 +8,20 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lmxd.core.books.endings import stop
+from lmxd.core.books.sleeping import fall_asleep
 from lmxd.core.books.state import State
 from lmxd.core.decisions import CheckActivity
 from lmxd.core.instances import Instance
-from lmxd.core.words import Cause, Phase
+from lmxd.core.words import Cause, InstanceId
 
 
-def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: str) -> None:
-    """End instances together, once all of them are known to be idle. Until then their engines are asked."""
+def make_room(
+    state: State, leaving: Collection[Instance], cause: Cause, why: str, *, asleep: Collection[InstanceId] = ()
+) -> None:
+    """End instances together, once all of them are known to be idle. Until then their engines are asked.
+
+    ``asleep``: those of them that are put to sleep instead.
+    """
     now, grace = state.now, state.policy.grace
     unsure = [i for i in leaving if not (i.known_idle(now) or i.overstays(now, grace))]
     for instance in unsure:
@@ -23,7 +29,9 @@ def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: st
     if unsure:
         return
     for instance in leaving:
-        if instance.phase is Phase.STARTING:
+        if instance.id in asleep:
+            fall_asleep(state, instance, why)
+        elif instance.comes_up:
             stop(state, instance, Cause.UNWANTED, f"nobody wants it any more; {why}")
         else:
             state.evicted_at[instance.ask.kind] = state.now

@@ -9,7 +9,7 @@ Tickets behind it are served only with bytes that the head will not need at its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from typing import Final
 
@@ -17,97 +17,25 @@ from lmxd.core.books.endings import refuse
 from lmxd.core.books.quotas import beyond_bound, over_quota
 from lmxd.core.books.state import State
 from lmxd.core.final_refusals import DRAINING
-from lmxd.core.instances import Swap, Ticket
+from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
-from lmxd.core.policy.dates import Date
-from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
-from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
+from lmxd.core.policy.scheduling_pass import SchedulingPass, goes_anywhere
 from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
+from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
-from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
+from lmxd.core.words import Ask, Cause, Option
 
 LOOKAHEAD: Final = 64
 """The groups behind the head that are looked at when bytes come free, to bound the time. A new request always is."""
 
 WEIGHED: Final = 8
 """The number of options for which an eviction is planned, to bound the time; the cheapest plan is taken."""
-PLANS: Final = 4
-"""The number of tickets for which evictions are planned in one look at the queue, to bound the time."""
-
-
-class SchedulingPass:
-    """One look at the queue: the bytes in reach, and the bytes that the head needs at its date."""
-
-    def __init__(self, state: State, last: SchedulingPass | None) -> None:
-        self.state = state
-        self.head: Ticket | None = None
-        """The first ticket that waits for bytes."""
-        self.last = last
-        """The look before this one."""
-        self.planner = Planner(state.now)
-        if self.last is not None:
-            self.last.last = None
-            if self.last.planner.is_good(state.now):
-                self.planner = self.last.planner
-        self.reach = state.reach
-        self.changed = self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
-        self.date: Date | None = None
-        """The date of the head, if it waits for instances that others use."""
-        self.forecast = Forecast(state)
-        self.plans = PLANS
-        self.swap_budget = PLANS
-        """The number of tickets for which swaps may still be planned in this look."""
-        self.too_large = inf
-        """The fewest bytes that an ask could not have on any device. An ask for as many is not tried again."""
-        self.promised: Ticket | None = None
-        """The head, if instances are ending for it."""
-        self.extra: dict[DeviceId, int] = {}
-        """By device that a ticket waits for: the bytes that it will not need at its date."""
-        self.swaps: dict[InstanceId, Swap] = {}
-        """The instances that are to make way, and for which tickets."""
-        self.sharing: set[Group] = set()
-        """Groups that will have a slot of a running instance sooner than bytes."""
-
-    @property
-    def swaps_for_others(self) -> bool:
-        """Whether swaps may be planned for tickets behind the head: once a second, and for few."""
-        return self.state.step.time_passed and self.swap_budget > 0
-
-    def is_hopeless(self, ask: Ask) -> bool:
-        """Whether no device could give the bytes, or an ask for no more has just failed on all devices."""
-        if ask.need > self.reach.largest:
-            return True
-        return ask.need >= self.too_large and _goes_anywhere(self.state, ask)
-
-    def same_head(self, ticket: Ticket) -> SchedulingPass | None:
-        """The last look, if it had the same head, and nothing has changed on the devices of the head's date."""
-        last = self.last
-        if self.head is not None or last is None or last.head is not ticket or self.state.step.time_passed:
-            return None
-        if last.date is None or last.date.option is None or self.changed & last.date.option.demand.keys():
-            return None
-        return last
-
-    def spares(self, demand: Demand) -> bool:
-        """Whether these bytes are not needed by an earlier ticket at its date."""
-        extra = self.extra
-        return not extra or all(need <= extra[device] for device, need in demand.items() if device in extra)
-
-    def spend(self, demand: Demand) -> None:
-        """Subtract bytes that a ticket gets now, or will get."""
-        self.reach.commit(demand)
-        for device in self.extra.keys() & demand.keys():
-            self.extra[device] -= demand[device]
-
-    def promise(self, plan: EvictionPlan) -> None:
-        """Keep the bytes of an eviction plan for the head. The rest in ``reach`` may be used for backfill."""
-        self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 
 
 class Scheduler:
@@ -166,6 +94,7 @@ def _within_reach(this: SchedulingPass, behind: Iterable[Ticket]) -> Iterator[Ti
         if (
             (ask.need > largest or this.is_hopeless(ask))
             and ask.kind not in open
+            and not wakes(state, ask)
             and not (state.step.refuse_again or this.swaps_for_others)
         ):
             front.room_being_made = False
@@ -198,7 +127,7 @@ def refused(state: State, ticket: Ticket) -> bool:
         refuse(state, ticket, refusals.never_fits(state, ticket))
     elif too_many := beyond_bound(state, ticket):
         refuse(state, ticket, refusals.beyond_quota(too_many))
-    elif failed := state.backing_off(ticket.ask):
+    elif failed := state.failed.backing_off(ticket.ask.launch, state.now):
         refuse(state, ticket, refusals.failed_lately(state, failed))
     else:
         return False
@@ -216,11 +145,11 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     this.swaps |= larger(state, this.forecast, ticket)
     if has_all_instances(state, ticket):
         return False  # it waits for a slot of a running instance
-    if state.policy.enforce and this.is_hopeless(ask):
+    if state.policy.enforce and this.is_hopeless(ask) and not wakes(state, ask):
         pass  # only a swap can help
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
-    elif (option := _place(this, ask)) and not (option.spills and _make_room_for(this, ticket, option.spills)):
+    elif (option := _place(this, ask)) and not _make_room_rather(this, ticket, option):
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
@@ -230,7 +159,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         return True
     elif option is None:
         _make_room_for(this, ticket)
-        if not ticket.room_being_made and _goes_anywhere(state, ask):
+        if not ticket.room_being_made and goes_anywhere(state, ask):
             this.too_large = min(this.too_large, ask.need)
     if not ticket.room_being_made:
         _swap_for(this, ticket)
@@ -239,31 +168,51 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     return False
 
 
-def _goes_anywhere(state: State, ask: Ask) -> bool:
-    return len(ask.singles) == len(state.ledger.accounts)
-
-
 def _place(this: SchedulingPass, ask: Ask) -> Option | None:
-    """The option at which an instance is started now; None if it fits nowhere."""
-    if not this.state.policy.enforce:
-        return widest(this.state, ask.options)
-    fits = this.state.ledger.fits  # this look may be out of date
-    return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
+    """The option at which an instance wakes, or is started now; None if it fits nowhere."""
+    state = this.state
+    if not state.policy.enforce:
+        return next(iter(wakes(state, ask)), None) or widest(state, ask.options)
+    fits = state.ledger.fits  # this look may be out of date
+    ways = chain(wakes(state, ask), this.reach.fitting(ask))
+    return next((o for o in ways if this.spares(o.demand) and fits(o.demand)), None)
 
 
-def _make_room_for(this: SchedulingPass, ticket: Ticket, spills: float = inf) -> bool:
-    """Evict idle instances for a ticket, if that suffices, and then less than ``spills`` of it runs in RAM."""
+def _make_room_rather(this: SchedulingPass, ticket: Ticket, option: Option) -> bool:
+    """Evict idle instances though ``option`` fits: so that less of it runs in RAM, or to wake one that sleeps.
+
+    The second only if the wake saves more seconds of loading than it costs to have those again.
+    """
+    ask, expectations = ticket.ask, this.state.expectations
+    if option.wakes is not None:
+        return False
+    saved = expectations.launch(ask.profile, ask.size) - expectations.wake(ask.profile, ask.size)
+    if wakes(this.state, ask) and _make_room_for(this, ticket, wakes_for=saved):
+        return True
+    return bool(option.spills) and _make_room_for(this, ticket, option.spills)
+
+
+def _make_room_for(
+    this: SchedulingPass, ticket: Ticket, spills: float = inf, *, wakes_for: float | None = None
+) -> bool:
+    """Evict idle instances for a ticket, if that suffices, and then less than ``spills`` of it runs in RAM.
+
+    ``wakes_for``: only so that one that sleeps is woken, and if the evictions cost no more seconds than these.
+    """
     if not this.plans:
         return False
-    within = (o for o in this.reach.options(ticket.ask) if o.spills < spills and this.spares(o.demand))
+    ways = chain(wakes(this.state, ticket.ask), this.reach.options(ticket.ask) if wakes_for is None else ())
+    within = (o for o in ways if o.spills < spills and this.spares(o.demand))
     options = list(islice(within, WEIGHED))
     if not options:
         return False
     this.plans -= 1
-    if plan := this.planner.best(this.state, this.reach, options):
+    plan = this.planner.best(this.state, this.reach, options)
+    if plan is not None and (wakes_for is None or plan.cost <= wakes_for):
         ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
-        make_room(this.state, plan.leaving, Cause.EVICTED, why)
+        asleep = sleepers(this.state, plan.leaving, (plan.option,))
+        make_room(this.state, plan.leaving, Cause.EVICTED, why, asleep=asleep)
         this.swaps |= {i.id: taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
         this.spend(plan.option.demand)
         if this.head is None:

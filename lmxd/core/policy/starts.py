@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmxd.core.books.sleeping import wake
 from lmxd.core.books.state import State
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
 from lmxd.core.instances import Instance, Lease, Ticket
@@ -11,7 +12,11 @@ from lmxd.core.words import Ask, Option, Phase
 
 
 def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
-    """Reserve the bytes, and order the launch."""
+    """Reserve the bytes, and order the launch; or the wake, if that is what the option is."""
+    if option.wakes is not None:
+        sleeper = state.asleep[option.wakes]
+        wake(state, sleeper, why)
+        return sleeper
     _note_thrash(state, ask)
     instance = Instance(
         id=state.new_instance_id(ask.profile),

@@ -16,12 +16,14 @@ from lmxd.core.books.queue import rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportSwap
-from lmxd.core.instances import Instance, Swap, Ticket
+from lmxd.core.instances import Instance, Ticket
+from lmxd.core.making_way import Swap
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import evictable, reload_cost
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.quantum import price, turn_ends
 from lmxd.core.policy.room import check, make_room
+from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
 _NEWS: Final = 1.0
@@ -70,7 +72,8 @@ def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance])
 
 
 def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Instance]) -> bool:
-    charges = [state.ledger.charge(i.id) for i in leaving]
+    asleep = [i for i in state.asleep.values() if evictable(state, i)]  # they end before any other
+    charges = [state.ledger.charge(i.id) for i in (*leaving, *asleep)]
     return all(
         reach.sure(device) + sum(c.get(device, 0) for c in charges) >= need for device, need in option.demand.items()
     )
@@ -163,12 +166,14 @@ def _evict_the_unused(state: State, head: Ticket | None) -> None:
         assert instance.swap is not None
         groups.setdefault(instance.swap.ticket, []).append(instance)
     for ticket, group in groups.items():
-        if state.waiting(ticket) is None:
+        if (waiting := state.waiting(ticket)) is None:
             continue
         all_closed = all(i.closed or i.vacant for i in group)
+        asleep = sleepers(state, group, (*wakes(state, waiting.ask), *waiting.ask.options)) if all_closed else ()
         for instance in group:
             if evictable(state, instance) and (instance.closed or all_closed):
-                make_room(state, (instance,), Cause.EVICTED, f"its turn is over, and {ticket} waits for its bytes")
+                why = f"its turn is over, and {ticket} waits for its bytes"
+                make_room(state, (instance,), Cause.EVICTED, why, asleep=asleep)
                 if head is not None and head.id == ticket and not instance.live:
                     state.promise(head)
 

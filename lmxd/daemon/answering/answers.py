@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
+from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, TicketId
 from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.beyond import ways_out

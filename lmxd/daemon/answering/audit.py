@@ -5,7 +5,16 @@ from __future__ import annotations
 import logging
 
 from lmxd.acts import Actor, Acts
-from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, StartInstance, StopInstance
+from lmxd.core.decisions import (
+    AskToYield,
+    Decision,
+    EndLease,
+    GrantLease,
+    SleepInstance,
+    StartInstance,
+    StopInstance,
+    WakeInstance,
+)
 from lmxd.core.words import InstanceId, Owner
 from lmxd.rpc.peer import Peer
 
@@ -15,18 +24,22 @@ log = logging.getLogger("lmxd.audit")
 def decided(decision: Decision, acts: Acts) -> None:
     """Log a decision, within the bounds of whom it is about. A refusal is logged as the outcome of its call."""
     match decision:
-        case StartInstance() | StopInstance():
+        case StartInstance() | StopInstance() | SleepInstance() | WakeInstance():
             acts.came(_kind(decision.instance), lambda: _line(decision))
         case GrantLease() | AskToYield() | EndLease():
             acts.came(_key(decision.owner), lambda: _line(decision))
 
 
-def _line(decision: StartInstance | StopInstance | GrantLease | AskToYield | EndLease) -> str:
+def _line(decision: Decision) -> str:
     match decision:
         case StartInstance():
             return f"start {decision.instance}: {dict(decision.option.devices)}, {decision.why}"
         case StopInstance():
             return f"stop {decision.instance}: {decision.cause}, {decision.why}"
+        case SleepInstance():
+            return f"sleep {decision.instance}: {decision.why}"
+        case WakeInstance():
+            return f"wake {decision.instance}: {decision.why}"
         case GrantLease():
             return f"grant {decision.lease} on {decision.instance} to {_who(decision.owner)}"
         case AskToYield():
@@ -34,6 +47,7 @@ def _line(decision: StartInstance | StopInstance | GrantLease | AskToYield | End
         case EndLease():
             of = f"end {decision.lease} on {decision.instance} of {_who(decision.owner)}"
             return f"{of}: {decision.reason} {decision.detail}"
+    raise AssertionError(f"no line is written of {decision!r}")
 
 
 def _kind(instance: InstanceId) -> str:

@@ -69,6 +69,13 @@ def charged(state: State, i: Instance) -> dict[DeviceId, int]:
     return by_device(i, state.ledger.charge(i.id))
 
 
+def promised(state: State, i: Instance) -> dict[DeviceId, int]:
+    """The bytes that an instance was promised to run, by device; of one that slept, those of now, RAM included."""
+    if not i.option.rests:
+        return dict(i.option.devices)
+    return by_device(i, {a.device: a.reservations[i.id].promised for a in state.ledger.of(i.id)})
+
+
 def by_device(i: Instance, found: Mapping[DeviceId, int]) -> dict[DeviceId, int]:
     """Bytes of an instance by device, each once: without the pools."""
     return {device: size for device, size in found.items() if device not in i.option.pools}

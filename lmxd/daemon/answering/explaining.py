@@ -15,13 +15,16 @@ from lmxd.core.decisions import (
     GrantLease,
     RefuseLease,
     ReportProgress,
+    SleepInstance,
     StartInstance,
     StopInstance,
+    WakeInstance,
 )
 from lmxd.core.events import ActivitySeen, LeaseRequested
-from lmxd.core.policy.forecast import SURE_OF, dated, turns
+from lmxd.core.policy.forecast import SURE_OF, dated
 from lmxd.core.policy.refusals import no_room, taken
 from lmxd.core.policy.reports import blockers
+from lmxd.core.policy.turns import turns
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
@@ -81,12 +84,16 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
     told = [decision for decision in mine if isinstance(decision, ReportProgress)][-1]
     if told.position == 0:
         return _started(model, told, decided)
+    sleeps = [s.instance for s in decided if isinstance(s, SleepInstance)]
     evicts = [s.instance for s in decided if isinstance(s, StopInstance)]
+    ways = (evicts, "evicted"), (sleeps, "put to sleep")
+    makes_way = [f"{', '.join(names)} would be {what}" for names, what in ways if names]
     return Planned(
-        outcome="evict" if evicts else "queue",
+        outcome="evict" if makes_way else "queue",
         model=model,
-        why=f"{', '.join(evicts)} would be evicted for it" if evicts else _why(told),
+        why=f"{' and '.join(makes_way)} for it" if makes_way else _why(told),
         evicts=evicts,
+        sleeps=sleeps,
         position=told.position,
         eta=told.eta,
         waits_for=list(told.waits_for),
@@ -104,7 +111,8 @@ def _why(told: ReportProgress) -> str:
 def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:
     starts = [s for s in decided if isinstance(s, StartInstance) and s.instance == told.instance]
     if not starts:
-        why = f"{told.instance} is starting, and has a slot for it"
+        woken = any(isinstance(s, WakeInstance) and s.instance == told.instance for s in decided)
+        why = f"{told.instance} {'sleeps, and is woken for it' if woken else 'is starting, and has a slot for it'}"
         return Planned(outcome="share", model=model, why=why, instance=told.instance, eta=told.eta)
     option = starts[0].option
     return Planned(

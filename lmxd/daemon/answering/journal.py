@@ -15,8 +15,10 @@ from lmxd.core.decisions import (
     RefuseLease,
     ReportProgress,
     ReportSwap,
+    SleepInstance,
     StartInstance,
     StopInstance,
+    WakeInstance,
 )
 from lmxd.core.words import DeviceId
 from lmxd.daemon.answering.refused import message, places, turns_of
@@ -92,6 +94,10 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
             return f"{decision.instance} starts on {places(decision.option.devices, called())}: {decision.why}"
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
+        case SleepInstance():
+            return f"{decision.instance} is told to sleep: {decision.why}"
+        case WakeInstance():
+            return f"{decision.instance} is told to wake: {decision.why}"
         case GrantLease():
             granted = f"{decision.lease} of {decision.owner.called} is granted on {decision.instance}"
             return f"{granted} after {decision.waited:.1f} s: {decision.why}"

@@ -153,6 +153,6 @@ class _Books(Collector):
         yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))
         yield GaugeMetricFamily("lmxd_queue_length", "Requests that wait.", value=len(self._state.queue))
         counts = CounterMetricFamily("lmxd_admission", "What admission did besides.", labels=["what"])
-        for what in ("backfilled", "thrash"):
+        for what in ("backfilled", "thrash", "slept", "woken"):
             counts.add_metric([what], self._state.counts[what])
         yield counts

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lmxd.config.section import GIB
-from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, Turn
+from lmxd.core.answers import Holder, Refusal, Shortfall, Turn
+from lmxd.core.words import Ask, Demand, DeviceId, InstanceId
 from lmxd.text import known_as
 
 _FEW: Final = 3

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
 from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
-from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import Phase, Refusal, Shortfall, Turn
+from lmxd.core.policy.turns import turns as expected_turns
+from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
-from lmxd.daemon.answering.device_views import by_device, charged
+from lmxd.daemon.answering.device_views import by_device, charged, promised
 from lmxd.daemon.launching.performer import Performer
 from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
@@ -56,7 +57,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
         swap=swap(state, i),
         age=state.now - i.started_at,
-        promised=dict(i.option.devices),
+        promised=promised(state, i),
         measured=by_device(i, state.ledger.measured(i.id)),
         charged=charged(state, i),
         leases=leases,

@@ -21,6 +21,7 @@ from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
 from lmxd.engines.launching import KEY, record_path
+from lmxd.engines.sleeper import Sleeper
 from lmxd.failures import FailureCode
 from lmxd.files import open_regular
 from lmxd.instances import proc
@@ -34,7 +35,10 @@ _HEALTH: Final = 3.0
 """Seconds within which an instance must answer to be adopted."""
 _KEY_FILE: Final = 44
 """Bytes of a key's file."""
+ADOPTED: Final = (Phase.READY, Phase.ASLEEP)
+"""The phases in which an instance is taken over: it was neither half started nor half ended."""
 _HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
+_OTHERWISE: Final = Failure(code=FailureCode.LOST, message="it was not awake or asleep as the ledger says")
 _MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
 
 
@@ -73,10 +77,19 @@ def _key(path: Path) -> str:
 
 
 async def wrong(row: InstanceRow, launched: Launched) -> Failure | None:
-    """The reason why an instance cannot be taken over; None if it was ready, and answers."""
-    if row.phase != Phase.READY:
+    """The reason why an instance cannot be taken over; None if it was ready or asleep, is so still, and answers."""
+    if row.phase not in ADOPTED:
         return _HALF
-    return (await door(launched)).intruder or (None if await _serves(launched) else _MUTE)
+    if failure := (await door(launched)).intruder or (None if await _serves(launched) else _MUTE):
+        return failure
+    return None if await _sleeps(launched) == (row.phase == Phase.ASLEEP) else _OTHERWISE
+
+
+async def _sleeps(launched: Launched) -> bool:
+    """Whether an engine that may sleep says that it does: what the ledger says of it may be of before."""
+    if not launched.plan.sleeps or launched.endpoint is None or not isinstance(launched.engine, Sleeper):
+        return False
+    return bool(await launched.engine.asleep(launched.endpoint))
 
 
 def _launched(
@@ -92,6 +105,7 @@ def _launched(
         endpoint=endpoint,
         ready_at=row.ready_at,
         adopted=True,
+        rests=row.phase == Phase.ASLEEP,
         work=row.work,
         prompted=row.prompted,
     )

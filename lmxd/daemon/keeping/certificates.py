@@ -66,9 +66,6 @@ def start_of(row: InstanceRow, where: Places) -> Start:
     if address is not None:
         if not _is_in(address.key_file, where.home, key_path(where.home, row.id).name):
             raise ValueError("its key is not in our directory")
-        own = socket_path(where.home, row.id).parent
-        if address.directory is not None and not _is_in(address.directory, where.home, own.name):
-            raise ValueError("its directory is not in ours")
         sockets = (socket_path(where.home, row.id), where.home / f"{row.id}.sock")  # the second as lmxd once made it
         if address.socket is not None and address.socket not in sockets:
             raise ValueError("its socket is not in our directory")
@@ -83,7 +80,8 @@ def start_of(row: InstanceRow, where: Places) -> Start:
         raise ValueError("its prompts are not in our directory")
     if kept is not None and not (_CACHE.fullmatch(kept.name) and _is_in(kept, caches, kept.name)):
         raise ValueError("its prompt cache is not in our directory")
-    _require_figures(row, [*option.demand.values(), *(x for o in ask.options for x in o.demand.values())])
+    asked = [x for each in (ask.sleeps, *(o.demand for o in ask.options)) for x in each.values()]
+    _require_figures(row, [*option.demand.values(), *asked])
     return start
 
 

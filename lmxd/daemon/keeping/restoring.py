@@ -26,7 +26,7 @@ from lmxd.core.words import (
     YieldId,
 )
 from lmxd.daemon.keeping import certificates
-from lmxd.daemon.keeping.adoption import running, wrong
+from lmxd.daemon.keeping.adoption import ADOPTED, running, wrong
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.daemon.launching import belongings
@@ -212,7 +212,7 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 
 def _instance(row: InstanceRow) -> Instance:
-    """The instance of a row. One that was not ready is on its way out: its clients ask again."""
+    """The instance of a row. One that was neither ready nor asleep is on its way out: its clients ask again."""
     ask = ASKS.validate_json(row.ask)
     if ask.external and ask.profile != HOLD:  # an earlier lmxd had the name of a hold there
         ask = replace(ask, profile=HOLD, name=ask.profile)
@@ -220,7 +220,7 @@ def _instance(row: InstanceRow) -> Instance:
         id=InstanceId(row.id),
         ask=ask,
         option=OPTIONS.validate_json(row.option),
-        phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
+        phase=Phase(row.phase) if row.phase in ADOPTED else Phase.STOPPING,
         started_at=row.started_at,
         ready_at=row.ready_at,
         active_at=row.active_at,

@@ -105,6 +105,8 @@ class Launched:
     admitted: frozenset[int] | None = None
     """The uids to which its socket is open; None if that is to be seen to in any case."""
     ready_at: float | None = None
+    rests: bool = False
+    """It was told to sleep, and is not awake again."""
     buffers: float = 0.0
     """MiB of them, as its log said when it was ready. Later its log has words of clients, too."""
     adopted: bool = False

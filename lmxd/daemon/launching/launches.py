@@ -12,6 +12,7 @@ from typing import Final
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.daemon.launching import slumber
 from lmxd.daemon.launching.belongings import forget
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched, Start
@@ -97,6 +98,18 @@ class Launches:
         """Report what an instance is doing, as soon as it says so."""
         if launched := self._launched.get(instance):
             self._spawn(self._check(launched))
+
+    def rest(self, instance: InstanceId, *, wake: bool) -> None:
+        """Have an instance fall asleep, or wake. Reports InstanceSlept or InstanceReady, or SleepFailed."""
+        launched = self._launched.get(instance)
+        if launched is not None and not launched.stopping:
+            self._spawn(self._rest(launched, slumber.wake if wake else slumber.fall_asleep))
+
+    async def _rest(self, launched: Launched, turn: Callable[[Launched], Coroutine[None, None, Event]]) -> None:
+        """One that is stopped meanwhile, or exits, is reported otherwise."""
+        came = await turn(launched)
+        if not launched.stopping and self._launched.get(launched.instance) is launched:
+            self._report(came)
 
     def get(self, instance: InstanceId) -> Launched | None:
         return self._launched.get(instance)

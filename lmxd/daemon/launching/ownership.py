@@ -7,6 +7,7 @@ from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.daemon.launching.launched import Start
+from lmxd.engines.launching import socket_path
 
 _SHARED: Final = 0o2750
 """For the engine to write, and for the group of the home to enter: sockets made there are of that group, too."""
@@ -20,12 +21,13 @@ def hand_over(start: Start, account: SystemUser) -> None:
     address, home = start.address, start.plan.home
     assert address is not None
     os.chown(address.key_file, account.uid, -1, follow_symlinks=False)
-    if address.directory is not None:
-        for path in (address.directory, *address.directory.iterdir()):
-            os.chown(path, account.uid, -1, follow_symlinks=False)
+    own = socket_path(home, start.plan.instance).parent
     if address.socket is not None:
-        os.chown(address.socket.parent, account.uid, home.stat().st_gid, follow_symlinks=False)
-        address.socket.parent.chmod(_SHARED)
+        os.chown(own, account.uid, home.stat().st_gid, follow_symlinks=False)
+        own.chmod(_SHARED)
+    elif own.is_dir():  # with settings that nobody else may read
+        for path in (own, *own.iterdir()):
+            os.chown(path, account.uid, -1, follow_symlinks=False)
     passed = [home]
     if start.plan.prompts is not None:
         os.chown(start.plan.prompts, account.uid, -1, follow_symlinks=False)

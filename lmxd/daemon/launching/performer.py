@@ -20,8 +20,10 @@ from lmxd.core.decisions import (
     EndLease,
     ForgetInstance,
     GrantLease,
+    SleepInstance,
     StartInstance,
     StopInstance,
+    WakeInstance,
 )
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
@@ -92,6 +94,8 @@ class Performer:
                 self.launches.stop(decision.instance)
             case StopInstance():
                 self.holds.end(decision.instance)
+            case SleepInstance() | WakeInstance():
+                self.launches.rest(decision.instance, wake=isinstance(decision, WakeInstance))
             case CheckActivity():
                 self.launches.check(decision.instance)
             case ForgetInstance():

@@ -98,10 +98,10 @@ def awaited(state: State, launches: Launches, catalog: Catalog) -> list[Path]:
 def _profiles(state: State, launches: Launches) -> Iterator[str]:
     yield from (launched.plan.profile for launched in launches.waiting())
     for ticket in state.queue.some(0, _FRONT):
-        if (
-            not ticket.ask.external and ticket.ask.kind not in state.live_by_kind
-        ):  # else it waits for a slot, and was read
-            yield ticket.ask.profile
+        ask = ticket.ask
+        sleeps = any(i.is_like(ask) for i in state.asleep.values())
+        if not ask.external and ask.kind not in state.live_by_kind and not sleeps:  # else it was read
+            yield ask.profile
 
 
 def promised(state: State, waiting: Set[InstanceId]) -> int:

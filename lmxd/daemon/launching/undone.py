@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lmxd.core.decisions import CheckActivity, Decision, StartInstance
-from lmxd.core.events import ActivitySeen, Event, InstanceExited
+from lmxd.core.decisions import CheckActivity, Decision, SleepInstance, StartInstance, WakeInstance
+from lmxd.core.events import ActivitySeen, Event, InstanceExited, SleepFailed
 from lmxd.core.words import Failure
 from lmxd.errors import LmxdError
 from lmxd.failures import FailureCode
@@ -20,6 +20,9 @@ def outcome(decision: Decision, error: Exception, at: float) -> Event | None:
             if isinstance(error, LmxdError):
                 failure = Failure(code=error.code, message=str(error))
             return InstanceExited(at=at, instance=decision.instance, failure=failure)
+        case SleepInstance() | WakeInstance():
+            failure = Failure(code=FailureCode.INTERNAL, message=f"lmxd failed to tell it: {error!r}")
+            return SleepFailed(at=at, instance=decision.instance, failure=failure)
         case CheckActivity():
             return ActivitySeen(at=at, instance=decision.instance, busy=True, worked=False)
         case _:

@@ -43,6 +43,7 @@ class Observer:
                     or launched.ready_at is None
                     or launched.ready_at > begun
                     or launched.adopted
+                    or launched.rests
                 ):
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:

@@ -53,8 +53,8 @@ class Rests:
                 launched = launches.get(instance)
                 if taken is None or launched is None or launched.adopted:
                     continue
-                if launched.ready_at is None or launched.ready_at > begun:
-                    continue  # weights may be on their way still
+                if launched.ready_at is None or launched.ready_at > begun or launched.rests:
+                    continue  # weights may be on their way still, or in RAM
                 if reading.device in (launched.plan.gpu_ids or (HOST,)):
                     self._look(launched, taken.total, catalog)
 

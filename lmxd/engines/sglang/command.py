@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_port, new_key, own_directory, secret_settings, whose
+from lmxd.engines.launching import free_port, new_key, secret_settings, temporary, whose
 from lmxd.engines.metered import OFFLINE
 
 _MOST: Final = 0.99
@@ -26,11 +26,10 @@ def command(program: Path, plan: Plan, shown: Mapping[str, str], own: Mapping[st
     LmxdError if the files cannot be written.
     """
     key, key_file = new_key(plan)
-    own_files, port = own_directory(plan), free_port()
-    settings = secret_settings(own_files, f"api-key: {key}\n")
+    settings, port = secret_settings(plan, f"api-key: {key}\n"), free_port()
     argv = (str(program), "serve", "--config", str(settings), *_words(plan, port), *plan.flags)
-    env = environment(own) | _ALWAYS | dict(shown) | whose(plan)
-    return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, directory=own_files, port=port))
+    env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | dict(shown) | whose(plan)
+    return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, port=port))
 
 
 def _words(plan: Plan, port: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_port, new_key, own_directory, whose
+from lmxd.engines.launching import free_port, new_key, temporary, temporary_path, whose
 from lmxd.engines.metered import OFFLINE
 
 _WIGGLE: Final = 0.99
@@ -23,10 +23,10 @@ def command(program: Path, plan: Plan, shown: Mapping[str, str], own: Mapping[st
     machine can read it. LmxdError if the files cannot be written.
     """
     key, key_file = new_key(plan)
-    own_files, port = own_directory(plan), free_port()
-    argv = (str(program), *_words(plan, port, own_files / "shard"), *plan.flags)
-    env = environment(own) | _ALWAYS | dict(shown) | whose(plan) | {"API_KEY": key}
-    return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, directory=own_files, port=port))
+    port, shards = free_port(), temporary_path(plan.home, plan.instance) / "shard"
+    argv = (str(program), *_words(plan, port, shards), *plan.flags)
+    env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | dict(shown) | whose(plan) | {"API_KEY": key}
+    return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, port=port))
 
 
 def _words(plan: Plan, port: int, shards: Path) -> Iterator[str]:

@@ -7,11 +7,14 @@ from typing import Final
 
 from lmxd.engines.allow_list import value_of
 from lmxd.errors import LmxdError
+from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch
 
 _BATCHED: Final = 2048
 """Tokens that are computed at once, unless a flag says it: vLLM's own default for most cards. On a card of 70 GiB and
 more it takes 8,192, which needs four times the bytes for hardly more speed."""
+_WITH_MEDIA: Final = 8192
+_UNCHUNKED: Final = "--no-enable-chunked-prefill"
 _BLOCK_ON_GPU: Final = 16
 _BLOCK_IN_RAM: Final = 128
 _LATENT_ON_GPU: Final = 64
@@ -25,11 +28,17 @@ _BATCHES_ON_GPU: Final = 2
 """Batches on their way while one is computed: vLLM's asynchronous scheduling."""
 
 
-def batched(flags: Sequence[str], slots: int) -> tuple[str, ...]:
-    """The words that say the size of a batch, unless ``flags`` have them. It is no less than there are requests."""
+def batched(flags: Sequence[str], slots: int, model: HfModel | None, usual: int) -> tuple[str, ...]:
+    """The words that say the size of a batch, unless ``flags`` have them. It is no less than there are requests.
+
+    Texts that are not taken in chunks have to fit in one, and pictures. ``usual``: tokens of a context.
+    """
     if value_of(flags, "--max-num-batched-tokens") is not None:
         return ()
-    return ("--max-num-batched-tokens", str(max(_BATCHED, slots)))
+    least = max(_BATCHED, slots, usual if _UNCHUNKED in flags else 0)
+    if model is not None:
+        least = max(least, model.context if model.reads_whole else 0, _WITH_MEDIA if model.takes_media else 0)
+    return ("--max-num-batched-tokens", str(least))
 
 
 def served_launch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
-from lmxd.engines.http import get
+from lmxd.engines.http import get, post
 from lmxd.engines.metrics import EngineFigures, FigureNames
 from lmxd.engines.visibility import Gpu
 from lmxd.engines.vllm.command import command
@@ -91,6 +92,23 @@ class VllmServer:
 
     async def restore(self, endpoint: Endpoint, slots: int) -> bool:
         return False
+
+    async def put_to_sleep(self, endpoint: Endpoint, seconds: float) -> bool:
+        """Level 1: the weights move to RAM. It is idle, so that there is no request to be aborted."""
+        status, _ = await post(endpoint, "/sleep?level=1", {}, seconds)
+        return status == 200 and await self.asleep(endpoint) is True
+
+    async def wake(self, endpoint: Endpoint, seconds: float) -> bool:
+        status, _ = await post(endpoint, "/wake_up", {}, seconds)
+        return status == 200 and await self.asleep(endpoint) is False and await self.ready(endpoint)
+
+    async def asleep(self, endpoint: Endpoint) -> bool | None:
+        status, text = await get(endpoint, "/is_sleeping")
+        try:
+            said = json.loads(text).get("is_sleeping") if status == 200 else None
+        except (ValueError, AttributeError, RecursionError):
+            return None
+        return said if isinstance(said, bool) else None
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         return None

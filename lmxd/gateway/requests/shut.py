@@ -14,7 +14,8 @@ _SHUT_ALTOGETHER: Final = frozenset(("stream", "streams", "tools", "cors-proxy",
 """Words of paths that are for nobody: answers of others by name, files, other hosts, other models. But for the list."""
 _OF_OTHER_ENGINES: Final = frozenset(
     "abort_request flush_cache release_memory_occupation resume_memory_occupation load_lora_adapter "
-    "unload_lora_adapter sleep wake_up reset_prefix_cache reset_mm_cache reset_encoder_cache "
+    "unload_lora_adapter sleep wake_up is_sleeping release_kv_cache_memory server_info "
+    "reset_prefix_cache reset_mm_cache reset_encoder_cache "
     "start_profile stop_profile shutdown collective_rpc control pause pause_generation resume continue_generation "
     "set_internal_state init_weights_update_group destroy_weights_update_group init_weights_send_group_for_remote "
     "send_weights_to_remote_instance get_weights_by_name open_session close_session clear_hicache_storage_backend "

@@ -1,0 +1,29 @@
+"""Tickets enter the queue: as new requests, or again, since their instance did not wake."""
+
+from __future__ import annotations
+
+from lmxd.core.books.alarms import AlarmKind
+from lmxd.core.books.state import State
+from lmxd.core.instances import Ticket
+
+
+def enter_queue(state: State, ticket: Ticket) -> None:
+    """Have a ticket wait: for as long as it would from now on, and until its deadline."""
+    if not ticket.patient:
+        state.impatient[ticket.id] = ticket
+    elif ticket.wait is not None:
+        state.alarms.set((AlarmKind.WAIT, ticket.id), state.now + ticket.wait)
+    if ticket.deadline_at is not None:
+        state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
+    state.enqueue(ticket)
+
+
+def wait_again(state: State, ticket: Ticket) -> None:
+    """Put a ticket back into the queue, which was to be served by an instance that did not wake.
+
+    It was admitted before: it takes nobody's place, and those behind it do not get the bytes that come free.
+    """
+    state.drop_ticket(ticket)
+    ticket.instance, ticket.told, ticket.outside_depth = None, None, True
+    enter_queue(state, ticket)
+    state.promise(ticket)
