@@ -40,12 +40,12 @@ class Silences:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        links: Callable[[Path], list[SocketLink]] = on_socket,
+        links: Callable[[Path], list[SocketLink]] | None = None,
         computed: Callable[[int], float] = session_seconds,
     ) -> None:
-        """``computed``: seconds of processor time that the processes of a session have had."""
+        """``links``: the connections to a socket. ``computed``: seconds of processor time that a session has had."""
         self._clock = clock
-        self._links = links
+        self._links = links or on_socket
         self._computed = computed
         self._heard: dict[Path, Heard] = {}
 

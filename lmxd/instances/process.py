@@ -131,8 +131,11 @@ class Process:
         if self.group is not None:
             self.out_of_memory = self.group.oom_kills() > 0
             self.group.end()
-        if self.shared:
-            await asyncio.to_thread(self.shared.remove)
+        try:
+            if self.shared:
+                await asyncio.to_thread(self.shared.remove)
+        except Exception:
+            log.exception("what pid %d has shared could not be removed", self.pid)
         os.close(self._pidfd)
         self.exited.set_result(status)
 

@@ -175,7 +175,7 @@ class World:
         return decisions
 
     def _check(self, decision: Decision) -> None:
-        if isinstance(decision, StopInstance):
+        if isinstance(decision, StopInstance | SleepInstance):
             self._check_undisturbed(decision)
         match decision:
             case GrantLease():
@@ -198,16 +198,18 @@ class World:
                         assert account.headroom >= 0, "more promised than there is"
                         assert need <= account.ceiling
 
-    def _check_undisturbed(self, stop: StopInstance) -> None:
-        """Nothing of ours is ended beside an engine that measures, but for an administrator, or after its time."""
+    def _check_undisturbed(self, goes: StopInstance | SleepInstance) -> None:
+        """Nothing of ours ends or falls asleep beside an engine that measures, but for an administrator, or after its
+        time."""
         put_off = {Cause.IDLE, Cause.EVICTED, Cause.UNWANTED, Cause.PREEMPTED}
-        mine = self.state.instances[stop.instance]
+        cause = goes.cause if isinstance(goes, StopInstance) else Cause.EVICTED
+        mine = self.state.instances[goes.instance]
         if any(self.state.ledger.accounts[device].yields for device in mine.demand):
             return
         for other in self.state.instances.values():
             begun = other.started_at if other.load_at is None else other.load_at
             measures = other.phase is Phase.STARTING and not other.postponed and begun < self.now
-            if other is not mine and measures and self.now < begun + other.ask.measures and stop.cause in put_off:
+            if other is not mine and measures and self.now < begun + other.ask.measures and cause in put_off:
                 assert mine.demand.keys().isdisjoint(other.demand), f"{mine.id} disturbs {other.id}"
 
     def _answer(self, ticket: str) -> None:

@@ -217,7 +217,8 @@ async def test_nothing_is_looked_for_in_all_of_the_machine_by_the_loop(
         "lmxd.instances.proc.children",
         "lmxd.daemon.launching.startup.listening_port",
         "lmxd.engines.command.on_port",
-        "lmxd.engines.command.on_socket",
+        "lmxd.engines.silence.on_socket",
+        "lmxd.instances.proc.session",
     ):
         place, _, function = name.rpartition(".")
         monkeypatch.setattr(name, noting(getattr(importlib.import_module(place), function), seen))
