@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
+from lmxd.catalog.whole import WholeSizing
 from lmxd.core.words import DeviceId
 from lmxd.engines.templates import places
-from lmxd.estimate.companions import ALONE, Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.offload import Offload
-from lmxd.gguf.reads import Reads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeclaredSizing:
+class DeclaredSizing(WholeSizing):
     """The sizing of a profile with a ``command``.
 
     ``size``: its bytes, on a GPU or in RAM. ``has_file``: whether the profile names a model file. ``formula``: the
     estimate of that file, which the command may be given.
     """
 
-    scales: ClassVar = False
     measures: ClassVar = True
     shrinks: ClassVar = False
     shares: ClassVar = 1
@@ -49,24 +46,6 @@ class DeclaredSizing:
     def flags(self) -> tuple[str, ...]:
         return ()
 
-    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
-        return 0
-
-    def asleep(self, launch: Launch) -> int:
-        return 0
-
-    def companions(self) -> Companions:
-        return ALONE
-
-    def layers(self) -> int | None:
-        return None
-
-    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
-        return ()
-
-    def reads(self, launch: Launch) -> Reads:
-        return Reads(on_gpu=0, in_ram=0)
-
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
         return ([self.size], 0) if gpus else ([], self.size)
 
@@ -78,12 +57,3 @@ class DeclaredSizing:
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return self.formula.inputs(launch)
-
-    def is_warm(self, launch: Launch) -> bool:
-        return True
-
-    def read(self, launch: Launch) -> None:
-        """Nothing needs to be read."""
-
-    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
-        return []

@@ -8,27 +8,24 @@ from pathlib import Path
 from typing import ClassVar
 
 from lmxd.catalog.vllm import longest_or
+from lmxd.catalog.whole import WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.errors import LmxdError
-from lmxd.estimate.companions import ALONE, Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.estimate.rests import Rest
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.offload import Offload
-from lmxd.gguf.reads import Reads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DirectorySizing:
+class DirectorySizing(WholeSizing):
     """The sizing of a profile whose directory no formula is about.
 
     ``found``: the directory, or why it cannot be used.
     """
 
     command: ClassVar[tuple[str, ...]] = ()
-    scales: ClassVar = False
     measures: ClassVar = True
     shrinks: ClassVar = False
     name: str
@@ -56,24 +53,6 @@ class DirectorySizing:
     def flags(self) -> tuple[str, ...]:
         return self.profile.engine_flags
 
-    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
-        return 0
-
-    def asleep(self, launch: Launch) -> int:
-        return 0
-
-    def companions(self) -> Companions:
-        return ALONE
-
-    def layers(self) -> int | None:
-        return None
-
-    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
-        return ()
-
-    def reads(self, launch: Launch) -> Reads:
-        return Reads(on_gpu=0, in_ram=0)
-
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
         """The declared bytes on each GPU."""
         self.file()
@@ -89,12 +68,3 @@ class DirectorySizing:
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return {}
-
-    def is_warm(self, launch: Launch) -> bool:
-        return True
-
-    def read(self, launch: Launch) -> None:
-        """Nothing needs to be read."""
-
-    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
-        return []

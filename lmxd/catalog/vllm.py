@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from lmxd.catalog.size import Size, launch_at
+from lmxd.catalog.whole import WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.engines.vllm.launch import batched, served_launch
 from lmxd.errors import LmxdError
-from lmxd.estimate.companions import ALONE, Companions
 from lmxd.estimate.directories import is_read, read_directory, stored_bytes
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import KnownRests, Rest
 from lmxd.estimate.served import estimate_served, inputs_of, rest_key
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.offload import Offload
-from lmxd.gguf.reads import Reads
 from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch
 
@@ -31,7 +29,7 @@ _BESIDE: Final = 2 * GIB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VllmSizing:
+class VllmSizing(WholeSizing):
     """The sizing of a profile that vLLM runs.
 
     ``found``: its directory, or why it cannot be used. ``version``: of vLLM. ``cards``: GPUs by id; one that is not
@@ -39,7 +37,6 @@ class VllmSizing:
     """
 
     command: ClassVar[tuple[str, ...]] = ()
-    scales: ClassVar = False
     measures: ClassVar = False
     shrinks: ClassVar = True
     name: str
@@ -103,18 +100,6 @@ class VllmSizing:
             ranks = (DeviceId(""),) * self.profile.gpus
             return sum(device.weights for device in self.estimate(launch, ranks).parts.devices)
         return stored_bytes(self._path) or (self._declared() or 0) * self.profile.gpus
-
-    def companions(self) -> Companions:
-        return ALONE
-
-    def layers(self) -> int | None:
-        return None
-
-    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
-        return ()
-
-    def reads(self, launch: Launch) -> Reads:
-        return Reads(on_gpu=0, in_ram=0)
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
         """The same bytes on each GPU. A declared size is for each GPU, for the profile as configured.

@@ -1,0 +1,46 @@
+"""The parts of a sizing that engines have whose models are not divided, and whose bytes are declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lmxd.core.words import DeviceId
+from lmxd.estimate.companions import ALONE, Companions
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload
+from lmxd.gguf.reads import Reads
+
+
+class WholeSizing:
+    """A base for the sizing of such an engine, which says its own bytes."""
+
+    __slots__ = ()
+    scales: ClassVar = False
+
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
+        return 0
+
+    def asleep(self, launch: Launch) -> int:
+        return 0
+
+    def companions(self) -> Companions:
+        return ALONE
+
+    def layers(self) -> int | None:
+        return None
+
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        return ()
+
+    def reads(self, launch: Launch) -> Reads:
+        return Reads(on_gpu=0, in_ram=0)
+
+    def is_warm(self, launch: Launch) -> bool:
+        return True
+
+    def read(self, launch: Launch) -> None:
+        """Nothing needs to be read."""
+
+    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
+        return []
