@@ -194,6 +194,16 @@ def test_a_variant_names_the_engines_settings_only() -> None:
     assert variant("{path: other.gguf}") != variant("{}")
 
 
+def test_variants_are_those_that_0_4_0_named() -> None:
+    """Else all that it has started would be strangers to the lmxd that comes after it, and be loaded once more."""
+    command = {"command": ["/bin/x", "--port", "{port}"], "open": True, "estimated_memory_gb": 3}
+    config = Config.model_validate({"models": {"a": {"path": "/m/a.gguf"}, "b": command}})
+    assert variant_of(config, "a") == "8d387e883957"
+    assert variant_of(config, "b") == "7ffbe6448b56"
+    config = Config.model_validate({"models": {"b": command | {"upstream_name": "x"}}})
+    assert variant_of(config, "b") != "7ffbe6448b56"
+
+
 @pytest.mark.parametrize(
     ("models", "words"),
     [
