@@ -516,6 +516,21 @@ def test_it_is_asleep_still_when_lmxd_is_started_again() -> None:
     assert again.granted() == [waiting]
 
 
+@pytest.mark.parametrize("wakes", [True, False])
+def test_how_long_an_end_takes_is_not_learned_from_the_time_since_it_fell_asleep(*, wakes: bool) -> None:
+    world = machine()
+    other = napping(world, idle_timeout=10_000)
+    world.gone(other)
+    world.tick(900)
+    if wakes:
+        world.ask("a", on_card(20), sleeps=16)
+        world.woke("a#1")
+    world.exited("a#1")
+    world.measure()
+    assert "a#1" not in world.state.instances
+    assert world.state.expectations.goings.get("a", 0.0) < 60
+
+
 def test_a_late_report_changes_nothing() -> None:
     world = machine()
     other = napping(world)

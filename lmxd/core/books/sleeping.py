@@ -130,6 +130,7 @@ def lie_down(state: State, instance: Instance) -> None:
     del state.leaving[instance.id]
     state.asleep[instance.id] = instance
     instance.slept_at = state.now if instance.slept_at is None else instance.slept_at
+    instance.stopped_at = None  # it is not on its way out: how long that takes is learned from those that are
     state.ledger.lower(instance.id, dict.fromkeys(instance.cards, 0), instance.slept_at)
     state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + instance.stays)
 
