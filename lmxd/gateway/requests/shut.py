@@ -21,8 +21,7 @@ _OF_OTHER_ENGINES: Final = frozenset(
     "send_weights_to_remote_instance get_weights_by_name open_session close_session clear_hicache_storage_backend "
     "attach_hicache_storage_backend detach_hicache_storage_backend hicache slow_down set_trace_level scale_elastic_ep "
     "start_expert_distribution_record stop_expert_distribution_record dump_expert_distribution_record freeze_gc "
-    "configure_logging init_weight_transfer_engine load_model reset"
-    " server_info get_server_info".split()
+    "configure_logging init_weight_transfer_engine load_model reset get_server_info".split()
 )
 """Words of the paths of SGLang, vLLM and transformers serve that stop, change or record what others have there, or
 tell the instance's key."""
