@@ -73,8 +73,18 @@ def _scalars(config: Mapping[str, Any]) -> dict[str, Scalar]:
         for key, value in list(config.items())[:_MOST_KEYS]
         if isinstance(value, int)
         or (isinstance(value, float) and math.isfinite(value))
-        or (isinstance(value, str) and len(value) <= _LONGEST)
+        or (isinstance(value, str) and len(value) <= _LONGEST and _is_text(value))
+        if _is_text(key)
     }
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string can be said in UTF-8: JSON may have halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _template(path: Path) -> str | None:
@@ -93,6 +103,6 @@ def _template(path: Path) -> str | None:
 def _said(template: object) -> str | None:
     """The template of a tokenizer's configuration: a text, or several with names, of which one is the usual."""
     if isinstance(template, list):
-        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+        named = (each for each in template if isinstance(each, dict) and each.get("name") == "default")
+        template = next(named, {}).get("template")
+    return template if isinstance(template, str) and _is_text(template) else None

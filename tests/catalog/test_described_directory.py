@@ -45,6 +45,8 @@ def test_its_digest_is_that_of_its_copy_and_of_no_other(tmp_path: Path) -> None:
         ("tokenizer_config.json", '{"chat_template": [{"name": "default", "template": "one of two"}]}', "one of two"),
         ("tokenizer_config.json", '{"chat_template": [{"name": "rag", "template": "x"}, 5]}', None),
         ("tokenizer_config.json", '{"chat_template": 5}', None),
+        ("tokenizer_config.json", '{"chat_template": [{"name": ["default"], "template": "x"}]}', None),
+        ("tokenizer_config.json", '{"chat_template": "half a character: \\ud800"}', None),
         ("tokenizer_config.json", "[" * 100_000, None),
         ("tokenizer_config.json", '{"a": 1}', None),
     ],
@@ -84,3 +86,11 @@ def test_many_keys_and_two_of_one_name_are_told_in_time(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="occurs twice"):
         describe_directory(path)
     assert json.loads((path / "tokenizer_config.json").read_text())["chat_template"]
+
+
+def test_what_cannot_be_said_in_utf_8_is_left_out(tmp_path: Path) -> None:
+    config = {**LLAMA, "note": "\ud800", "\ud800": 1, "author": "Zo\u00eb"}
+    found = describe_directory(hf_directory(tmp_path / "m", config, llama_tensors()))
+    assert found.metadata["author"] == "Zo\u00eb"
+    assert "note" not in found.metadata
+    json.dumps(found.metadata, ensure_ascii=False).encode()
