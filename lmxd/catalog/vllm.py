@@ -22,7 +22,7 @@ from lmxd.estimate.rests import KnownRests, Rest
 from lmxd.estimate.served import estimate_served, inputs_of, rest_key
 from lmxd.gguf.launch import Launch
 from lmxd.safetensors.model import HfModel
-from lmxd.safetensors.serving import ServedLaunch
+from lmxd.safetensors.serving import ServedLaunch, is_weighed
 
 _BESIDE: Final = 2 * GIB
 """Bytes beside weights and cache of a declared size, where no formula says what the cache takes."""
@@ -152,11 +152,13 @@ class VllmSizing(WholeSizing):
         return {}
 
     def is_warm(self, launch: Launch) -> bool:
-        return isinstance(self.found, LmxdError) or is_read(self.found)
+        if isinstance(self.found, LmxdError):
+            return True
+        return is_read(self.found) and is_weighed(read_directory(self.found), self._served(launch, self.shares))
 
     def read(self, launch: Launch) -> None:
         with suppress(LmxdError):
-            read_directory(self._path)
+            self.estimate(launch, (DeviceId(""),) * self.shares)  # which kind of card does not matter to the weights
 
     def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
         try:

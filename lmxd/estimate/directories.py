@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import FileVersion, identity, regular
+from lmxd.estimate.files import FileMemory, FileVersion, identity, regular
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
-from lmxd.safetensors.files import CONFIG, WEIGHTS, weight_files
+from lmxd.safetensors.files import CONFIG, WEIGHTS, named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
 from lmxd.safetensors.model import HfModel, model_of
 
@@ -82,9 +81,18 @@ def _files(path: Path) -> tuple[str, ...]:
     if len(names) > _MAX_NAMES:
         raise LmxdError("model_file_missing", f"{path} has {len(names)} entries: it is no model's directory", _REMEDY)
     try:
-        return (CONFIG, *weight_files(names, partial(_document, path)))
+        return (CONFIG, *weight_files(names, lambda name: _indexes.of(path / name)))
     except DirectoryError as error:
         raise LmxdError("model_file_missing", f"{path}: {error}", _REMEDY) from error
+
+
+def _index(path: Path) -> frozenset[str]:
+    """The files that an index names. DirectoryError, and LmxdError as for reading."""
+    return named_files(_document(path.parent, path.name), path.name)
+
+
+_indexes: Final = FileMemory(_index)
+"""Of 8 MB it takes 60 ms to read one, and each estimate of each launch asks which files there are."""
 
 
 def _read(path: Path, files: tuple[str, ...]) -> HfModel:

@@ -6,7 +6,7 @@ As vllm's default_loader.py chooses: of Mistral's own ``consolidated*.safetensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from typing import Any, Final
 
 from lmxd.safetensors.documents import DirectoryError
@@ -21,8 +21,8 @@ MAX_FILES: Final = 1_024
 """Files of weights of one model. The largest models have 200."""
 
 
-def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any]]) -> tuple[str, ...]:
-    """The files to read, of a directory with these ``names``; ``document`` reads a JSON file of it.
+def weight_files(names: Collection[str], indexed: Callable[[str], Set[str]]) -> tuple[str, ...]:
+    """The files to read, of a directory with these ``names``; ``indexed``: those that an index of it names.
 
     DirectoryError if there is none, or one that the index names is missing.
     """
@@ -32,7 +32,7 @@ def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any
     consolidated = {name for name in there if name.startswith(_CONSOLIDATED)}
     there, index = (consolidated, _CONSOLIDATED_INDEX) if consolidated else (there, _INDEX)
     if there and index in names:
-        there = _named(document(index), index, there)
+        there = _there(indexed(index), index, there)
     if not there:
         raise DirectoryError(_no_weights(names))
     if len(there) > MAX_FILES:
@@ -42,16 +42,20 @@ def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any
     return tuple(sorted(there))
 
 
-def _named(index: dict[str, Any], name: str, there: set[str]) -> set[str]:
-    """The files that an index names."""
+def named_files(index: dict[str, Any], name: str) -> frozenset[str]:
+    """The files that an index names. DirectoryError if it names none."""
     found = index.get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
         raise DirectoryError(f"{name} has no weight_map of names: fetch it again")
-    wanted = set(found.values())
+    return frozenset(found.values())
+
+
+def _there(wanted: Set[str], name: str, there: set[str]) -> set[str]:
+    """The files that an index wants, all of which have to be there."""
     if missing := sorted(wanted - there):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DirectoryError(f"{missing[0][:128]!r}{more}, which {name} names, is not there: fetch the model again")
-    return wanted
+    return set(wanted)
 
 
 def _no_model(names: Collection[str]) -> str:

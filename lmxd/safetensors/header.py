@@ -67,7 +67,9 @@ def _tensors(entries: dict[str, Any], data: int, name: str) -> tuple[StoredTenso
     for begin, tensor in sorted(placed, key=lambda item: (item[0], item[1].nbytes)):
         if begin != end:
             fault = "overlaps another" if begin < end else "leaves a hole before it"
-            raise DirectoryError(f"{name}: tensor {tensor.name!r} {fault}, at byte {begin} of the data: fetch it again")
+            raise DirectoryError(
+                f"{name}: tensor {tensor.name[:128]!r} {fault}, at byte {begin} of the data: fetch it again"
+            )
         end = begin + tensor.nbytes
     if end != data:
         fault = "is cut short" if end > data else "goes on after its tensors"
@@ -82,7 +84,9 @@ def _tensor(key: str, entry: object, name: str) -> tuple[int, StoredTensor]:
         raise DirectoryError(f"{where} is described by no object: fetch it again")
     kind, shape, offsets = (entry.get(part) for part in ("dtype", "shape", "data_offsets"))
     if not isinstance(kind, str) or kind not in BITS:
-        raise DirectoryError(f"{where} has the type {kind!r}, which this lmxd does not know: set estimated_memory_gb")
+        raise DirectoryError(
+            f"{where} has the type {kind!r:.64}, which this lmxd does not know: set estimated_memory_gb"
+        )
     if not _whole(shape) or not _whole(offsets) or len(shape) > MAX_SHAPE or len(offsets) != 2:
         raise DirectoryError(f"{where} has the shape {shape!r:.64} at {offsets!r:.64}, which cannot be: fetch it again")
     count = 1

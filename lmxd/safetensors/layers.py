@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -13,6 +14,7 @@ from lmxd.safetensors.states import WITH_STATES, mixed
 
 _SLIDING: Final = "sliding_attention"
 _KNOWN_TYPES: Final = frozenset({_SLIDING, "full_attention"})
+_LAYER: Final = re.compile("[0-9]{1,6}")
 
 
 class Sees(Enum):
@@ -76,7 +78,7 @@ def _overridden(settings: Settings, layers: tuple[KeptLayer, ...]) -> tuple[Kept
         return layers
     found = list(layers)
     for name, changed in own.items():
-        if not name.isdecimal() or not int(name) < settings.layers or not isinstance(changed, dict):
+        if not _LAYER.fullmatch(name) or not int(name) < settings.layers or not isinstance(changed, dict):
             raise DirectoryError(f"config.json: per_layer_config has {name[:64]!r}, which is no layer")
         if int(name) < len(found):
             its = replace(settings, text={**settings.text, **changed})

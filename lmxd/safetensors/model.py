@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,9 +18,10 @@ _CONTEXTS: Final = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-_ALREADY_LONGER: Final = frozenset({"default", "su", "longrope", "llama3", "yarn", "deepseek_yarn"})
+_ALREADY_LONGER: Final = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn")
 """Ways to stretch a context that its length is told with."""
 _MEDIA: Final = ("vision_config", "audio_config", "visual", "mm_vision_tower", "thinker_config")
+_CLASS: Final = re.compile(r"\w{1,128}", re.ASCII)
 _MOST_CONTEXT: Final = 2**31
 _MOST_WIDTH: Final = 2**22
 _PARALLEL: Final = frozenset({"intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "moe_intermediate_size"})
@@ -96,6 +98,8 @@ def _architecture(config: Mapping[str, Any]) -> str:
     found = config.get("architectures")
     if not isinstance(found, list) or not found or not isinstance(found[0], str):
         raise DirectoryError("config.json: architectures names none: vLLM does not know how to run it")
+    if not _CLASS.fullmatch(found[0]):  # which people are shown
+        raise DirectoryError(f"config.json: architectures has {found[0][:64]!r}, which is no name of a class")
     return found[0]
 
 

@@ -8,8 +8,12 @@ from typing import Final
 from lmxd.safetensors.documents import DirectoryError, Uncovered
 from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.pool import BlockPool, Blocks, pool_of
-from lmxd.safetensors.types import computed, doubt, kept
+from lmxd.safetensors.types import COMPUTED, computed, doubt, kept
 from lmxd.safetensors.weights import LoadedAs, loaded
+
+_REMEMBERED: Final = 64
+_weighed: dict[tuple[HfModel, int, int], int] = {}
+"""The bytes of weights by model, bytes of an element that is computed, and GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,7 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
     """The bytes of a launch. DirectoryError if vLLM would refuse it; Uncovered where no formula is sure."""
     _check(model, launch)
     element = computed(launch.dtype)
-    weights = loaded(model.tensors, _loading(model, element, launch.ranks))
+    weights = _weights(model, launch)
     pool = pool_for(model, launch)
     blocks = pool.blocks_for(launch.tokens, launch.context, launch.in_flight)
     return ServedMemory(
@@ -105,15 +109,29 @@ def tokens_in(model: HfModel, launch: ServedLaunch, kv: int) -> int:
     return pool.tokens(blocks, launch.context, launch.in_flight)
 
 
-def _loading(model: HfModel, element: int, ranks: int) -> LoadedAs:
-    return LoadedAs(
-        element=element,
-        layers=model.layers,
-        heads=model.heads,
-        kv_heads=model.kv_heads,
-        tied=model.tied,
-        ranks=ranks,
-    )
+def is_weighed(model: HfModel, launch: ServedLaunch) -> bool:
+    """Whether ``memory`` takes no time: the tensors of the model were added up for such a launch before."""
+    return (model, COMPUTED.get(launch.dtype), launch.ranks) in _weighed
+
+
+def _weights(model: HfModel, launch: ServedLaunch) -> int:
+    """The bytes of the weights on each GPU, remembered: to add up 100,000 tensors takes a second."""
+    element = computed(launch.dtype)
+    key = model, element, launch.ranks
+    if key not in _weighed:
+        how = LoadedAs(
+            element=element,
+            layers=model.layers,
+            heads=model.heads,
+            kv_heads=model.kv_heads,
+            tied=model.tied,
+            ranks=launch.ranks,
+        )
+        found = loaded(model.tensors, how)
+        if len(_weighed) >= _REMEMBERED:
+            _weighed.clear()
+        _weighed[key] = found
+    return _weighed[key]
 
 
 def _check(model: HfModel, launch: ServedLaunch) -> None:

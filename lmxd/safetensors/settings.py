@@ -67,6 +67,8 @@ class Settings:
             return value
         if default is None:
             raise Uncovered(f"config.json does not say {names[0]}, and {self.kind} has no default that is known here")
+        if default < least:
+            raise DirectoryError(f"config.json: {names[0]} would be {default} by what it says, which cannot be")
         return default
 
     def truth(self, name: str, *, default: bool) -> bool:

@@ -100,9 +100,11 @@ def _delta_net(settings: Settings) -> KeptState:
 
 
 def _wide(said: object) -> int:
-    if said is not None and said not in _WIDE:
+    if said is None:
+        return 0
+    if not isinstance(said, str) or said not in _WIDE:
         raise Uncovered(f"config.json: states in {said!r:.64} are not covered")
-    return _WIDE[str(said)] if said is not None else 0
+    return _WIDE[said]
 
 
 def _mamba2(settings: Settings) -> KeptState:
@@ -134,7 +136,7 @@ def _mamba1(settings: Settings) -> KeptState:
 def _convolution(settings: Settings) -> KeptState:
     """Of LFM2, which has no more."""
     width = settings.number("conv_dim", default=settings.hidden)
-    return KeptState(width * (settings.number("conv_L_cache", default=3) - 1), 0)
+    return KeptState(width * (settings.number("conv_L_cache", default=3, least=2) - 1), 0)
 
 
 _STATES: Final[dict[str, Callable[[Settings], KeptState]]] = {

@@ -24,7 +24,7 @@ _LEFT_OUT: Final = re.compile(
     r"(rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.attn\.(bias|masked_bias)|\.attention\.(bias|masked_bias)"
     r"|position_ids)$|^mtp\.|^model\.mtp\."
 )
-_LAYER: Final = re.compile(r"^(?:model\.|language_model\.|transformer\.)*(?:layers|h|blocks)\.(\d+)\.")
+_LAYER: Final = re.compile(r"^(?:model\.|language_model\.|transformer\.)*(?:layers|h|blocks)\.([0-9]{1,6})\.")
 _WHOLE: Final = re.compile(r"\.(gate|router|kv_a_proj_with_mqa|kv_a_proj|q_a_proj|wpe|position_embeddings)\.weight$")
 """Matrices that every GPU has whole: those that choose experts, and the narrow ones of MLA."""
 _KEYS: Final = re.compile(r"\.(k_proj|v_proj)\.")

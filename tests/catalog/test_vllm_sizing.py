@@ -20,6 +20,7 @@ from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
+from lmxd.estimate.directories import read_directory
 from lmxd.vendor import Vendor
 
 GIB = 2**30
@@ -169,3 +170,13 @@ def test_a_context_beyond_what_the_model_has_is_refused(tmp_path: Path) -> None:
         options(resolved(tmp_path, Size(ctx=40_000)), gpus(1))
     assert caught.value.code == "invalid_params"
     assert resolved(tmp_path, context_length=0).launch.context == 32_768
+
+
+def test_it_is_warm_when_its_tensors_are_added_up(tmp_path: Path) -> None:
+    """For the largest models that takes a second, which is no time to hold up everybody."""
+    it = resolved(tmp_path)
+    read_directory(tmp_path / "m")
+    assert not it.is_warm()
+    it.read()
+    assert it.is_warm()
+    assert not resolved(tmp_path, gpus=2).is_warm(), "each has half then"

@@ -84,6 +84,18 @@ async def test_what_is_far_beyond_is_learned_once_and_outlives_a_restart(tmp_pat
             assert promised == first
 
 
+async def test_what_is_forgotten_is_not_learned_from_the_same_look_again(tmp_path: Path) -> None:
+    gpu = card(24)
+    house = house_of(tmp_path, gpu)
+    async with house.open(), house.client() as client:
+        async with started(house) as first:
+            await takes(house, gpu, first[gpu.uuid] + 900 * MIB)
+            assert (await client.forget(model="v")).count == 1
+            await takes(house, gpu, first[gpu.uuid] + 900 * MIB)
+        async with started(house) as later:
+            assert later == first
+
+
 async def test_one_of_which_processes_are_missing_yet_is_promised_no_less(tmp_path: Path) -> None:
     gpu = card(24)
     house = house_of(tmp_path, gpu)

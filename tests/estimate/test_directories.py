@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def test_it_is_remembered_until_a_file_changes(tmp_path: Path) -> None:
     os.utime(path / "config.json", (1, 1))
     assert not is_read(path)
     assert read_directory(path).layers == 3
+
+
+def test_an_index_is_read_once_until_it_changes(tmp_path: Path) -> None:
+    """Of a large model it has 9 MB, and each estimate asks which files there are."""
+    path, index = llama(tmp_path), tmp_path / "m" / "model.safetensors.index.json"
+    (weights,) = (file.name for file in path.glob("*.safetensors"))
+    text = json.dumps({"weight_map": {"a": weights}})
+    index.write_text(text)
+    first, before = read_directory(path), index.stat()
+    index.write_text(" " * len(text))
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read_directory(path) is first
+    os.utime(index, (1, 1))
+    assert "index.json cannot be read" in str(refusal(path))
 
 
 def test_links_into_a_cache_are_followed(tmp_path: Path) -> None:

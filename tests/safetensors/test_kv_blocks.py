@@ -145,6 +145,8 @@ LLAMA = {
     "max_position_embeddings": 4096,
 }
 
+STATES = {"model_type": "qwen3_next", "layer_types": ["linear_attention", "full_attention"] * 2}
+
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
@@ -162,12 +164,24 @@ LLAMA = {
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes'"),
         ({"quantization_config": {"quant_method": "aqlm"}}, "quant_method is 'aqlm'"),
         ({"per_layer_config": {"9": {"head_dim": 64}}}, "per_layer_config has '9'"),
+        ({"per_layer_config": {"9" * 5_000: {}}}, "which is no layer"),
+        ({"per_layer_config": {"\u0663": {}}}, "which is no layer"),
+        ({"num_attention_heads": 1_024}, "head_dim would be 0"),
+        ({"architectures": ["\x1b[2J"]}, "'\\x1b[2J', which is no name"),
+        ({"architectures": ["A" * 10_000]}, "which is no name"),
+        ({**STATES, "mamba_ssm_dtype": ["float32"]}, "states in ['float32']"),
+        ({"model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2, "conv_L_cache": 1}, "conv_L_cache is 1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DirectoryError) as caught:
         model_of({**LLAMA, **changed}, ())
     assert sentence in str(caught.value)
+
+
+def test_a_way_to_stretch_a_context_that_is_no_word_is_none() -> None:
+    stretched = {"type": ["linear"], "factor": 2.0}
+    assert model_of({**LLAMA, "rope_scaling": stretched}, ()).context == 2 * 4096
 
 
 def test_the_language_model_of_pictures_is_what_counts() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmxd.safetensors.documents import DirectoryError, Uncovered
-from lmxd.safetensors.files import weight_files
+from lmxd.safetensors.files import named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
 from lmxd.safetensors.model import model_of
 from lmxd.safetensors.serving import ServedLaunch, memory
@@ -27,7 +27,7 @@ INDEX: Final = "model.safetensors.index.json"
 
 
 def chosen(*names: str, **documents: Any) -> tuple[str, ...]:
-    return weight_files(names, lambda name: dict(documents[name.partition(".")[0]]))
+    return weight_files(names, lambda name: named_files(dict(documents[name.partition(".")[0]]), name))
 
 
 def test_all_are_taken_where_no_index_says_otherwise() -> None:
@@ -136,6 +136,7 @@ AS: Final = LoadedAs(element=2, layers=2, heads=4, kv_heads=2, tied=False)
         ("transformer.h.0.attn.bias", "U8", (1, 1, 64, 64), 0),  # gpt2's masks
         ("transformer.h.0.attn.c_attn.bias", "BF16", (64,), 128),
         ("visual.layers.7.mlp.up_proj.weight", "BF16", (64, 64), 2 * 64 * 64),
+        (f"model.layers.{'9' * 5_000}.weight", "BF16", (64, 64), 2 * 64 * 64),
     ],
 )
 def test_what_becomes_of_a_tensor(name: str, kind: str, shape: tuple[int, ...], taken: int) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId
@@ -33,6 +33,16 @@ class Whose(NamedTuple):
     card: str
 
 
+class Seen(NamedTuple):
+    """The most that an instance was seen to take, and whether that was also long enough after it was ready."""
+
+    most: int
+    settled: bool
+
+
+_UNSEEN: Final = Seen(0, False)
+
+
 class Rests:
     """The figures in the file ``path``: key -> [model, card, bytes], the oldest first."""
 
@@ -47,12 +57,11 @@ class Rests:
                     case [str(model), str(card), int(size)] if size > 0:
                         self._whose[key], sizes[key] = Whose(model, card), size
         self.known = KnownRests(sizes)
-        self._most: dict[InstanceId, int] = {}
-        """The most that each instance was seen to take."""
+        self._seen: dict[InstanceId, Seen] = {}
 
     def see(self, begun: float, readings: Iterable[DeviceReading], launches: Launches, catalog: Catalog) -> None:
         """One look at the devices, and when it began. The catalog's next estimates are by what was learned."""
-        self._most = {instance: most for instance, most in self._most.items() if launches.get(instance) is not None}
+        self._seen = {instance: seen for instance, seen in self._seen.items() if launches.get(instance) is not None}
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 launched = launches.get(instance)
@@ -61,10 +70,13 @@ class Rests:
                 if launched.ready_at is None or launched.ready_at > begun or launched.rests:
                     continue  # weights may be on their way still, or in RAM
                 if reading.device in (launched.plan.gpu_ids or (HOST,)):
-                    most = self._most[instance] = max(taken.total, self._most.get(instance, 0))
-                    self._look(launched, most, catalog, settled=launched.ready_at + _SETTLED <= begun)
+                    before = self._seen.get(instance, _UNSEEN)
+                    seen = Seen(max(taken.total, before.most), launched.ready_at + _SETTLED <= begun)
+                    if seen != before:  # else nothing is learned, and an estimate takes a while
+                        self._seen[instance] = seen
+                        self._look(launched, seen, catalog)
 
-    def _look(self, launched: Launched, taken: int, catalog: Catalog, *, settled: bool) -> None:
+    def _look(self, launched: Launched, seen: Seen, catalog: Catalog) -> None:
         plan = launched.plan
         if not catalog.has(plan.profile, plan.variant):
             return  # a reload has changed its profile
@@ -73,8 +85,8 @@ class Rests:
             rest = sizing.rest(plan.launch, gpus)
         except LmxdError:
             return  # its directory is gone
-        if rest is not None and (settled or taken > rest.promised):
-            self._note(rest, taken, Whose(plan.profile, catalog.installed(plan.engine).called(gpus)))
+        if rest is not None and (seen.settled or seen.most > rest.promised):
+            self._note(rest, seen.most, Whose(plan.profile, catalog.installed(plan.engine).called(gpus)))
             catalog.rests = self.known
 
     def _note(self, rest: Rest, taken: int, whose: Whose) -> None:
