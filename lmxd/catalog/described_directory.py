@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from lmxd.catalog.described import ModelFile
 from lmxd.errors import LmxdError
 from lmxd.estimate.directories import DirectoryVersion, directory_version, read_directory, stored_bytes
 from lmxd.estimate.files import regular
 from lmxd.gguf.header import Scalar
+from lmxd.models.layouts import repository_directory
 from lmxd.safetensors.documents import DirectoryError, json_object
+from lmxd.safetensors.files import CONFIG
 from lmxd.safetensors.model import HfModel
 
 _TEMPLATES: Final = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
@@ -91,13 +94,22 @@ def _template(path: Path) -> str | None:
     """Its chat template; None if it has none that can be read."""
     for name in _TEMPLATES:
         with suppress(LmxdError, DirectoryError, OSError, UnicodeDecodeError), regular(path / name, "") as (file, size):
-            if size > _MOST:
+            if size > _MOST or not _is_its_own(file, path):
                 continue
             data = file.read(_MOST)
             found = data.decode() if name.endswith(".jinja") else _said(json_object(data, name).get("chat_template"))
             if found is not None:
                 return found
     return None
+
+
+def _is_its_own(file: BinaryIO, directory: Path) -> bool:
+    """Whether an open file is of a directory, or of the cache of a hub that it is in.
+
+    A link may lead to any file that we may read, and whoever asks is shown the template.
+    """
+    real, own = Path(os.readlink(f"/proc/self/fd/{file.fileno()}")), directory.resolve()
+    return real.is_relative_to(repository_directory(own / CONFIG) or own)
 
 
 def _said(template: object) -> str | None:

@@ -94,3 +94,23 @@ def test_what_cannot_be_said_in_utf_8_is_left_out(tmp_path: Path) -> None:
     assert found.metadata["author"] == "Zo\u00eb"
     assert "note" not in found.metadata
     json.dumps(found.metadata, ensure_ascii=False).encode()
+
+
+def test_a_link_to_a_file_elsewhere_is_no_template(tmp_path: Path) -> None:
+    """Who may write into a directory of models would be shown any file that lmxd may read."""
+    path, secret = hf_directory(tmp_path / "m", LLAMA, llama_tensors()), tmp_path / "secret"
+    secret.write_text("a key")
+    (path / "tokenizer_config.json").unlink()
+    (path / "chat_template.jinja").symlink_to(secret)
+    assert describe_directory(path).template is None
+
+
+def test_links_into_the_cache_of_a_hub_lead_to_the_template(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--a--b"
+    snapshot, blob = hf_directory(repository / "snapshots" / ("0" * 40)), repository / "blobs" / "1"
+    hf_directory(snapshot, LLAMA, llama_tensors())
+    (snapshot / "tokenizer_config.json").unlink()
+    blob.parent.mkdir()
+    blob.write_text("{{ messages }}")
+    (snapshot / "chat_template.jinja").symlink_to("../../blobs/1")
+    assert describe_directory(snapshot).template == "{{ messages }}"
