@@ -21,6 +21,8 @@ _OF_COMMANDS: Final = ("command", "env", "health", "open", "upstream_name")
 _OF_DIRECTORIES: Final = ("gpus", "kv_tokens")
 """Of engines that serve a directory as Hugging Face has them."""
 _SLEEP: Final = ("sleep",)
+SINCE_0_4: Final = (*_OF_DIRECTORIES, *_SLEEP, "upstream_name")
+"""Keys that name a variant only where they are said: without them it is as 0.4.0 named it, whose instances go on."""
 _COUNTED_ALONE: Final = ("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention")
 """Keys that a command may have all the same: its estimate of a GGUF file is by them."""
 _FOREIGN: Final[Mapping[EngineKind, tuple[str, ...]]] = {

@@ -291,12 +291,9 @@ class Profile(LlamaCppKeys):
     def variant(self, engine: EngineSettings) -> str:
         """Names what two launches must share to be interchangeable: engine, and all settings but context and policy."""
         said = self.model_dump(mode="json", exclude=_POLICY)
-        settings = {key: value for key, value in said.items() if key not in _LATER or value != _DEFAULTS[key]}
+        settings = {key: value for key, value in said.items() if key not in kinds.SINCE_0_4 or value != _DEFAULTS[key]}
         settings |= {"engine": engine.identity} if engine.identity else {}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _DEFAULTS: Final = {name: field.get_default() for name, field in Profile.model_fields.items()}
-_LATER: Final = {"gpus", "kv_tokens", "sleep", "upstream_name"}
-"""Keys that have come since 0.4.0. They name a variant only where they are said: instances that an earlier lmxd has
-started go on as what they were, and so do the peaks that it saw."""
