@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ async def running(client: AsyncClient) -> InstanceInfo:
     """The one that is ready, beside those that end."""
     (instance,) = (i for i in (await client.instances()).instances if i.phase == "ready")
     return instance
+
+
+def is_started(house: House, instance: str) -> bool:
+    return instance in house.daemon.launches.pids()
 
 
 async def takes(house: House, gpu: Card, size: int) -> None:
@@ -167,3 +173,19 @@ def test_a_file_that_is_none_is_no_harm(tmp_path: Path) -> None:
     assert found.forget(lambda whose: whose.card == "another") == 0
     assert found.forget(lambda whose: whose.model == "m") == 1
     assert dict(Rests(path).known.sizes) == {}
+
+
+async def test_it_loads_beside_others_once_its_bytes_are_known(tmp_path: Path) -> None:
+    """Its load takes minutes: others waited for it as long as its bytes grew."""
+    gpu = card(24)
+    house = house_of(tmp_path, gpu)
+    async with house.open(), house.client() as client:
+        gate = house.daemon.launches.loading.gate
+        for name, keeps_others_out in (("v#1", ["v#1"]), ("v#2", [])):
+            (tmp_path / "v" / "play.json").write_text(json.dumps({"load_seconds": 0.5}))
+            asked = asyncio.create_task(client.request("v"))
+            await house.until(partial(is_started, house, name))
+            assert list(gate.alone) == keeps_others_out
+            lease = await asked
+            await takes(house, gpu, lease.devices[gpu.uuid] + 900 * MIB)
+            await client.stop(name)

@@ -152,16 +152,21 @@ class Performer:
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
-        self.launches.start(start, self.engine(plan), devices, prompts, alone=not self._is_known(plan, devices))
+        self.launches.start(
+            start, self.engine(plan), devices, prompts, alone=not self._is_known(resolved, plan, devices)
+        )
 
-    def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
+    def _is_known(self, resolved: Resolved, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Returns whether its bytes are known, and will be told from those of other loads."""
-        engine, state, measured = self._present.catalog.installed(plan.engine), self._state, self._present.measured
-        file = plan.estimated
-        if file is None or not all(tells_apart(state, measured, x) for x in devices):
+        catalog, state, measured = self._present.catalog, self._state, self._present.measured
+        if not all(tells_apart(state, measured, x) for x in devices):
             return False
-        cards = [engine.card(DeviceId(gpu)) for gpu in plan.gpu_ids]
+        gpus, engine, file = [DeviceId(gpu) for gpu in plan.gpu_ids], catalog.installed(plan.engine), plan.estimated
+        cards = [engine.card(gpu) for gpu in gpus]
         try:
+            if file is None:  # of vLLM they are when its rest was seen once: all else is exact, or it is told
+                rest = resolved.sizing.rest(plan.launch, gpus)
+                return rest is not None and catalog.rests.get(rest.key) is not None
             return engine.estimator.estimate(file, plan.launch, cards, plan.companions).known
         except LmxdError:
             return False  # only its user knows
