@@ -18,6 +18,8 @@ DirectoryVersion: TypeAlias = tuple[FileVersion, ...]
 """The marks of config.json and of all files of weights."""
 _MAX_DOCUMENT: Final = 64 * 2**20
 """Bytes. The index of the largest models has 30 MB."""
+_MAX_CONFIG: Final = 4 * 2**20
+"""Bytes of config.json, which has some kilobytes."""
 _MAX_NAMES: Final = 65_536
 _MAX_ALL_TENSORS: Final = 1_000_000
 """Of all files together. The largest models have 300,000."""
@@ -113,6 +115,7 @@ def _read(path: Path, files: tuple[str, ...]) -> HfModel:
 
 def _document(path: Path, name: str) -> dict[str, Any]:
     with regular(path / name, _REMEDY) as (file, size):
-        if size > _MAX_DOCUMENT:
-            raise DirectoryError(f"{name} has {size} bytes: {_MAX_DOCUMENT} at most")
-        return json_object(file.read(_MAX_DOCUMENT), name)
+        most = _MAX_CONFIG if name == CONFIG else _MAX_DOCUMENT
+        if size > most:
+            raise DirectoryError(f"{name} has {size} bytes: {most} at most")
+        return json_object(file.read(most), name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.files import read_text, replace_text
+from lmxd.instances import proc
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class SharedMemory:
 
     def see(self, pids: Iterable[int]) -> None:
         """Look at what these processes map now."""
-        found = {name: inode for pid in pids for name, inode in _mapped(pid).items() if _PASSING.fullmatch(name)}
+        found = {name: inode for pid in pids for name, inode in self._own(pid).items()}
         if self._seen.items() >= found.items():
             return
         self._seen |= found
@@ -63,6 +64,15 @@ class SharedMemory:
         if self.record is not None:
             self.record.unlink(missing_ok=True)
         return left
+
+    def _own(self, pid: int) -> dict[str, int]:
+        """The passing files that a process maps and its user owns. Another user's are not ours to remove."""
+        users, found = proc.uids(pid), {}
+        for name, inode in _mapped(pid).items():
+            with suppress(OSError):
+                if _PASSING.fullmatch(name) and (self._root / name).lstat().st_uid in users:
+                    found[name] = inode
+        return found
 
     def _inode(self, name: str) -> int | None:
         """The inode of a file there of our own user's, or of the engines' where we are root; None if there is none."""
