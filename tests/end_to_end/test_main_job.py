@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -243,6 +244,14 @@ def test_a_prompt_outlives_a_swap(lmxd: Make, smollm2: Path) -> None:
         assert "evicted" in explained
 
 
+def does_nothing(lease: Any, path: str, name: str) -> bool:
+    """Whether a save or a restore is refused; builds before 10092 say of a save that it wrote no byte."""
+    try:
+        return bool(post(lease, path, {"filename": name})["n_written"] == 0)
+    except AssertionError as error:
+        return "error" in str(error)
+
+
 def test_clients_of_a_real_server_can_do_nothing_with_slots(lmxd: Make, smollm2: Path) -> None:
     """Neither write files by its save, nor read others' prompts by its restore, whatever they still have in memory."""
     one = {"path": str(smollm2), "context_length": 2048, "estimated_memory_gb": 0.4, "slots": 2}
@@ -256,8 +265,7 @@ def test_clients_of_a_real_server_can_do_nothing_with_slots(lmxd: Make, smollm2:
             for path in ("/slots/0", "/%73lots/0", "/slots/%30", "/slots/0/", "/slots/1"):
                 for action in ("save", "restore"):
                     for name in ("slot-0.bin", "slot-1.bin", "x" * 100):
-                        with pytest.raises(AssertionError, match="error"):
-                            post(lease, f"{path}?action={action}", {"filename": name})
+                        assert does_nothing(lease, f"{path}?action={action}", name)
             assert sorted(there.rglob("*")) == before, "not a byte more"
             assert bool(before) is bool(life)
             lease.release()
