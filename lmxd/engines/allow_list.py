@@ -132,6 +132,14 @@ def _spelled(flag: str) -> str:
     return flag.replace("_", "-") if flag.startswith("--") else flag
 
 
+def is_on(words: Sequence[str], flag: str, *, usual: bool = False) -> bool:
+    """Whether a switch is on by an engine's words: the last of it and its negative counts. ``usual``: without any."""
+    off, found = f"--no-{flag.removeprefix('--')}", usual
+    for word in map(_spelled, words):
+        found = word == flag if word in (flag, off) else found
+    return found
+
+
 def value_of(words: Sequence[str], *flags: str) -> str | None:
     """The value that one of some flags has among an engine's words: the last, as its parser has it; None without."""
     found = None

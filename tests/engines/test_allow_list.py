@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmxd.engines.allow_list import AllowList, value_of
+from lmxd.engines.allow_list import AllowList, is_on, value_of
 
 LIST = AllowList(
     engine="an engine",
@@ -105,3 +105,17 @@ def test_the_value_of_a_flag_is_that_of_the_last(words: list[str], value: str | 
 def test_a_value_is_found_in_each_spelling() -> None:
     assert value_of(["--block_size", "8"], "--block-size") == "8"
     assert value_of(["-q", "awq"], "--quantization", "-q") == "awq"
+
+
+@pytest.mark.parametrize(
+    ("words", "on"),
+    [
+        ([], False),
+        (["--enforce-eager"], True),
+        (["--enforce_eager", "--no-enforce-eager"], False),
+        (["--other"], False),
+    ],
+)
+def test_the_last_of_a_switch_and_its_negative_counts(words: list[str], on: bool) -> None:
+    assert is_on(words, "--enforce-eager") is on
+    assert is_on([], "--enforce-eager", usual=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lmxd.engines.allow_list import value_of
+from lmxd.engines.allow_list import is_on, value_of
 from lmxd.errors import LmxdError
 from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch
@@ -14,7 +14,7 @@ _BATCHED: Final = 2048
 """Tokens that are computed at once, unless a flag says it: vLLM's own default for most cards. On a card of 70 GiB and
 more it takes 8,192, which needs four times the bytes for hardly more speed."""
 _WITH_MEDIA: Final = 8192
-_UNCHUNKED: Final = "--no-enable-chunked-prefill"
+_CHUNKED: Final = "--enable-chunked-prefill"
 _BLOCK_ON_GPU: Final = 16
 _BLOCK_IN_RAM: Final = 128
 _LATENT_ON_GPU: Final = 64
@@ -35,7 +35,7 @@ def batched(flags: Sequence[str], slots: int, model: HfModel | None, usual: int)
     """
     if value_of(flags, "--max-num-batched-tokens") is not None:
         return ()
-    least = max(_BATCHED, slots, usual if _UNCHUNKED in flags else 0)
+    least = max(_BATCHED, slots, 0 if is_on(flags, _CHUNKED, usual=True) else usual)
     if model is not None:
         least = max(least, model.context if model.reads_whole else 0, _WITH_MEDIA if model.takes_media else 0)
     return ("--max-num-batched-tokens", str(least))
@@ -61,7 +61,7 @@ def served_launch(
         block=_number(flags, "--block-size", usual),
         kernel=_KERNEL_ON_GPU if ranks else _KERNEL_IN_RAM,
         ranks=max(ranks, 1),
-        eager="--enforce-eager" in flags,
+        eager=is_on(flags, "--enforce-eager"),
         wide_states=not ranks,  # where the CPU computes in bfloat16; else they are smaller than what is promised
     )
 
