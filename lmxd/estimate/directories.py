@@ -49,12 +49,13 @@ def read_directory(path: Path) -> HfModel:
     """
     files = _files(path)
     version = tuple(identity(path / name) for name in files)
-    if version not in _known:
+    found = _known.get(version)  # asked once: another thread may empty it
+    if found is None:
         found = _read(path, files)
         if len(_known) >= _MAX_REMEMBERED:
             _known.clear()
         _known[version] = found
-    return _known[version]
+    return found
 
 
 def is_read(path: Path) -> bool:

@@ -304,7 +304,10 @@ def test_a_model_that_only_the_engine_knows_is_admitted_by_its_dry_run(tmp_path:
     synthetic.write(tmp_path / "uncovered.gguf", metadata, tensors)
     models = {"uncovered": {"path": str(tmp_path / "uncovered.gguf"), "context_length": 2048}}
     with Lmxd(tmp_path, {"gpu": {"device": "host"}, "models": models}) as running:
-        found = running.json("estimate", "uncovered")
+        said = running.lmxctl("estimate", "uncovered", "--json")
+        if "unknown model architecture" in said.stdout + said.stderr:
+            pytest.skip("the wheel for older processors does not know it")
+        found = json.loads(said.stdout)
         assert found["basis"] == "dry-run"
         assert found["host"]["kv"] > 10 * 2**20
         assert any("does not cover qwen3tts" in note for note in found["notes"])
