@@ -23,6 +23,7 @@ import pytest
 import synthetic
 import yaml
 from gateway_process import Gateway
+from hf_directory import LLAMA, hf_directory, llama_tensors
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from waiting import wait_until
@@ -98,6 +99,7 @@ class Sandbox:
         (place / "tests/test_one.py").write_text("def test_one():\n    assert True\n")
         for path in (*self.bin.iterdir(), place / "agent.py"):
             path.chmod(0o755)
+        hf_directory(place / "Qwen3-8B", LLAMA, llama_tensors())
         for path in (place / "llama-3.1-8b.gguf", place / "model.gguf", place / "models/llama.gguf"):
             path.parent.mkdir(exist_ok=True)
             synthetic.write(path, *synthetic.llama_8b())
