@@ -156,6 +156,7 @@ def ask(gateway: Gateway, name: str) -> int:
     asked = urllib.request.Request(f"{gateway.url}/v1/chat/completions", body, headers)
     try:
         with urllib.request.urlopen(asked, timeout=60) as answer:
+            answer.read()  # a client that leaves before the end is counted as one that left
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
