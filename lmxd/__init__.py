@@ -1,3 +1,3 @@
 """lmxd: admission control for GPU memory."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
