@@ -8,6 +8,7 @@ user alone opens that user's files wherever they are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -57,10 +58,29 @@ class ModelFiles:
             return LmxdError("model_file_missing", f"{named}: {why}", remedy)
         if not there:
             return LmxdError("model_file_missing", f"{named} is no directory", remedy)
-        if not (any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)):
+        if not self._may_be(real):
             where = f"{named} is {real}, which is in no directory for models"
             return LmxdError("model_file_forbidden", where, f"put it there, or add {real.parent} to model_dirs")
+        if (led := self._led_out(real)) is not None:
+            where = f"{real / led[0]} is {led[1]}, which is in no directory for models"
+            return LmxdError("model_file_forbidden", where, f"put it there, or add {led[1].parent} to model_dirs")
         return real
+
+    def _led_out(self, directory: Path) -> tuple[str, Path] | None:
+        """The first link in a directory that leads to where no model may be, and where; None without one.
+
+        Engines open what is in it by name. A link that leads nowhere is for who opens it.
+        """
+        with suppress(OSError), os.scandir(directory) as entries:
+            for name in (entry.name for entry in entries if entry.is_symlink()):
+                with suppress(OSError, RuntimeError):
+                    real = (directory / name).resolve(strict=True)
+                    if not self._may_be(real):
+                        return name, real
+        return None
+
+    def _may_be(self, real: Path) -> bool:
+        return any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)
 
     def _at(self, path: Path) -> Path:
         """The file at ``path``, absolute or below model_dir. All parts of a split model are checked.
@@ -86,7 +106,7 @@ class ModelFiles:
             real = part.resolve(strict=True)
         except (OSError, RuntimeError):
             return None
-        if not (any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)):
+        if not self._may_be(real):
             remedy = f"put it there, or add {real.parent} to model_dirs"
             where = f"{path} is {real}" if part == path else f"{part}, a part of {path.name}, is {real}"
             raise LmxdError("model_file_forbidden", f"{where}, which is in no directory for models", remedy)

@@ -76,6 +76,10 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
     weights = _weights(model, launch)
     pool = pool_for(model, launch)
     blocks = pool.blocks_for(launch.tokens, launch.context, launch.in_flight)
+    if max(weights, blocks * pool.size) >= _MOST:
+        raise DirectoryError(
+            "weights or cache would take more bytes than any machine has: config.json cannot be right, or ask for less"
+        )
     return ServedMemory(
         weights=weights,
         kv=blocks * pool.size or _LEAST_KV,
@@ -151,6 +155,8 @@ def _check(model: HfModel, launch: ServedLaunch) -> None:
         raise Uncovered(f"weights that are quantized while they are loaded (--quantization {launch.quantization:.64})")
 
 
+_MOST: Final = 2**60
+"""Bytes. Every number on the wire is below 2^64, and sums of these are."""
 _LEAST_KV: Final = 2**21
 """Bytes that are said where nothing is kept: vLLM takes 0 for not said, and measures then what there is."""
 _FLOAT: Final = 4

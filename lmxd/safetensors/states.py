@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmxd.safetensors.documents import DirectoryError, Uncovered
-from lmxd.safetensors.settings import Settings
+from lmxd.safetensors.settings import MAX_LAYERS, Settings
 
 ATTENDS: Final = frozenset({"full_attention", "attention"})
 _RECURS: Final = frozenset({"linear_attention", "mamba", "mamba2", "conv"})
@@ -60,6 +60,8 @@ def mixed(settings: Settings) -> tuple[tuple[bool, bool], ...]:
     types = _listed(settings)
     if types is None:
         return _by_period(settings, layers)
+    if len(types) > MAX_LAYERS:
+        raise DirectoryError(f"config.json names the types of {len(types)} layers: {MAX_LAYERS} at most")
     if unknown := set(types) - ATTENDS - _RECURS - _ELSE:
         raise Uncovered(f"config.json: a layer of the type {sorted(unknown)[0][:64]!r} is not covered")
     return tuple((it in ATTENDS, it in _RECURS) for it in types)

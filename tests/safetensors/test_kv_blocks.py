@@ -184,6 +184,18 @@ def test_a_way_to_stretch_a_context_that_is_no_word_is_none() -> None:
     assert model_of({**LLAMA, "rope_scaling": stretched}, ()).context == 2 * 4096
 
 
+def test_layers_are_bounded_where_a_list_says_them() -> None:
+    pattern = {"model_type": "nemotron_h", "hybrid_override_pattern": "*" * 2049}
+    with pytest.raises(DirectoryError, match="2049 layers"):
+        model_of({**LLAMA, **pattern}, ())
+
+
+def test_no_figures_make_bytes_that_no_message_can_hold() -> None:
+    huge = {"num_hidden_layers": 2048, "num_key_value_heads": 2**27, "num_attention_heads": 2**27, "head_dim": 2**27}
+    with pytest.raises(DirectoryError, match="than any machine has"):
+        memory(model_of({**LLAMA, **huge}, ()), ServedLaunch(context=4096))
+
+
 def test_the_language_model_of_pictures_is_what_counts() -> None:
     """Also where the file says nothing but what differs from the defaults of its kind (Gemma 3 of 4B)."""
     inner = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
