@@ -73,10 +73,12 @@ class World:
         first = 0.0
         with urllib.request.urlopen(asked, timeout=900) as answer:
             for line in answer:
-                if not first and b'"content":"' in line.replace(b'": "', b'":"'):
-                    first = time.monotonic() - begun
+                if line.startswith(b"data: {") and not first:
+                    said = json.loads(line[6:])
+                    if any("content" in choice["delta"] for choice in said.get("choices", [])):
+                        first = time.monotonic() - begun
         if not first:
-            raise OSError("an answer without tokens")
+            raise OSError(f"an answer without tokens, which ended with {line!r}")
         return first
 
     def compare(self, when: str) -> None:

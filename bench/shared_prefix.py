@@ -1,7 +1,7 @@
 """Agents of one model that share a system prompt: what they take, and how long each waits for its first token.
 
 bench/shared_prefix.py [--gpu] [--engine PATH] [--vllm PATH] [--gguf FILE | --shape NAME | --tiny] [--agents N]
-[--own N] [--in-turn] [--trials N] [--only WORDS]: so many agents have 2,000 tokens in common, and some of their own.
+[--own N] [--in-turn] [--trials N] [--only EXPRESSION]: so many agents have 2,000 tokens in common, and some of their own.
 They ask all at once, or one after the other, and again with 100 tokens more behind the answer. Beside each other, in
 rotating order: an instance for each; slots of one instance, as llama-server starts and as lmxd starts it; the same
 behind lmxd's gateway, which chooses the slot of each request; slots that share one cache, either way; and prompts that
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -260,7 +261,7 @@ def main() -> None:
     parser.add_argument("--own", type=int, default=100, help="tokens of each agent alone, when it asks first")
     parser.add_argument("--in-turn", action="store_true", help="they ask one after the other")
     parser.add_argument("--trials", type=int, default=1)
-    parser.add_argument("--only", default="", help="the ways that have this in their names")
+    parser.add_argument("--only", default="", help="the ways whose names match this expression")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         gguf = tiny(Path(place)) if given.tiny else real_model(given, Path(place))
@@ -269,7 +270,7 @@ def main() -> None:
             engine=find(given.engine), gguf=gguf.resolve(), gpu=given.gpu, agents=given.agents, own=given.own,
             in_turn=given.in_turn, vllm=given.vllm,
         )  # fmt: skip
-        every = [way for way in ways(setting) if given.only in way.name]
+        every = [way for way in ways(setting) if re.search(given.only, way.name)]
         found: dict[str, list[Found]] = {way.name: [] for way in every}
         for trial in range(given.trials):
             first = trial % len(every)
