@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines_on_card import LARGE, MIB, World
+from engines_on_card import MIB, World
 from gateway_process import Gateway
-from hf_directory import hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA_8B, hf_directory, llama_tensors, safetensors_file
 from lmxd_process import Lmxd
 from multi_gpu import Findings
 from shapes import written
@@ -44,8 +44,8 @@ class Swaps:
 
 def models(place: Path, vllm: Path) -> dict[str, dict[str, Any]]:
     """A profile for each way, and the other model."""
-    path = hf_directory(place / "llama", LARGE)
-    safetensors_file(path / "model.safetensors", llama_tensors(LARGE))
+    path = hf_directory(place / "llama", LLAMA_8B)
+    safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
     by_vllm = {"engine": "vllm", "program": str(vllm), "path": str(path), "context_length": TOKENS, "slots": 8}
     by_vllm |= {"kv_tokens": 2 * TOKENS, "engine_flags": ["--load-format", "dummy"]}
     gguf = {"path": str(written(place, "llama31-8b-f16", speaking=True)), "context_length": TOKENS}

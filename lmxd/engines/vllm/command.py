@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_socket, new_key, temporary, whose
+from lmxd.engines.launching import free_socket, kept_key, temporary, whose
 from lmxd.engines.visibility import HIDDEN, natively
 from lmxd.engines.vllm.installation import Installation
 from lmxd.errors import LmxdError
@@ -33,7 +33,7 @@ def command(found: Installation, plan: Plan, own: Mapping[str, str] | None = Non
     """
     env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | _shown(plan) | whose(plan)
     env |= _TOLD_TO_SLEEP if plan.sleeps else {}
-    key, key_file = new_key(plan)
+    key, key_file = kept_key(plan)  # up to 0.24 at least its cache of what torch compiled is by the key, too
     socket = free_socket(plan)
     argv = (str(found.path), "serve", *_words(plan, socket), *plan.flags)
     address = Address(key_file=key_file, socket=socket)
