@@ -133,7 +133,8 @@ def servers(way: Way, setting: Setting) -> Iterator[list[Server]]:
             port = free_port()
             argv = [str(setting.engine), "-m", str(setting.gguf), "--port", str(port), "--fit", "off", *way.flags]
             argv += ["-ngl", "999"] if setting.gpu else ["-ngl", "0", "--device", "none"]
-            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            shown = os.environ | ({"CUDA_VISIBLE_DEVICES": "0"} if setting.gpu else {})
+            process = subprocess.Popen(argv, env=shown, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             started.append((process, port))
         for process, port in started:
             assert ready(process, port), f"{way.name}: it does not start"
