@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
-from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import columns, say, say_lines
 from lmxd.text import known_as, sentence_among, several
 

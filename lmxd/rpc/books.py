@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
-from lmxd.rpc.messages import DeviceNames, Result, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.messages import DeviceNames, Result
 from lmxd.rpc.model_files import CAPABILITIES, ModelFileInfo
+from lmxd.rpc.shortfalls import ShortfallInfo, SwapInfo, TurnInfo
 
 
 class Device(Result):
@@ -146,6 +147,16 @@ class VariantInfo(Result):
     strip: list[str] = Field([], description="parameters that are taken out before")
 
 
+class ElasticInfo(Result):
+    """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
+
+    steps: list[int] = Field(description="ascending; the last is the model's ctx")
+    start: int = Field(description="the one that a lease begins with, unless it asks for more")
+    not_carried: str | None = Field(
+        None, description="why a conversation is processed anew as it moves; null: it is not"
+    )
+
+
 class ModelInfo(Result):
     """One profile of the configuration, with the bytes that a new instance of it would be charged."""
 
@@ -156,6 +167,7 @@ class ModelInfo(Result):
     variants: list[VariantInfo] = Field([], description="further names, by which other parameters are set")
     engine: str = Field("llama.cpp", description="the name of the engine that runs it")
     ctx: int
+    elastic: ElasticInfo | None = Field(None, description="its contexts, where a lease starts small and grows")
     slots: int
     path: str | None = None
     bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from lmxd.rpc.books import FitInfo
-from lmxd.rpc.messages import DeviceNames, Name, Params, Result, ShortfallInfo, TurnInfo, Wish
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result, Wish
+from lmxd.rpc.shortfalls import ShortfallInfo, TurnInfo
 
 
 class PlanParams(Wish):

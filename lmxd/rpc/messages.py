@@ -100,6 +100,7 @@ class RenewParams(LeaseParams):
     """The lease to renew. ``ttl`` replaces its TTL, if given."""
 
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
+    instance: Name | None = Field(None, description="the one that its holder knows: the answer says where it is now")
 
 
 class CancelParams(Params):
@@ -168,6 +169,8 @@ class Granted(Result):
     socket: str | None = None
     upstream_name: str | None = Field(None, description="what its engine calls its model, if not as model says")
     ctx: int
+    ctx_most: int | None = Field(None, description="tokens that it may have at most, by grow; null where ctx is fixed")
+    slot: int | None = Field(None, description="of a lease that has moved: the slot that its conversation lies in now")
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")
     alone: bool = Field(False, description="no other client has a lease of it: requests may name a slot (id_slot)")
@@ -191,6 +194,7 @@ class Renewed(Result):
 
     lease: str
     expires_in: float | None = None
+    moved: Granted | None = Field(None, description="the lease as it is now, if it has moved from the instance named")
 
 
 class Cancelled(Result):
@@ -198,57 +202,6 @@ class Cancelled(Result):
 
     ticket: str | None = None
     request: int | str | None = None
-
-
-class HolderInfo(Result):
-    """An owner of bytes on a device: an instance, or ``foreign`` for all processes that are not lmxd's."""
-
-    name: str
-    bytes: int
-    phase: str
-    leases: int = 0
-    since: float | None = Field(None, description="for so many seconds")
-
-
-class ShortfallInfo(Result):
-    """The reason why a request does not fit on a device: ``need`` bytes, of which ``have`` are free.
-
-    ``ceiling`` is the most that lmxd could ever promise there.
-    """
-
-    device: str
-    need: int
-    have: int
-    ceiling: int
-    capacity: int
-    holders: list[HolderInfo] = []
-    unavailable: str | None = None
-    views: list[str] = Field([], description="of a pool: the devices that draw from it")
-    remedy: str = ""
-    called: DeviceNames = Field({})
-
-
-class TurnInfo(Result):
-    """An instance that a request waits for while others use it: for how long, and the cost of a swap."""
-
-    instance: str
-    closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
-    price: float = Field(description="seconds that loading both models takes")
-    unused: bool = Field(
-        False, description="nobody uses the leases on it, of which the last ends in closes_in seconds at the latest"
-    )
-    fair: bool = Field(False, description="its turn is longer, because its users had less than those who wait")
-
-
-class SwapInfo(Result):
-    """A swap: the instance is to make way for ``model``, which waits for its bytes."""
-
-    model: str
-    closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
-    price: float = Field(description="seconds that loading both models takes")
-    unused: bool = Field(
-        False, description="nobody uses the leases on it, of which the last ends in closes_in seconds at the latest"
-    )
 
 
 class Logs(Result):

@@ -8,7 +8,8 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from lmxd.rpc.messages import Result, ShortfallInfo, TurnInfo
+from lmxd.rpc.messages import Granted, Result
+from lmxd.rpc.shortfalls import ShortfallInfo, TurnInfo
 
 
 class Notification(StrEnum):
@@ -18,6 +19,7 @@ class Notification(StrEnum):
     YIELD = "lmxd.yield"
     WANTED = "lmxd.wanted"
     LEASE_ENDED = "lmxd.lease_ended"
+    MOVED = "lmxd.moved"
     EVENT = "lmxd.event"
 
 
@@ -53,6 +55,16 @@ class LeaseEnded(Notice):
     detail: str = ""
 
 
+class Moved(Notice):
+    """``lmxd.moved`` reports that a lease of this connection is on another instance, unless its ``grow`` says so."""
+
+    notification = Notification.MOVED
+    lease: str
+    granted: Granted
+    before: str = Field(description="the instance that it was on")
+    why: Literal["grown"]
+
+
 class YieldAsked(Notice):
     """``lmxd.yield`` asks a holder to release its lease ``within`` seconds; null: it may be kept after all."""
 
@@ -79,5 +91,5 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Happened)
+    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, Happened)
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmxd.rpc.books import Device
-from lmxd.rpc.messages import DeviceNames, Name, Params, Result, SwapInfo
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result
+from lmxd.rpc.shortfalls import SwapInfo
 
 
 class WhyParams(Params):

@@ -24,9 +24,9 @@ from lmxd.cli.tables import Table
 from lmxd.folding import width
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.holds import YieldInfo
-from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
+from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 
 UUID = "GPU-01a4c5e8-1111-2222-3333-444455556666"
 MIG = "MIG-01c5e7d2-aaaa-bbbb-cccc-0123456789ab"

@@ -17,8 +17,8 @@ from lmxd.cli.main import main as lmxctl_main
 from lmxd.cli.tables import Table
 from lmxd.migrate.commands import import_
 from lmxd.rpc.books import LeaseInfo, ModelInfo, TicketInfo, VariantInfo
-from lmxd.rpc.messages import SwapInfo
 from lmxd.rpc.owners import OwnerInfo
+from lmxd.rpc.shortfalls import SwapInfo
 
 GIB = 2**30
 

@@ -22,9 +22,9 @@ from lmxd.gateway.requests.authentication import CALLER
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.rpc.books import Device, Devices, FitInfo, InstanceInfo, LeaseInfo, ModelInfo, Models, Status, TicketInfo
 from lmxd.rpc.client import AsyncClient
-from lmxd.rpc.messages import ShortfallInfo, TurnInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
+from lmxd.rpc.shortfalls import ShortfallInfo, TurnInfo
 
 GIB = 2**30
 ROOT = Caller("root", admin=True)

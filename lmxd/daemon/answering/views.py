@@ -22,9 +22,9 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
-from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
+from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 
 
 def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
-from lmxd.rpc.messages import ShortfallInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import ProcessInfo, Why
+from lmxd.rpc.shortfalls import ShortfallInfo
 from lmxd.text import device_name, known_as, sentence_among
 
 _LARGEST: Final = 6

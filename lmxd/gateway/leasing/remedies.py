@@ -11,7 +11,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.leasing.models import KnownModels
 from lmxd.rpc.books import ModelInfo
-from lmxd.rpc.messages import ShortfallInfo
+from lmxd.rpc.shortfalls import ShortfallInfo
 from lmxd.text import several
 
 _OF_ADMINISTRATORS: Final = frozenset(

@@ -100,9 +100,9 @@ class AsyncCalls(ABC):
         """End a lease."""
         return await self._call("release", Released, lease=lease)
 
-    async def renew(self, lease: str, *, ttl: float | None = None) -> Renewed:
+    async def renew(self, lease: str, *, ttl: float | None = None, instance: str | None = None) -> Renewed:
         """Keep a lease alive: restarts its TTL and its instance's idle clock."""
-        return await self._call("renew", Renewed, lease=lease, ttl=ttl)
+        return await self._call("renew", Renewed, lease=lease, ttl=ttl, instance=instance)
 
     async def cancel(self, *, ticket: str | None = None, request: int | str | None = None) -> Cancelled:
         """Take a waiting request out of the queue, by its ticket or by its call."""

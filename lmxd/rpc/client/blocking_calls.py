@@ -93,9 +93,9 @@ class BlockingCalls(ABC):
         """End a lease."""
         return self._call("release", Released, lease=lease)
 
-    def renew(self, lease: str, *, ttl: float | None = None) -> Renewed:
+    def renew(self, lease: str, *, ttl: float | None = None, instance: str | None = None) -> Renewed:
         """Keep a lease alive: restarts its TTL and its instance's idle clock."""
-        return self._call("renew", Renewed, lease=lease, ttl=ttl)
+        return self._call("renew", Renewed, lease=lease, ttl=ttl, instance=instance)
 
     def cancel(self, *, ticket: str | None = None, request: int | str | None = None) -> Cancelled:
         """Take a waiting request out of the queue, by its ticket or by its call."""

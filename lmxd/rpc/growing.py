@@ -1,0 +1,28 @@
+"""Messages of ``grow``, by which a lease moves to an instance with a larger context. Times are seconds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lmxd.rpc.messages import LeaseParams
+
+
+class GrowParams(LeaseParams):
+    """The lease that is to have a larger context, and how long that may take."""
+
+    ctx: int = Field(ge=1, le=2**27, description="tokens that its slot must hold; it gets the least step with so many")
+    slot: int | None = Field(
+        None,
+        ge=0,
+        le=255,
+        description="the slot that its conversation lies in, for a client that is alone on the instance; else the "
+        "conversation is processed anew, unless the instance has one slot",
+    )
+    wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
+        None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
+    )
+    deadline: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
+        None, description="seconds within which it must have moved; refused at once if that cannot be"
+    )
