@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmxd.core.answers import Refusal, Shortfall, Turn
+from lmxd.core.moves import Carry
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Cause, InstanceId, LeaseId, Option, Owner, TicketId
 
@@ -75,8 +76,40 @@ class GrantLease(Decision):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CarryConversation(Decision):
+    """Carry a conversation to an instance that is ready, to which its lease moves then."""
+
+    ticket: TicketId
+    lease: LeaseId
+    carry: Carry
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoveLease(Decision):
+    """Answer a growth: its lease is on ``instance`` now, and no more on the one ``before``.
+
+    They are the same if that one has enough context. ``slot``: where the conversation lies; None: it is processed anew.
+    ``waited``: seconds from the request to this answer. ``why``: the reason why it was possible now.
+    """
+
+    ticket: TicketId
+    lease: LeaseId
+    instance: InstanceId
+    before: InstanceId
+    profile: str
+    owner: Owner
+    waited: float
+    slot: int | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseLease(Decision):
-    """Answer a request with a refusal. ``waited``: seconds from the request to this answer."""
+    """Answer a request or a growth with a refusal: a lease that was to grow stays where it is.
+
+    ``waited``: seconds from the request to this answer.
+    """
 
     ticket: TicketId
     owner: Owner

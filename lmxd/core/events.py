@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmxd.core.instances import Instance, Lease
+from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
+from lmxd.core.moves import Carry
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import (
     Ask,
@@ -51,6 +53,32 @@ class LeaseRequested(Event):
     key: str | None = None
     digest: str | None = None
     asked_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrowthRequested(Event):
+    """A holder wants its lease to move to an instance with more context, which ``ask`` describes.
+
+    ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: it is
+    processed anew. ``wait`` and ``deadline``: as in ``LeaseRequested``. A growth of the same lease that waits is
+    answered: this one has its place.
+    """
+
+    ticket: TicketId
+    lease: LeaseId
+    owner: Owner
+    ask: Ask
+    carry: Carry | None = None
+    wait: float | None = None
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConversationCarried(Event):
+    """A conversation was carried to the instance of a ticket: it lies in ``slot``. None: it is processed anew."""
+
+    ticket: TicketId
+    slot: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,6 +69,8 @@ class Cause(StrEnum):
     PRESSURE = "pressure"
     PREEMPTED = "preempted"
     SLEEPLESS = "sleepless"
+    GROWN = "grown"
+    """Its lease has moved to an instance with more context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +139,7 @@ class Ask:
     a hold, whose process is not ours. ``private_to``: the one user whom the instance serves from its start to its end;
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
     measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
+    ``elastic``: a lease on it may grow: it moves to an instance with more context.
     """
 
     profile: str
@@ -155,6 +158,7 @@ class Ask:
     name: str = ""
     sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
+    elastic: bool = False
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)

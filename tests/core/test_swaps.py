@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
 from lmxd.core.events import LeaseRenewed, PolicyChanged
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated
 from lmxd.core.policy.turns import turns

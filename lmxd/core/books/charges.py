@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Lease
+from lmxd.core.holders import Lease
 from lmxd.core.words import DeviceId
 
 

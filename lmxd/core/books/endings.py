@@ -8,7 +8,8 @@ from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.final_refusals import DRAINING, STOPPED
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Cause, Phase
 

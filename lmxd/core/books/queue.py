@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Iterator, KeysView
 from typing import Final, TypeAlias
 
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.rules import Policy
 from lmxd.core.words import Group, Kind, User
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 
 
 def enter_queue(state: State, ticket: Ticket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 
 _MOST_LEASES: Final = 1024
 """The most leases of a uid without a ``max_leases``: twice as many as the gateway lets requests wait."""

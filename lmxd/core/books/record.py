@@ -51,7 +51,8 @@ from lmxd.core.events import (
     YieldRequested,
 )
 from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Failure, Hold, Phase, Yielded
 from lmxd.failures import FailureCode

@@ -7,7 +7,7 @@ from lmxd.core.books.sleeping import lie_down
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import begin_yield
 from lmxd.core.events import LedgerRestored
-from lmxd.core.instances import Lease
+from lmxd.core.holders import Lease
 from lmxd.core.words import DeviceId, Hold, Phase
 
 

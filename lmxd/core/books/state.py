@@ -15,7 +15,8 @@ from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.making_way import Asked, Swap
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, Phase, RequestKey, TicketId

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lmxd.core.decisions import Decision
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.words import InstanceId, Kind, LeaseId, YieldId
 
 

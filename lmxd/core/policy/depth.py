@@ -13,7 +13,7 @@ from lmxd.core.answers import Refusal
 from lmxd.core.books.endings import refuse
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.words import User
 

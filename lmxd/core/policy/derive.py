@@ -17,7 +17,8 @@ from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.sleeping import overslept
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import end_yield
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept

@@ -12,7 +12,8 @@ from math import inf
 from typing import NamedTuple
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.limit import has_all_instances

@@ -7,7 +7,8 @@ that others hold to the last slot does not count, or one of them could keep all 
 from __future__ import annotations
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.words import Ask
 
 

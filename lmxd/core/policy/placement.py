@@ -14,7 +14,7 @@ from typing import Final
 from lmxd.core.answers import Holder, Shortfall
 from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.words import Ask, Option
 

@@ -16,7 +16,8 @@ from lmxd.core.books.endings import stop
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.making_way import Asked
 from lmxd.core.policy.eviction import Candidate, Planner, candidate, cheapest, evictable
 from lmxd.core.policy.measuring import disturbs, is_measured

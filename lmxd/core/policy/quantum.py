@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from lmxd.core.books.sleeping import SLEEPLESS
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, Phase
 
 _ANSWERS: Final = 5

@@ -12,7 +12,7 @@ from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.books.failed import Failed
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.limit import has_all_instances

@@ -7,7 +7,7 @@ is idle goes at once. Else the one that can be closed first serves until its tur
 from __future__ import annotations
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.making_way import Swap
 from lmxd.core.policy.eviction import evictable
 from lmxd.core.policy.forecast import Forecast

@@ -11,7 +11,8 @@ from typing import Final
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_far, pace, starting
 from lmxd.core.policy.limit import has_all_instances

@@ -6,7 +6,7 @@ from math import inf
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.making_way import Swap
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable

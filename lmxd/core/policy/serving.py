@@ -17,7 +17,7 @@ from lmxd.core.books.endings import refuse
 from lmxd.core.books.quotas import beyond_bound, over_quota
 from lmxd.core.books.state import State
 from lmxd.core.final_refusals import DRAINING
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest

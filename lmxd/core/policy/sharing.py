@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy.room import check
 from lmxd.core.policy.starts import attach
 from lmxd.core.words import Kind, Phase

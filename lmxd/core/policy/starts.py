@@ -5,7 +5,8 @@ from __future__ import annotations
 from lmxd.core.books.sleeping import wake
 from lmxd.core.books.state import State
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy.eviction import THRASH_WINDOW
 from lmxd.core.policy.forecast import starting
 from lmxd.core.words import Ask, Option, Phase

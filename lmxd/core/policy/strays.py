@@ -11,7 +11,8 @@ from __future__ import annotations
 from lmxd.core.books.endings import stop
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause

@@ -16,7 +16,8 @@ from lmxd.core.books.queue import rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportSwap
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.holders import Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.making_way import Swap
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import evictable, reload_cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmxd.core.answers import Turn
 from lmxd.core.books.state import State
-from lmxd.core.instances import Ticket
+from lmxd.core.holders import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.quantum import is_fair, price, serves_until
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
-from lmxd.core.instances import Instance, Lease
+from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, TicketId
 from lmxd.daemon.answering import device_views, refused, views

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
-from lmxd.core.instances import Lease
+from lmxd.core.holders import Lease
 from lmxd.core.words import Ask, ConnectionId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering import repeats
 from lmxd.daemon.answering.access import Access, owner_of

@@ -7,7 +7,7 @@ import json
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Lease
+from lmxd.core.holders import Lease
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Terms
 

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
 from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting

@@ -14,7 +14,8 @@ from lmxd.core.books.state import State
 from lmxd.core.books.step import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
-from lmxd.core.instances import Instance, Lease
+from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option, YieldId
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
-from lmxd.core.instances import Instance, Lease
+from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
 from lmxd.core.words import (
     HOLD,
     NO_CONNECTION,
