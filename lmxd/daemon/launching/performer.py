@@ -139,7 +139,7 @@ class Performer:
 
     def _start(self, decision: StartInstance) -> None:
         ask, config = decision.ask, self._present.catalog.config
-        resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
+        resolved = self._present.catalog.resolve(ask.profile, Size.of(ask))
         accounts = self._state.ledger.accounts.items()
         capacity, used = {device: a.capacity for device, a in accounts}, {device: a.used for device, a in accounts}
         plan = resolved.plan(decision, self._where.home, capacity, used)
