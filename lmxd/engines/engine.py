@@ -78,7 +78,7 @@ class Plan:
     take, whatever it was promised, of which ``used`` are in use without it. ``prompts``: a directory for its prompt
     cache, which is there when it starts and when it is to save. ``kv_bytes``: of the cache on each device, and
     ``kv_tokens`` in it, where the engine is told; 0 if its size follows from the launch. ``sleeps``: it may be told to
-    sleep.
+    sleep. ``carried``: what a slot of it has is carried to another instance by ``prompts``.
     """
 
     instance: str
@@ -105,6 +105,7 @@ class Plan:
     kv_bytes: int = 0
     kv_tokens: int = 0
     sleeps: bool = False
+    carried: bool = False
 
     def __post_init__(self) -> None:
         if not self.engine:  # an earlier lmxd knew one of each kind

@@ -13,12 +13,14 @@ from lmxd.accounts import SystemUser
 from lmxd.devices import pci
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.environment import environment
-from lmxd.engines.http import get, post
+from lmxd.engines.http import get
 from lmxd.engines.llama_cpp import log as logs
+from lmxd.engines.llama_cpp import slots
 from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import LISTED, listing, once, selection
+from lmxd.engines.llama_cpp.slot_file import fitted
 from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
@@ -26,8 +28,6 @@ from lmxd.estimate.backends import Backend, for_vendor
 
 log = logging.getLogger(__name__)
 
-_SLOT_TIMEOUT: Final = 30.0
-"""Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
 _REQUESTS: Final = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 _PROMPTED: Final = "llamacpp:prompt_tokens_total"
 _DECODED: Final = "llamacpp:n_decode_total"
@@ -128,10 +128,27 @@ class LlamaServer:
         )
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
-        return await _all_slots(endpoint, slots, "save")
+        done = [await self.save_slot(endpoint, slot, slot_file(slot)) for slot in range(slots)]
+        return None not in done
 
     async def restore(self, endpoint: Endpoint, slots: int) -> bool:
-        return await _all_slots(endpoint, slots, "restore")
+        done = [await self.restore_slot(endpoint, slot, slot_file(slot)) for slot in range(slots)]
+        return None not in done
+
+    async def used(self, endpoint: Endpoint) -> tuple[int | None, ...] | None:
+        return await slots.used(endpoint)
+
+    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
+        return await slots.save(endpoint, slot, file)
+
+    async def restore_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
+        return await slots.restore(endpoint, slot, file)
+
+    async def erase_slot(self, endpoint: Endpoint, slot: int) -> bool:
+        return await slots.erase(endpoint, slot)
+
+    def fit(self, file: Path, slots: int) -> bool:
+        return fitted(file, slots)
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""
@@ -158,13 +175,3 @@ def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     if "" in wanted or found <= wanted:
         return None
     return f"it was to run on {', '.join(plan.gpu_ids)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
-
-
-async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:
-    """Save or restore what each slot has of its last prompt."""
-    done = True
-    for slot in range(slots):
-        file = {"filename": slot_file(slot)}
-        status, _ = await post(endpoint, f"/slots/{slot}?action={action}", file, _SLOT_TIMEOUT)
-        done = done and status == 200
-    return done

@@ -1,0 +1,36 @@
+"""The contract of an engine whose conversations can be carried to another of its instances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lmxd.engines.engine import Endpoint
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """An engine that has the conversations of a slot each, and writes and reads what is in one to and from a file.
+
+    Files are named without their directory, which is ``Plan.prompts``.
+    """
+
+    async def used(self, endpoint: Endpoint) -> tuple[int | None, ...] | None:
+        """The tokens in each slot; None in place of those of one that is at work. None if it does not say."""
+        ...
+
+    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
+        """Write what a slot has, once it is done with what it is at. The tokens; None: it was not saved."""
+        ...
+
+    async def restore_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
+        """Read a file into a slot. The tokens; None: it was not read, and what the slot has now is not known."""
+        ...
+
+    async def erase_slot(self, endpoint: Endpoint, slot: int) -> bool:
+        """Empty a slot; whether it says that it did."""
+        ...
+
+    def fit(self, file: Path, slots: int) -> bool:
+        """Make a saved file one for an instance of ``slots`` slots. False: it cannot be. Raises OSError."""
+        ...

@@ -1,0 +1,53 @@
+"""The slots of a llama-server: what each has, and files of it. What it answers is not trusted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from lmxd.engines.engine import Endpoint
+from lmxd.engines.http import get, post
+
+_TIMEOUT: Final = 30.0
+"""Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
+
+
+async def used(endpoint: Endpoint) -> tuple[int | None, ...] | None:
+    """The tokens in each slot; None in place of those of one that is at work. None if it does not say."""
+    status, text = await get(endpoint, "/slots")
+    found = _parsed(text) if status == 200 else None
+    if not isinstance(found, list) or not all(isinstance(slot, dict) for slot in found):
+        return None
+    return tuple(None if slot.get("is_processing") else _number(slot, "n_prompt_tokens") for slot in found)
+
+
+async def save(endpoint: Endpoint, slot: int, file: str) -> int | None:
+    """Write what a slot has to a file, once it is done with what it is at. The tokens; None: it was not saved."""
+    return await _done(endpoint, slot, "save", {"filename": file}, "n_saved")
+
+
+async def restore(endpoint: Endpoint, slot: int, file: str) -> int | None:
+    """Read a file into a slot. The tokens; None: it was not read."""
+    return await _done(endpoint, slot, "restore", {"filename": file}, "n_restored")
+
+
+async def erase(endpoint: Endpoint, slot: int) -> bool:
+    """Empty a slot; whether it says that it did."""
+    return await _done(endpoint, slot, "erase", {}, "n_erased") is not None
+
+
+async def _done(endpoint: Endpoint, slot: int, action: str, body: dict[str, Any], figure: str) -> int | None:
+    status, text = await post(endpoint, f"/slots/{slot}?action={action}", body, _TIMEOUT)
+    return _number(_parsed(text), figure) if status == 200 else None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _number(said: Any, name: str) -> int:
+    found = said.get(name) if isinstance(said, dict) else None
+    return found if isinstance(found, int) else 0
