@@ -63,12 +63,18 @@ class Resolved:
             model = read_model(path)
         except LmxdError:
             return _UNKNOWN
-        has = {"projector": beside.projector is not None, "draft": beside.draft is not None}
-        if (why := not_carried(model, self.launch, **has)) is not None:
-            return why
-        if any(model.slides) and self.profile.slots > 1:
-            return "with swa_full its file fits only an instance with as many slots, and a larger step has fewer"
-        return None
+        return not_carried(
+            model,
+            self.launch,
+            alike=self.profile.slots == 1,
+            projector=beside.projector is not None,
+            draft=beside.draft is not None,
+        )
+
+    @property
+    def carries(self) -> bool:
+        """Whether its leases grow, and their conversations go along."""
+        return self.profile.is_elastic and self.not_carried is None
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""

@@ -155,7 +155,7 @@ class Performer:
         capacity, used = {device: a.capacity for device, a in accounts}, {device: a.used for device, a in accounts}
         plan = resolved.plan(decision, self._where.home, capacity, used)
         prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
-        doorway = prompts.doorway if prompts else self._doorway(plan) if ask.elastic else None
+        doorway = prompts.doorway if prompts else self._doorway(plan) if resolved.carries else None
         if doorway is not None:
             plan = replace(plan, prompts=doorway.path, carried=prompts is None)
         start = Start(
