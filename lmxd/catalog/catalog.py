@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -116,6 +117,29 @@ class Catalog:
             usable=usable if settings.kind in PROGRAMS else GpuSupport(gpus=usable.gpus),
         )
 
+    def steps(self, name: str) -> tuple[int, ...]:
+        """The contexts that a lease of a model can have, ascending; none if it has one only. LmxdError
+        ``unknown_model``."""
+        profile = self.profile(name)
+        if not profile.is_elastic:
+            return ()
+        sizing = self._sizing(name, profile, self._formula(name, profile))
+        return profile.steps(sizing.context(profile.context_length)).contexts
+
+    def grown(self, name: str, size: Size, need: int) -> Size:
+        """A size with the least step of ``need`` tokens.
+
+        LmxdError ``unknown_model``, and ``invalid_params`` if no step has so many, or the model has none.
+        """
+        steps = self.steps(name)
+        if not steps:
+            what = f"the context of {name} is fixed: its leases do not grow"
+            raise LmxdError("invalid_params", what, f"set context: elastic in models.{name}, or make a new request")
+        if need > steps[-1]:
+            what = f"ctx is {need}, but {name} grows to {steps[-1]} tokens at most"
+            raise LmxdError("invalid_params", what, f"ask for less, or raise context_length of models.{name}")
+        return replace(size, ctx=next(step for step in steps if step >= need))
+
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.
 
@@ -182,7 +206,7 @@ class Catalog:
         """The keys of its profile, with values, by which a request that exceeds every device may fit in ``room``."""
         if ask.profile not in self.config.models:
             return ()
-        resolved, found = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread)), []
+        resolved, found = self.resolve(ask.profile, Size.of(ask)), []
         if resolved.is_divisible(layout):
             found.append("fit: auto")
         if resolved.fits_unpacked(room, layout):
@@ -193,7 +217,7 @@ class Catalog:
         """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""
         if ask.profile not in self.config.models:
             return None
-        resolved = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
+        resolved = self.resolve(ask.profile, Size.of(ask))
         return resolved.what_would_fit(room, layout, ask.spills)
 
     def warnings(self, gpus: Sequence[DeviceId]) -> list[str]:

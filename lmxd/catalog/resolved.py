@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from lmxd.catalog.gpu_support import GpuSupport
 from lmxd.catalog.layout import RAM_ID, Layout
@@ -21,9 +22,13 @@ from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
+from lmxd.estimate.files import read_model
 from lmxd.estimate.fits import largest_context
+from lmxd.gguf.carrying import not_carried
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload, divided
+
+_UNKNOWN: Final = "its file does not tell what it keeps of a conversation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +52,23 @@ class Resolved:
     def words(self) -> tuple[str, ...]:
         """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
         return (*self.sizing.command, *self.sizing.flags())
+
+    @property
+    def not_carried(self) -> str | None:
+        """The reason why a conversation is processed anew when it moves to another step; None if it is carried."""
+        try:
+            path, beside = self.sizing.file(), self.sizing.companions()
+            if path is None:
+                return _UNKNOWN
+            model = read_model(path)
+        except LmxdError:
+            return _UNKNOWN
+        has = {"projector": beside.projector is not None, "draft": beside.draft is not None}
+        if (why := not_carried(model, self.launch, **has)) is not None:
+            return why
+        if any(model.slides) and self.profile.slots > 1:
+            return "with swa_full its file fits only an instance with as many slots, and a larger step has fewer"
+        return None
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -76,6 +98,7 @@ class Resolved:
             max_instances=size.max_instances,
             private_to=private_to,
             sleeps=self._sleeps(layout),
+            elastic=profile.is_elastic,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 

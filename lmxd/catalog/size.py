@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lmxd.config.profile import Profile
+from lmxd.core.words import Ask
 from lmxd.engines.llama_cpp import ngrams
 from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
@@ -15,7 +16,10 @@ from lmxd.gguf.overrides import Override, experts_in_ram, feed_forward_in_ram, o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """The settings that a request may choose. None stands for the profile's value."""
+    """The settings that a request may choose. None stands for the profile's value.
+
+    ``exact``: context and slots are those of an instance that was admitted, and nothing is rounded up to a step.
+    """
 
     ctx: int | None = None
     slots: int | None = None
@@ -25,16 +29,22 @@ class Size:
     share: bool = True
     min_gpu_layers: int | None = None
     max_instances: int | None = None
+    exact: bool = False
+
+    @classmethod
+    def of(cls, ask: Ask) -> Size:
+        """The size of an instance for ``ask``."""
+        return cls(ctx=ask.context, slots=ask.spread, exact=True)
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
     """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
-    context = size.ctx or usual_context(profile.context_length)
+    context, slots = _context_and_slots(size, profile, usual_context)
     pools = profile.pools
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
     return Launch(
         context=context,
-        slots=max(profile.slots, size.slots or 1),
+        slots=slots,
         unified=profile.kv_unified,
         ubatch=ubatch,
         batch=max(profile.batch_size, ubatch) if pools else profile.batch_size,
@@ -51,6 +61,16 @@ def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None]
         lookup=ngrams.TABLES.get(profile.ngram, 0) if profile.ngram is not None else 0,
         mtp=profile.mtp > 0,
     )
+
+
+def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> tuple[int, int]:
+    if size.exact:
+        return size.ctx or usual_context(profile.context_length), size.slots or profile.slots
+    if not profile.is_elastic:
+        return size.ctx or usual_context(profile.context_length), max(profile.slots, size.slots or 1)
+    steps = profile.steps(usual_context(profile.context_length))
+    context = steps.least(size.ctx or 0)
+    return context, max(steps.slots_at(context), size.slots or 1)
 
 
 def _drafted(profile: Profile) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lmxd.config.llama_cpp_keys import LlamaCppKeys
 from lmxd.config.section import Section
+from lmxd.engines import templates
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags as llama_cpp
 from lmxd.engines.sglang.flags import FLAGS as SGLANG
@@ -81,6 +82,43 @@ def wrong_keys(profile: Section, kind: EngineKind, defaults: Mapping[str, Any]) 
         yield f"estimated_memory_gb: say what it takes of each GPU, for no formula knows it with {kind}"
     if kind is EngineKind.TGI and not getattr(profile, "open", False):
         yield "open: every user of this machine can read TGI's key, on its command line: say open: true, or use vllm"
+
+
+class Commanded(Protocol):
+    """A profile, as far as its command is concerned."""
+
+    @property
+    def command(self) -> tuple[str, ...] | None: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+    @property
+    def open(self) -> bool: ...
+    @property
+    def engine(self) -> str | None: ...
+    @property
+    def estimated_memory_gb(self) -> float | None: ...
+
+
+def wrong_command(profile: Commanded) -> Iterator[str]:
+    """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
+    if (command := profile.command) is None:
+        yield "engine: command is for a profile that says its command"
+        return
+    if profile.estimated_memory_gb is None:
+        yield "estimated_memory_gb: say what command takes at first, for no formula knows it"
+    if profile.engine not in (None, EngineKind.COMMAND):
+        yield f"engine: {profile.engine} would not run it, for there is a command: take one of them out"
+    places = templates.places(*command, *profile.env.values())
+    if len(places & {"socket", "port"}) != 1:
+        yield "command: say where it is to listen: {socket} must be in it, or {port} if it has no Unix sockets"
+    closed = places & {"socket", "key", "key_file"}
+    if not closed and not profile.open:
+        yield (
+            "command: every user of this machine could use it: tell it to listen on {socket}, or give it the key"
+            " ({key_file} in command, {key} in env), or say open: true"
+        )
+    if closed and profile.open:
+        yield f"open: it is not, for there is {{{min(closed)}}}: take open out"
 
 
 def wrong_flags(words: Sequence[str], kind: EngineKind, *, declared: bool) -> list[str]:

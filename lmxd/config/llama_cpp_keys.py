@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
+from lmxd.config.elastic_keys import ElasticKeys
 from lmxd.config.section import Section, UsablePath, on_off
 from lmxd.engines.llama_cpp.load_mode import LoadMode
 from lmxd.engines.llama_cpp.ngrams import Ngram
@@ -131,7 +132,7 @@ class SamplersConfig(Section):
         return value
 
 
-class LlamaCppKeys(Section):
+class LlamaCppKeys(ElasticKeys):
     """The keys of a profile that only llama-server has, beside its size."""
 
     mmproj: UsablePath | None = Field(None, description="GGUF file of the projector, for images or sound")

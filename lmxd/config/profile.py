@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lmxd.config import kinds
+from lmxd.config.elastic_keys import Steps, steps, wrong_elastic
 from lmxd.config.engine import EngineSettings
 from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_adapters
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
@@ -31,6 +32,8 @@ _POLICY: Final = {
     "set",
     "strip",
     "variants",
+    "context",
+    "elastic",
     "context_length",
     "slots",
     "estimated_memory_gb",
@@ -222,28 +225,9 @@ class Profile(LlamaCppKeys):
             for problem in kinds.wrong_flags(self.engine_flags, kind, declared=self.estimated_memory_gb is not None):
                 yield f"engine_flags: {problem}"
         if kind is EngineKind.COMMAND:
-            yield from self._problems_of_command()
-
-    def _problems_of_command(self) -> Iterator[str]:
-        """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
-        if (command := self.command) is None:
-            yield "engine: command is for a profile that says its command"
-            return
-        if self.estimated_memory_gb is None:
-            yield "estimated_memory_gb: say what command takes at first, for no formula knows it"
-        if self.engine not in (None, EngineKind.COMMAND):
-            yield f"engine: {self.engine} would not run it, for there is a command: take one of them out"
-        places = templates.places(*command, *self.env.values())
-        if len(places & {"socket", "port"}) != 1:
-            yield "command: say where it is to listen: {socket} must be in it, or {port} if it has no Unix sockets"
-        closed = places & {"socket", "key", "key_file"}
-        if not closed and not self.open:
-            yield (
-                "command: every user of this machine could use it: tell it to listen on {socket}, or give it the key"
-                " ({key_file} in command, {key} in env), or say open: true"
-            )
-        if closed and self.open:
-            yield f"open: it is not, for there is {{{min(closed)}}}: take open out"
+            yield from kinds.wrong_command(self)
+        if kind is EngineKind.LLAMA_CPP:
+            yield from wrong_elastic(self)
 
     @property
     def pools(self) -> bool:
@@ -281,6 +265,10 @@ class Profile(LlamaCppKeys):
             return EngineKind.COMMAND
         name = self.engine or EngineKind.LLAMA_CPP
         return name if self.program is None else own_engine(name, self.program)
+
+    def steps(self, top: int) -> Steps:
+        """The contexts that its leases can have, up to ``top``, if it is elastic."""
+        return steps(self.elastic, top, self.slots)
 
     @property
     def uses_ram(self) -> bool:

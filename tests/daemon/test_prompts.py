@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from house import House, http, model
 
-from lmxd.daemon.launching.prompts import PromptCaches, size_of
+from lmxd.daemon.launching.doorway import size_of
+from lmxd.daemon.launching.prompts import PromptCaches
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 

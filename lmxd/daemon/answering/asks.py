@@ -12,6 +12,8 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
+from lmxd.core.holders import Lease
+from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
 from lmxd.daemon.answering.reading import FileReading
@@ -98,6 +100,31 @@ class Asks:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
         catalog = self._present.catalog
         return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
+
+    async def grown(self, lease: Lease, need: int) -> Ask:
+        """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
+
+        LmxdError ``invalid_params`` if there is no such step, ``unknown_model`` if the configuration has the model no
+        more, ``lease_ended`` if its instance is gone.
+        """
+        model, size, _ = self._growth(lease, need)
+        resolved = await self.warm(model, size, lease.owner.who)
+        self._present.engine(resolved.engine.name, resolved.engine.kind).require()
+        return self.grown_again(lease, need)
+
+    def grown_again(self, lease: Lease, need: int) -> Ask:
+        """The same for the configuration and the devices that there are now. LmxdError likewise."""
+        model, size, user = self._growth(lease, need)
+        return self.ask(self._present.catalog.resolve(model, size), user)
+
+    def _growth(self, lease: Lease, need: int) -> tuple[str, Size, User | None]:
+        """The model and size that a lease grows to, and the user for whom its instance is."""
+        if (instance := self._state.instances.get(lease.instance)) is None:
+            why = {"reason": EndReason.INSTANCE_EXITED}
+            raise LmxdError("lease_ended", f"lease {lease.id} has ended with its instance", "make a new request", why)
+        ask = instance.ask
+        had = Size(slots=lease.slots, priority=lease.priority, share=lease.share)
+        return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""

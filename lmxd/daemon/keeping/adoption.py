@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import time
 from collections.abc import Set
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Final
 from lmxd.core.words import Failure, Phase
 from lmxd.daemon.keeping import certificates
 from lmxd.daemon.launching.doors import door
+from lmxd.daemon.launching.doorway import Doorway, remove
 from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.prompts import PromptCache
@@ -100,6 +100,7 @@ def _launched(
         engine=performer.engine(start.plan),
         log=performer.launches.log_of(start),
         prompts=_prompts(performer, start),
+        doorway=_doorway(performer, start),
         process=process,
         key=key,
         endpoint=endpoint,
@@ -113,12 +114,21 @@ def _launched(
 
 def _prompts(performer: Performer, start: Start) -> PromptCache | None:
     """The prompt cache of an instance. The directory that an earlier lmxd left open to it is removed."""
-    if start.plan.prompts is None:
+    if start.plan.prompts is None or start.plan.carried:
         return None
     if start.kept is None:
-        shutil.rmtree(start.plan.prompts, ignore_errors=True)
+        remove(start.plan.prompts)
         return None
     return performer.prompt_caches().reopen(start.kept, start.plan.prompts)
+
+
+def _doorway(performer: Performer, start: Start) -> Doorway | None:
+    """The doorway of an instance whose conversations are carried, shut."""
+    if not start.plan.carried:
+        return None
+    doorway = performer.prompt_caches().doorway(start.plan.instance)
+    doorway.shut()
+    return doorway
 
 
 async def _serves(launched: Launched) -> bool:

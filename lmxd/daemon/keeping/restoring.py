@@ -138,6 +138,7 @@ class Restoring:
                 break
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
         await asyncio.to_thread(self._performer.prompt_caches().sweep)
+        await asyncio.to_thread(self._performer.carrying.sweep)
         await asyncio.to_thread(belongings.sweep, where.home, known)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, TypeAdapter
 
 from lmxd.core.words import Failure, InstanceId
+from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan, of_older
 from lmxd.instances.logs import Log
@@ -99,6 +100,8 @@ class Launched:
     begun_at: float | None = None
     """The time at which it began to load."""
     prompts: PromptCache | None = None
+    doorway: Doorway | None = None
+    """The doorway through which conversations are carried, if they are."""
     process: Process | None = None
     key: str = ""
     endpoint: Endpoint | None = None

@@ -15,6 +15,7 @@ from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching import slumber
 from lmxd.daemon.launching.belongings import forget
 from lmxd.daemon.launching.doors import door
+from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.postmortem import postmortem
@@ -51,6 +52,7 @@ class Launches:
         engine: Engine,
         devices: Iterable[DeviceId],
         prompts: PromptCache | None = None,
+        doorway: Doorway | None = None,
         *,
         alone: bool = True,
     ) -> None:
@@ -58,7 +60,7 @@ class Launches:
 
         ``alone``: what it takes is not known, so nothing else loads on its devices while that grows.
         """
-        launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts)
+        launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts, doorway=doorway)
         self._launched[start.instance] = launched
         turn = PendingLoad(devices=frozenset(devices), alone=alone, begin=launched.may_load.set)
         self.loading.gate.enter(start.instance, turn)
@@ -148,6 +150,8 @@ class Launches:
                 await launched.process.end(launched.start.limits.stop_timeout)
             if launched.prompts is not None:
                 await asyncio.to_thread(launched.prompts.keep, launched.plan.launch.slots)
+            if launched.doorway is not None:
+                launched.doorway.shut()
             await asyncio.to_thread(launched.log.trim)
         except Exception:
             log.exception("%s left something behind", launched.instance)

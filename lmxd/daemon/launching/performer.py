@@ -15,11 +15,13 @@ from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import (
+    CarryConversation,
     CheckActivity,
     Decision,
     EndLease,
     ForgetInstance,
     GrantLease,
+    MoveLease,
     SleepInstance,
     StartInstance,
     StopInstance,
@@ -27,8 +29,10 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
+from lmxd.daemon.launching.carrying import Carrying
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit
+from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start
 from lmxd.daemon.launching.launches import Launches
@@ -68,6 +72,7 @@ class Performer:
         self.startup = Startup(notes, groups, self._descendants)
         self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
+        self.carrying = Carrying(where.state / "moves", self.launches.get, state, report)
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -102,6 +107,12 @@ class Performer:
                 hit("reclaimed")
             case EndLease() | GrantLease():
                 self.admit_holders(decision.instance)
+            case CarryConversation():
+                self.carrying.begin(decision)
+            case MoveLease():
+                hit("growth_moved")
+                self.admit_holders(decision.instance)
+                self.admit_holders(decision.before)
 
     def admit_holders(self, instance: InstanceId) -> None:
         """Let those connect who have a lease now, and no longer who had one."""
@@ -139,22 +150,24 @@ class Performer:
 
     def _start(self, decision: StartInstance) -> None:
         ask, config = decision.ask, self._present.catalog.config
-        resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
+        resolved = self._present.catalog.resolve(ask.profile, Size.of(ask))
         accounts = self._state.ledger.accounts.items()
         capacity, used = {device: a.capacity for device, a in accounts}, {device: a.used for device, a in accounts}
         plan = resolved.plan(decision, self._where.home, capacity, used)
         prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
+        doorway = prompts.doorway if prompts else self._doorway(plan) if ask.elastic else None
+        if doorway is not None:
+            plan = replace(plan, prompts=doorway.path, carried=prompts is None)
         start = Start(
-            plan=plan if prompts is None else replace(plan, prompts=prompts.door),
+            plan=plan,
             limits=_limits(config, resolved),
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
             kept=None if prompts is None else prompts.path,
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
-        self.launches.start(
-            start, self.engine(plan), devices, prompts, alone=not self._is_known(resolved, plan, devices)
-        )
+        alone = not self._is_known(resolved, plan, devices)
+        self.launches.start(start, self.engine(plan), devices, prompts, doorway if plan.carried else None, alone=alone)
 
     def _is_known(self, resolved: Resolved, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Returns whether its bytes are known, and will be told from those of other loads."""
@@ -183,6 +196,17 @@ class Performer:
         """The prompt cache of an instance, if it serves one user from its start to its end."""
         build = self._present.catalog.installed(plan.engine).build
         return None if user is None else self.prompt_caches().open(plan, build, user)
+
+    def _doorway(self, plan: Plan) -> Doorway | None:
+        """The doorway of an instance, open for it to start; None if it cannot be."""
+        doorway = self.prompt_caches().doorway(plan.instance)
+        try:
+            doorway.open()
+            doorway.admit()
+        except OSError as error:
+            log.warning("%s: its conversations cannot be carried: %s", plan.instance, error)
+            return None
+        return doorway
 
 
 def _limits(config: Config, resolved: Resolved) -> Limits:

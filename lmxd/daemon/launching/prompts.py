@@ -1,19 +1,17 @@
 """Prompt caches of ended instances, on disk, so that long prompts need not be computed again.
 
 One directory per model file, engine build, settings and user: nobody's prompts are given to somebody else. An engine
-reads and writes its cache in a directory of its own, the door. It is there before anybody has the engine's key, and
-again when the engine is about to end. In between there is none, so that clients have nothing to read or write there.
+reads and writes its cache through its doorway. That is open before anybody has the engine's key, and again when the
+engine is about to end. In between there is none, so that clients have nothing to read or write there.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
 import os
 import resource
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +20,7 @@ from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.core.words import User
+from lmxd.daemon.launching.doorway import SUFFIX, Doorway, remove, size_of
 from lmxd.engines.engine import Endpoint, Engine, Plan, slot_file
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import words
@@ -31,15 +30,9 @@ log = logging.getLogger(__name__)
 
 _COMPLETE: Final = "complete"
 """An empty file that is written last: without it a cache is not read."""
-_DOOR: Final = ".door"
-"""At the end of the names of doors: no kept cache has it in its name."""
 _SHUT: Final = ".shut"
-_LOOK: Final = 0.05
-"""Seconds between looks at the size of what an engine writes."""
 _LONGEST: Final = 30.0
 """Seconds that all slots may take: others wait for the bytes of the engine, and clients could make it busy again."""
-_BLOCK: Final = 4096
-"""Bytes that a file and a directory count as at least: else there could be any number of them."""
 _LOG: Final = 16 * 2**20
 """Bytes by which the log of an engine that saves may outgrow its cap: it is cut now and then only."""
 
@@ -54,7 +47,11 @@ class PromptCaches:
         self.account = account
 
     def door(self, instance: str) -> Path:
-        return self.directory / f"{file_name(instance)}{_DOOR}"
+        return self.directory / f"{file_name(instance)}{SUFFIX}"
+
+    def doorway(self, instance: str) -> Doorway:
+        """The doorway of an instance."""
+        return Doorway(self.door(instance), self.account)
 
     def open(self, plan: Plan, build: str, user: User) -> PromptCache | None:
         """The cache of an instance of ``plan`` that is private to ``user``; None if it cannot be kept."""
@@ -65,9 +62,8 @@ class PromptCaches:
             beside = plan.companions.identity()
             how = [words(plan.launch), plan.flags, *((beside,) if beside else ())]
             key = json.dumps([*file, build, user, *how])
-            cache = PromptCache(
-                self, self.directory / hashlib.sha256(key.encode()).hexdigest()[:32], self.door(plan.instance)
-            )
+            path = self.directory / hashlib.sha256(key.encode()).hexdigest()[:32]
+            cache = PromptCache(self, path, self.doorway(plan.instance))
             cache.begin(plan.launch.slots)
         except (OSError, LmxdError) as error:
             log.warning("%s: its prompt cache cannot be kept: %s", plan.instance, error)
@@ -76,25 +72,25 @@ class PromptCaches:
 
     def reopen(self, path: Path, door: Path) -> PromptCache:
         """The cache of an instance that runs already. Its door is shut, whatever an earlier lmxd had open."""
-        cache = PromptCache(self, path, door)
-        cache.shut()
+        cache = PromptCache(self, path, Doorway(door, self.account))
+        cache.doorway.shut()
         return cache
 
     def sweep(self) -> None:
         """Remove the doors that an earlier lmxd left behind, and what is no complete cache."""
         for path in self._oldest_first():
-            if path.suffix in (_DOOR, _SHUT) or not (path / _COMPLETE).exists():
-                _remove(path)
+            if path.suffix in (SUFFIX, _SHUT) or not (path / _COMPLETE).exists():
+                remove(path)
         self.trim()
 
     def trim(self) -> None:
         """Keep within the bound."""
-        sizes = {path: size_of(path) for path in self._oldest_first() if path.suffix not in (_DOOR, _SHUT)}
+        sizes = {path: size_of(path) for path in self._oldest_first() if path.suffix not in (SUFFIX, _SHUT)}
         total = sum(sizes.values())
         for path, size in sizes.items():
             if total <= self.most:
                 return
-            _remove(path)
+            remove(path)
             total -= size
 
     def _oldest_first(self) -> Iterator[Path]:
@@ -103,23 +99,23 @@ class PromptCaches:
 
 
 class PromptCache:
-    """The prompt cache of one private instance: kept at ``path``, and read and written through ``door``."""
+    """The prompt cache of one private instance: kept at ``path``, and read and written through ``doorway``."""
 
-    def __init__(self, caches: PromptCaches, path: Path, door: Path) -> None:
+    def __init__(self, caches: PromptCaches, path: Path, doorway: Doorway) -> None:
         self.path = path
-        self.door = door
+        self.doorway = doorway
         self._caches = caches
-        self._saved = door.with_suffix(_SHUT)
-        """The directory behind the door when it is shut after a save."""
+        self._saved = doorway.path.with_suffix(_SHUT)
+        """The directory behind the doorway when it is shut after a save."""
 
     def begin(self, slots: int) -> None:
-        """Open the door for an engine that starts, with what is kept. Raises OSError."""
+        """Open the doorway for an engine that starts, with what is kept. Raises OSError."""
         self._open()
         if (self.path / _COMPLETE).exists():
             for name in map(slot_file, range(slots)):
                 with suppress(FileNotFoundError):
-                    os.link(self.path / name, self.door / name, follow_symlinks=False)
-        self.door.chmod(0o500)
+                    self.doorway.offer(name, self.path / name)
+        self.doorway.admit()
 
     async def restore(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
         """Have the engine read what is kept, if there is anything; then shut the door. Raises OSError if it stays open.
@@ -127,11 +123,11 @@ class PromptCache:
         Nobody has the engine's key before this is done.
         """
         try:
-            if any(self.door.iterdir()):
+            if any(self.doorway.path.iterdir()):
                 restored = await engine.restore(endpoint, slots)
                 log.info("%s: prompt cache %s", self.path.name, "restored" if restored else "could not be restored")
         finally:
-            self.shut()
+            self.doorway.shut()
 
     async def save(self, engine: Engine, endpoint: Endpoint, slots: int, pid: int, log_cap: int) -> None:
         """Have an engine that is about to end write the caches of all slots: the files that wait for it, and no others.
@@ -146,26 +142,19 @@ class PromptCache:
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))  # it ends by a signal, if it writes more than that
         self._open()
-        for name in map(slot_file, range(slots)):
-            (self.door / name).touch(0o600, exist_ok=False)
-            self._hand_over(self.door / name)
-        self.door.chmod(0o500)
-        self._hand_over(self.door)
-        loop = asyncio.get_running_loop()
-        saving, until = loop.create_task(engine.save(endpoint, slots)), loop.time() + _LONGEST
         try:
-            while not saving.done() and size_of(self.door) <= self._caches.most and loop.time() < until:
-                await asyncio.wait((saving,), timeout=_LOOK)
-            if saving.done() and saving.result():
-                self.door.rename(self._saved)
+            for name in map(slot_file, range(slots)):
+                self.doorway.make(name)
+            self.doorway.admit()
+            if await self.doorway.written(engine.save(endpoint, slots), self._caches.most, _LONGEST):
+                self.doorway.path.rename(self._saved)
         finally:
-            saving.cancel()
-            self.shut()
+            self.doorway.shut()
 
     def keep(self, slots: int) -> None:
         """Keep what an engine that has ended had saved: its slots, and nothing else that may be there."""
         wanted = {slot_file(slot) for slot in range(slots)}
-        _remove(self.door)
+        remove(self.doorway.path)
         with suppress(OSError):
             if self._caches.account is not None:  # nobody puts a link there any more
                 os.chown(self._saved, os.geteuid(), -1, follow_symlinks=False)
@@ -173,37 +162,13 @@ class PromptCache:
             for file in self._saved.iterdir():
                 if file.name not in wanted or not stat.S_ISREG(file.lstat().st_mode):
                     file.unlink()
-            _remove(self.path)
+            remove(self.path)
             (self._saved / _COMPLETE).touch(0o600)
             os.utime(self._saved)
             self._saved.rename(self.path)
         self._caches.trim()
 
-    def shut(self) -> None:
-        """Remove the door, and all that is behind it. Raises OSError if it stays open."""
-        _remove(self.door)
-        if self.door.exists():
-            raise OSError(f"{self.door} cannot be removed")
-
-    def _hand_over(self, path: Path) -> None:
-        if (account := self._caches.account) is not None:
-            os.chown(path, account.uid, -1, follow_symlinks=False)
-
     def _open(self) -> None:
-        self.shut()
-        _remove(self._saved)
-        self._caches.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.door.mkdir(mode=0o700)
-
-
-def size_of(directory: Path) -> int:
-    """Bytes on disk of a directory and the files in it."""
-    with suppress(OSError):
-        return _BLOCK + sum(max(_BLOCK, file.lstat().st_size) for file in directory.iterdir())
-    return 0
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
+        self.doorway.shut()
+        remove(self._saved)
+        self.doorway.open()

@@ -118,6 +118,8 @@ class Startup:
             admit(launched.endpoint.socket)
         if launched.prompts is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.launch.slots)
+        if launched.doorway is not None:
+            launched.doorway.shut()
         return None
 
     async def _fork(self, launched: Launched) -> Process | None:

@@ -44,7 +44,7 @@ async def _done(endpoint: Endpoint, slot: int, action: str, body: dict[str, Any]
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -1,0 +1,154 @@
+"""The keys of an elastic context: a lease starts with a small one, and moves to larger ones as it needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Final, Literal, Protocol
+
+from pydantic import Field
+
+from lmxd.config.section import Section
+from lmxd.gguf.launch import padded
+
+_START: Final = 4096
+"""Tokens of the first step where nobody says how many."""
+_FACTOR: Final = 4
+"""Each step is so many times the one before where nobody says which there are."""
+_SHIFTS: Final = "--context-shift"
+_EXCLUDED: Final = {
+    "suspend": "its caches are kept for launches of one size",
+    "kv_unified": "its slots share one cache, of which none has a step of its own",
+    "embedding": "its server keeps no conversation",
+    "rerank": "its server keeps no conversation",
+}
+"""Keys that an elastic context excludes, and why."""
+
+_Step = Annotated[int, Field(ge=256, le=2**27)]
+
+
+class ElasticConfig(Section):
+    """The steps of an elastic context, in tokens of a slot."""
+
+    start: _Step | None = Field(None, description="the context that a lease begins with; 4096 by default")
+    steps: tuple[_Step, ...] = Field(
+        (),
+        max_length=8,
+        description="those that it can have later, ascending, up to context_length; by default each four times the one"
+        " before",
+    )
+
+
+class ElasticKeys(Section):
+    """The keys that make a context elastic."""
+
+    context: Literal["fixed", "elastic"] | None = Field(
+        None, description="elastic: a lease starts with a small context, and moves to a larger one when it needs it"
+    )
+    elastic: ElasticConfig | None = Field(
+        None, description="the steps of an elastic context; saying them makes it elastic"
+    )
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether its leases start small, and grow."""
+        return self.context == "elastic" or self.elastic is not None
+
+
+class Grows(Protocol):
+    """A profile, as far as these keys depend on its others."""
+
+    @property
+    def context(self) -> str | None: ...
+    @property
+    def elastic(self) -> ElasticConfig | None: ...
+    @property
+    def is_elastic(self) -> bool: ...
+    @property
+    def context_length(self) -> int | None: ...
+    @property
+    def engine_flags(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The contexts that a lease can have, ascending, and the ``slots`` of an instance of the first.
+
+    Each is a multiple of 256, to which llama.cpp rounds up, but for the last, which is what the profile says.
+    """
+
+    contexts: tuple[int, ...]
+    slots: int
+
+    @property
+    def start(self) -> int:
+        return self.contexts[0]
+
+    @property
+    def top(self) -> int:
+        return self.contexts[-1]
+
+    def least(self, tokens: int) -> int:
+        """The least step of so many tokens; what is beyond the last is no step, and stays as it is."""
+        return next((step for step in self.contexts if step >= tokens), tokens)
+
+    def slots_at(self, step: int) -> int:
+        """The slots of an instance of a step. It has no more cells than one of the first, but for one slot at least."""
+        return max(1, self.slots * self.start // step)
+
+
+def steps(said: ElasticConfig | None, top: int, slots: int) -> Steps:
+    """The steps up to ``top``. ``said``: by the profile; ``slots``: of an instance of the first."""
+    said = said or ElasticConfig()
+    first = padded(said.start or _START)
+    further = [padded(step) for step in said.steps] or list(_quadrupled(first, top))
+    return Steps((*dict.fromkeys(step for step in (first, *further) if step < top), top), slots)
+
+
+def _quadrupled(first: int, top: int) -> Iterator[int]:
+    step = first * _FACTOR
+    while step < top:
+        yield step
+        step *= _FACTOR
+
+
+def wrong_elastic(profile: Grows) -> Iterator[str]:
+    """A sentence for each key that an elastic context cannot have, or excludes."""
+    if not profile.is_elastic:
+        return
+    if profile.context == "fixed":
+        yield "context: it is fixed, but elastic says steps: take one of them out"
+    for key, why in _EXCLUDED.items():
+        if getattr(profile, key):
+            yield f"{key}: an elastic context excludes it, for {why}: take one of them out"
+    if _SHIFTS in profile.engine_flags:
+        why = "an elastic context grows instead of losing the beginning of a conversation"
+        yield f"engine_flags: {_SHIFTS} is excluded, for {why}: take one of them out"
+    yield from _wrong_steps(profile.elastic or ElasticConfig(), profile.context_length)
+
+
+def _wrong_steps(said: ElasticConfig, top: int | None) -> Iterator[str]:
+    """``top``: 0 for that of the model's file, which is not read here."""
+    if top is None:
+        how = "say how many tokens, or 0 for as many as the model was trained for"
+        yield f"context_length: an elastic context grows up to it, and it is not given: {how}"
+        return
+    if top and (said.start or _START) >= top:
+        start = f"{said.start}" if said.start else f"{_START} by default"
+        yield f"elastic.start is {start}, and context_length {top}: nothing could grow: lower start, or raise that"
+        return
+    yield from _wrong_order(said.start or _START, said.steps)
+    if top and (beyond := [step for step in said.steps if step > top]):
+        yield (
+            f"elastic.steps has {beyond[0]}, but context_length is {top}, beyond which nothing grows: take it out, or"
+            " raise context_length"
+        )
+
+
+def _wrong_order(start: int, said: Sequence[int]) -> Iterator[str]:
+    for n, (before, step) in enumerate(pairwise((start, *said))):
+        if step <= before:
+            where = "the one before" if n else "start"
+            yield f"elastic.steps has {step}, which is not more than {where} ({before}): give them ascending"
+            return
