@@ -15,4 +15,5 @@ STOPPED: Final = Refusal(
 )
 CANCELLED: Final = Refusal(code=RefusalCode.CANCELLED, message="the request was cancelled")
 ASKED_AGAIN: Final = Refusal(code=RefusalCode.CANCELLED, message="it was asked again on another connection")
+LEASE_ENDED: Final = Refusal(code=RefusalCode.CANCELLED, message="the lease that was to grow has ended")
 CLIENT_LEFT: Final = Refusal(code=RefusalCode.CLIENT_LEFT, message="the client closed its connection")

@@ -52,7 +52,12 @@ class Ticket:
 
     @property
     def group(self) -> Group:
-        """The group of its ask. Whose instances count for ``max_instances`` depends on the uid (policy/limit.py)."""
+        """The group of its ask. Whose instances count for ``max_instances`` depends on the uid (policy/limit.py).
+
+        A growth has a group of its own, for it needs its bytes beside the instance that its lease has.
+        """
+        if self.moves is not None:
+            return (*self.ask.group, self.moves)
         return self.ask.group if self.ask.max_instances is None else (*self.ask.group, self.owner.uid)
 
 

@@ -47,6 +47,8 @@ class Instance:
     """Its engine said that it was idle since its last lease ended: who released that left nothing behind."""
     keep_alive: float | None = None
     """Seconds without a lease after which it ends, as the client of its last lease said; at most its idle_timeout."""
+    outgrown: bool = False
+    """Its only lease has moved to an instance with more context, so that nobody is expected back: it ends once idle."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None

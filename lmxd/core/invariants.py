@@ -16,7 +16,20 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold. It changes nothing."""
-    checks = (_promises, _sums, _pools, _indexes, _reservations, _wakeful, _leases, _queue, _idleness, _shares, _alarms)
+    checks = (
+        _promises,
+        _sums,
+        _pools,
+        _indexes,
+        _reservations,
+        _wakeful,
+        _leases,
+        _moving,
+        _queue,
+        _idleness,
+        _shares,
+        _alarms,
+    )
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -128,8 +141,10 @@ def _leases(state: State) -> Iterator[str]:
     for instance in state.instances.values():
         if instance.leases and instance.phase is not Phase.READY:
             yield f"{instance.id} carries leases but is {instance.phase}"
-        if instance.tickets and not instance.comes_up:
-            yield f"{instance.id} has tickets but is {instance.phase}"
+        for ticket in instance.tickets.values():
+            if not (instance.phase is Phase.READY if ticket.carrying else instance.comes_up):
+                on_its_way = " whose conversation is on its way" if ticket.carrying else ""
+                yield f"{instance.id} has {ticket.id}{on_its_way}, but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
         owners = [x.owner for x in instance.leases.values()] + [t.owner for t in instance.tickets.values()]
@@ -139,6 +154,18 @@ def _leases(state: State) -> Iterator[str]:
             yield f"{instance.id} serves others than {instance.ask.private_to}, to whom it is private"
         if len(instance.leases) + len(instance.tickets) > 1 and not instance.shared:
             yield f"{instance.id} is shared though it must not be"
+
+
+def _moving(state: State) -> Iterator[str]:
+    """A lease that grows and its ticket name each other, and no instance that a lease has left for good has leases."""
+    wanted = {t.moves: t.id for t in state.tickets.values() if t.moves is not None}
+    if wanted != (grow := {x.id: x.growing for x in state.leases.values() if x.growing is not None}):
+        yield f"the tickets of growths are {wanted}, and the leases that grow {grow}"
+    if len(wanted) != sum(t.moves is not None for t in state.tickets.values()):
+        yield "a lease has two tickets to grow"
+    for instance in state.instances.values():
+        if instance.outgrown and instance.leases:
+            yield f"{instance.id} is outgrown, and has leases"
 
 
 def _queue(state: State) -> Iterator[str]:
@@ -201,6 +228,7 @@ def _alarms(state: State) -> Iterator[str]:
     ends |= {(AlarmKind.YIELD, id) for account in state.ledger.accounts.values() for id in account.yields}
     ends |= {(AlarmKind.DEADLINE, t.id) for t in state.tickets.values() if t.deadline_at is not None}
     ends |= {(AlarmKind.WAIT, t.id) for t in state.queue if t.wait}
+    ends |= {(AlarmKind.CARRY, t.id) for t in state.tickets.values() if t.carrying}
     ends |= {(AlarmKind.SLEEP, i.id) for i in state.asleep.values() if not i.ask.pin}
     for key in sorted(ends):
         if key not in state.alarms:

@@ -31,6 +31,7 @@ from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.growing import Moving
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.holding import Holding
 from lmxd.daemon.answering.inspection import Inspection
@@ -136,6 +137,7 @@ class Daemon:
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.learning.observations, self.served),
             KeepingAlive(state, access, handle),
+            Moving(leasing, self.asks, self.answers, self.performer, self.health, state, handle),
         )
         return Service(table, state, access, self.answers, self.served, self.outbox, handle)
 

@@ -16,6 +16,7 @@ from lmxd.gateway.answers.message_events import MessageEvents
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
+from lmxd.gateway.growing import Growing, Growth
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
@@ -78,6 +79,7 @@ class Serving:
         self._remote_media = remote_media
         self._remedies = Remedies(models, wait)
         self._slots = InstanceSlots()
+        self._growing = Growing(leases, self._slots)
 
     async def hand_on(
         self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool
@@ -117,26 +119,41 @@ class Serving:
             call = self._for_engine(call, meant, meanings)
             wish = _of(meant.model, wish)
             served.model = wish.model
+            growth = self._growing.of(meant.model, call, wish, told)
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
-                async with self._leased(wish, told) as lease:
+                async with self._leased(wish, told, growth) as lease, contextlib.AsyncExitStack() as stack:
                     served.leased()
+                    if growth is not None:
+                        lease = await growth.room(lease, call)
                     told(RequestProgress(state="served", instances=(lease.instance,)))
-                    with self._in_slot(lease, call) as placed:
-                        try:
-                            there = by_upstream_name(placed, lease)
-                            answer = await exchange(lease, there, self._leases.connections)
-                        except Unreachable:
-                            self._leases.unfit(lease)
-                            continue
-                        note.edges = answer.edges
-                        with contextlib.closing(answer):
-                            head = await answer.head()
-                            yield answer, head
-                            served.status = answer.outcome(head)
-                            return
+                    try:
+                        answer, head = await stack.enter_async_context(self._answered(lease, call, growth))
+                    except Unreachable:
+                        self._leases.unfit(lease)
+                        continue
+                    note.edges = answer.edges
+                    yield answer, head
+                    served.status = answer.outcome(head)
+                    return
             raise Unreachable(wish.model, "no instance of it could be reached")
+
+    @contextlib.asynccontextmanager
+    async def _answered(
+        self, lease: AsyncLease, call: UpstreamCall, growth: Growth | None
+    ) -> AsyncIterator[tuple[Exchange, Head]]:
+        """The answer of a leased instance. One that its engine refused as too long is asked again, once."""
+        with self._in_slot(lease, call, growth) as placed:
+            answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
+            with contextlib.closing(answer):
+                head = await answer.head()
+                grown = None if growth is None else await growth.again(lease, answer, head)
+                if grown is None:
+                    yield answer, head
+                    return
+        async with self._answered(grown, call, growth) as found:
+            yield found
 
     def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
         """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats.
@@ -151,10 +168,12 @@ class Serving:
         return call if body is call.body else replace(call, body=body)
 
     @contextlib.asynccontextmanager
-    async def _leased(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
-        """A lease. LmxdError with a remedy for HTTP's clients."""
+    async def _leased(
+        self, wish: LeaseWish, told: Callable[[RequestProgress], None], growth: Growth | None = None
+    ) -> AsyncIterator[AsyncLease]:
+        """A lease, of the size that ``growth`` begins with. LmxdError with a remedy for HTTP's clients."""
         try:
-            async with self._leases.lease(wish, told) as lease:
+            async with self._leases.lease(wish if growth is None else growth.begins_with(wish), told) as lease:
                 yield lease
         except LmxdError as error:
             if mended := await self._remedies.mended(error, wish):
@@ -162,10 +181,11 @@ class Serving:
             raise
 
     @contextlib.contextmanager
-    def _in_slot(self, lease: AsyncLease, call: UpstreamCall) -> Iterator[UpstreamCall]:
+    def _in_slot(self, lease: AsyncLease, call: UpstreamCall, growth: Growth | None) -> Iterator[UpstreamCall]:
         """A call to the slot of an instance that has seen most of its prompt, as long as its answer takes."""
         if lease.instance_slots == 1 or not takes_slot(call):
-            yield call
+            with contextlib.nullcontext() if growth is None else self._slots.taken(lease, growth.trace):
+                yield call
             return
         prompt = prompt_of(call) if lease.alone else None
         with self._slots.taken(lease, None if prompt is None else trace(prompt.text)) as slot:
@@ -216,11 +236,12 @@ def _priority(request: web.Request, user: str | None) -> int | None:
 def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
 
-    A context that the usual one has room for is had with it, and one beyond the trained is that, as ollama has it.
+    A context that the usual one has room for, or grows to, is had with it, and one beyond the trained is that, as
+    ollama has it.
     """
     trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
     least = min(wish.ctx or 0, trained)
-    if least <= model.ctx:
+    if least <= model.ctx_most:
         return replace(wish, model=model.model, ctx=None)
     step = min(_STEP, 1 << (least - 1).bit_length())
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)

@@ -17,9 +17,10 @@ class GrowParams(LeaseParams):
         None,
         ge=0,
         le=255,
-        description="the slot that its conversation lies in, for a client that is alone on the instance; else the "
-        "conversation is processed anew, unless the instance has one slot",
+        description="the slot that its conversation lies in, for who is alone on its instance; by default the only "
+        "one that there is, else it is processed anew",
     )
+    carry: bool = Field(True, description="false: no conversation of it lies there that is worth carrying")
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
     )

@@ -12,6 +12,7 @@ from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates, ForgetParams, Forgotten
 from lmxd.rpc.explanations import Explained, ExplainParams, Planned, PlanParams
 from lmxd.rpc.framing import Encoded, encoded
+from lmxd.rpc.growing import GrowParams
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams, UnyieldParams, YieldBegun, YieldOver, YieldParams
 from lmxd.rpc.keeping_alive import KeepAliveParams, KeptAlive
 from lmxd.rpc.messages import (
@@ -53,7 +54,7 @@ class Method:
 
     ``summary``: what it does. ``act``: the same as the audit log has it, with parameters in braces; empty if nothing
     changes by it. ``admin``: only administrators may call it. ``lasting``: it is answered when its effect is written to
-    disk. ``grants``: it may wait in the queue, and gives a lease, which is written to disk first.
+    disk. ``grants``: it may wait in the queue, and gives a lease or moves one, which is written to disk first.
     """
 
     name: str
@@ -96,6 +97,14 @@ METHODS: Final[Mapping[str, Method]] = {
             Granted,
             "ask for a lease; answered when it is granted or refused",
             act="lease {model}",
+            grants=True,
+        ),
+        Method(
+            "grow",
+            GrowParams,
+            Granted,
+            "move a lease to an instance with more context; answered as a request is, and if refused, it stays",
+            act="have {lease} grow to {ctx} tokens",
             grants=True,
         ),
         Method("release", LeaseParams, Released, "end a lease", act="release {lease}", lasting=True),
@@ -216,7 +225,7 @@ METHODS: Final[Mapping[str, Method]] = {
 
 
 def grants(name: str) -> bool:
-    """Whether a call of that name gives a lease. An unknown name gives none."""
+    """Whether a call of that name gives a lease, or moves one. An unknown name gives none."""
     return name in METHODS and METHODS[name].grants
 
 

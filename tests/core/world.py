@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
@@ -16,6 +16,7 @@ from lmxd.core.books.accounts import Account
 from lmxd.core.decisions import (
     Decision,
     GrantLease,
+    MoveLease,
     RefuseLease,
     SleepInstance,
     StartInstance,
@@ -25,12 +26,15 @@ from lmxd.core.decisions import (
 from lmxd.core.events import (
     ActivitySeen,
     ClientLeft,
+    ConversationCarried,
     Event,
+    GrowthRequested,
     InstanceExited,
     InstanceReady,
     InstanceSlept,
     LeaseReleased,
     LeaseRequested,
+    LedgerRestored,
     MemoryMeasured,
     PolicyChanged,
     SleepFailed,
@@ -41,8 +45,10 @@ from lmxd.core.events import (
 )
 from lmxd.core.instances import Instance
 from lmxd.core.invariants import broken
+from lmxd.core.moves import Carry
 from lmxd.core.rules import Policy
 from lmxd.core.words import (
+    NO_CONNECTION,
     Ask,
     Cause,
     ConnectionId,
@@ -155,6 +161,8 @@ class World:
         self.answered: Counter[str] = Counter()
         self.asked: list[TicketId] = []
         self._unanswered: set[TicketId] = set()
+        self.forgotten: set[TicketId] = set()
+        """The requests whose clients were not answered, since lmxd was killed."""
         self.forced: set[str] = set()
         self._ids = itertools.count(1)
         self.happen(PolicyChanged(at=0.0, policy=Policy(**rules)))
@@ -181,6 +189,11 @@ class World:
             case GrantLease():
                 self._answer(decision.ticket)
                 assert self.state.instances[decision.instance].phase is Phase.READY
+            case MoveLease():
+                self._answer(decision.ticket)
+                moved = self.state.leases[decision.lease]
+                assert moved.instance == decision.instance, "it was told that it is elsewhere"
+                assert self.state.instances[decision.instance].phase is Phase.READY
             case RefuseLease():
                 self._answer(decision.ticket)
             case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
@@ -189,7 +202,7 @@ class World:
                 left = self.now - stopped.vacant_since >= stays and not stopped.leases
                 beyond = not stopped.leases and "beyond a quota" in decision.why
                 assert not stopped.busy or left or beyond, "evicted with a request in flight"
-            case StopInstance(cause=Cause.IDLE):
+            case StopInstance(cause=Cause.IDLE | Cause.GROWN):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case StartInstance():
                 for device, need in decision.option.demand.items():
@@ -249,6 +262,7 @@ class World:
         gids: tuple[int, ...] = (),
         share: bool = True,
         external: bool = False,
+        elastic: bool = False,
         max_instances: int | None = None,
         measures: float = 0.0,
         deadline: float | None = None,
@@ -289,6 +303,7 @@ class World:
                     share=share,
                     max_instances=max_instances,
                     external=external,
+                    elastic=elastic,
                     private_to=private_to,
                     sleeps=self.placed({"host": int(sleeps * GIB)}).demand if sleeps else {},
                     measures=measures,
@@ -301,6 +316,44 @@ class World:
             )
         )
         return ticket
+
+    def grow(
+        self,
+        ticket: str,
+        gib: float | Mapping[str, float] = 12,
+        *,
+        context: int = 16384,
+        slot: int | None = 0,
+        connection: int | None = None,
+        wait: float | None = None,
+        deadline: float | None = None,
+        **other: Any,
+    ) -> TicketId:
+        """The holder of the lease that ``ticket`` got wants more context; ``slot`` has its conversation."""
+        growth, lease = TicketId(f"t{next(self._ids)}"), self.state.leases[lease_of(ticket)]
+        mine = self.state.instances[lease.instance].ask
+        sizes = dict.fromkeys(self.places(), gib) if isinstance(gib, (int, float)) else gib
+        singles = tuple(self.placed({name: int(size * GIB)}) for name, size in sizes.items())
+        self.asked.append(growth)
+        self._unanswered.add(growth)
+        asks = connection if connection is not None else lease.owner.connection
+        self.happen(
+            GrowthRequested(
+                at=self.now,
+                ticket=growth,
+                lease=lease.id,
+                owner=replace(lease.owner, connection=ConnectionId(asks)),
+                ask=replace(mine, context=context, options=singles, **{"spread": 1, **other}),
+                carry=None if slot is None else Carry(instance=lease.instance, slot=slot),
+                wait=wait,
+                deadline=deadline,
+            )
+        )
+        return growth
+
+    def carried(self, ticket: str, slot: int | None = 0) -> None:
+        """The conversation of a growth lies in a slot of its new instance, or could not be carried."""
+        self.happen(ConversationCarried(at=self.now, ticket=TicketId(ticket), slot=slot))
 
     def ready(self, instance: str, takes: float | None = None, more: float = 1.0) -> None:
         """It loaded, and takes ``more`` times what was promised, or ``takes`` GiB."""
@@ -369,6 +422,39 @@ class World:
         """An administrator wants so many bytes kept free for others."""
         self.happen(YieldRequested(at=self.now, id=YieldId(id), device=DeviceId(device), size=size, lasts=lasts))
 
+    def restart(self) -> None:
+        """lmxd is killed and started again: instances that were not ready end, and the requests are forgotten."""
+        state, policy = self.state, self.state.policy
+        self.forgotten |= state.tickets.keys()
+        self._unanswered.clear()
+        self.admission = Admission()
+        self.state = self.admission.state
+        self.happen(PolicyChanged(at=self.now, policy=policy))
+        adopted = (Phase.READY, Phase.ASLEEP)
+        rows = [
+            Instance(
+                id=i.id,
+                ask=i.ask,
+                option=i.option,
+                phase=i.phase if i.phase in adopted else Phase.STOPPING,
+                started_at=i.started_at,
+                ready_at=i.ready_at,
+                active_at=i.active_at,
+            )
+            for i in state.instances.values()
+        ]
+        held = [
+            replace(x, owner=replace(x.owner, connection=NO_CONNECTION), growing=None) for x in state.leases.values()
+        ]
+        counts = {name: count for name, count in state.counts.items() if name.startswith("instances ")}
+        self.happen(
+            LedgerRestored(at=self.now, instances=tuple(rows), leases=tuple(held), yields=(), counts=counts, grace=30.0)
+        )
+        self.measure()
+        for row in rows:
+            if row.phase not in adopted:
+                self.exited(row.id)
+
     # the devices
 
     def places(self) -> list[str]:
@@ -413,6 +499,14 @@ class World:
 
     def refused(self) -> dict[str, str]:
         return {x.ticket: x.refusal.code for x in self.log if isinstance(x, RefuseLease)}
+
+    def moves(self) -> list[tuple[str, str, str, int | None]]:
+        """Which lease moved, from where to where, and the slot that its conversation lies in."""
+        return [(x.lease, x.before, x.instance, x.slot) for x in self.log if isinstance(x, MoveLease)]
+
+    def home(self, ticket: str) -> str:
+        """The instance on which the lease of a ticket is."""
+        return self.state.leases[lease_of(ticket)].instance
 
     def waiting(self) -> list[str]:
         return [ticket.id for ticket in self.state.queue]

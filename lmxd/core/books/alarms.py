@@ -27,6 +27,8 @@ class AlarmKind(StrEnum):
     """Holders who were asked to release their leases had their time."""
     RESIDENT = "resident"
     """A resident that failed to load may be tried again."""
+    CARRY = "carry"
+    """A conversation was on its way for so long that it is processed anew."""
     SLEEP = "sleep"
     """An instance that falls asleep has freed all that it will, or one has been asleep for as long as it may."""
 

@@ -7,7 +7,7 @@ from typing import Final
 from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
-from lmxd.core.final_refusals import DRAINING, STOPPED
+from lmxd.core.final_refusals import DRAINING, LEASE_ENDED, STOPPED
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason
@@ -24,8 +24,13 @@ _LEASE_REASONS: Final = {
 
 
 def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
-    """Refuse a ticket, and remove it."""
+    """Refuse a ticket, and remove it. A lease that was to grow by it stays where it is, and has been in use so far."""
     state.drop_ticket(ticket)
+    if ticket.moves is not None:
+        lease = state.leases[ticket.moves]
+        lease.growing = None
+        state.instances[lease.instance].active_at = state.now
+        state.step.touched.instances.add(lease.instance)
     waited = state.now - ticket.asked_at
     state.step.decisions.append(
         RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
@@ -33,24 +38,31 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
 
 
 def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -> None:
-    """End a lease, and tell its holder why."""
+    """End a lease, and tell its holder why. If it was to grow, that is refused."""
     instance = state.instances[lease.instance]
+    if lease.growing is not None:
+        refuse(state, state.tickets[lease.growing], LEASE_ENDED)
     state.drop_lease(lease)
     if not instance.ask.external:  # a hold's name is the client's choice, and no profile
         state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
         state.expectations.left(instance.ask.profile, state.now)
     if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
-        instance.evictable_from = state.now + (0.0 if instance.turn_over(state.now) else patience)
-        instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
-        instance.vacant_since, instance.last_use = state.now, lease
-        if state.shares.binding(lease.owner, state.policy):
-            state.linger(instance, on=True)  # until its engine says that nothing was left behind
+        vacated(state, instance, lease, patience)
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
     )
+
+
+def vacated(state: State, instance: Instance, lease: Lease, patience: float) -> None:
+    """Note that an instance has lost its last lease, whose holder is given ``patience`` seconds to come back."""
+    instance.evictable_from = state.now + (0.0 if instance.turn_over(state.now) else patience)
+    instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
+    instance.vacant_since, instance.last_use = state.now, lease
+    if state.shares.binding(lease.owner, state.policy):
+        state.linger(instance, on=True)  # until its engine says that nothing was left behind
 
 
 def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:

@@ -15,7 +15,10 @@ def over_quota(state: State, ticket: Ticket) -> str | None:
     """The quota that a lease for the ticket would exceed now, as a sentence; None if none.
 
     The ticket may take the place of a lease of the same user that still lingers on an instance that serves it.
+    A growth takes the place of its own lease.
     """
+    if ticket.moves is not None:
+        return state.shares.within(ticket.owner, ticket.ask.portion, state.policy, state.leases[ticket.moves].size)
     found = state.shares.within(ticket.owner, ticket.ask.portion, state.policy)
     if found is None or not state.lingering:
         return found
@@ -31,7 +34,7 @@ def beyond_bound(state: State, ticket: Ticket) -> str | None:
     """
     uid, quota = ticket.owner.uid, state.policy.quota(ticket.owner.uid)
     leases = state.shares.by_uid[uid].leases
-    if quota.max_leases is None and leases >= _MOST_LEASES:
+    if ticket.moves is None and quota.max_leases is None and leases >= _MOST_LEASES:
         return f"uid {uid} has {leases} of at most {_MOST_LEASES} leases"
     if not ticket.ask.external or quota.max_holds is None:
         return None

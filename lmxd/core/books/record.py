@@ -13,6 +13,7 @@ from lmxd.core.books.administered import administered, drain_changed
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse
+from lmxd.core.books.moving import conversation_carried, growth_requested
 from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
@@ -26,9 +27,11 @@ from lmxd.core.events import (
     ActivitySeen,
     AskChanged,
     ClientLeft,
+    ConversationCarried,
     DrainEnded,
     DrainRequested,
     Event,
+    GrowthRequested,
     InstanceExited,
     InstanceReady,
     InstanceSlept,
@@ -58,7 +61,8 @@ from lmxd.core.words import Failure, Hold, Phase, Yielded
 from lmxd.failures import FailureCode
 
 _CALM: Final = (
-    LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun, InstanceSlept,
+    LeaseRequested, GrowthRequested, ConversationCarried, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen,
+    LoadPostponed, LoadBegun, InstanceSlept,
 )  # fmt: skip
 """Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
 
@@ -69,6 +73,10 @@ def record(state: State, event: Event) -> None:
     match event:
         case LeaseRequested():
             _lease_requested(state, event)
+        case GrowthRequested():
+            growth_requested(state, event)
+        case ConversationCarried():
+            conversation_carried(state, event)
         case LeaseReleased():
             if lease := state.lease(event.lease):
                 end_lease(state, lease, EndReason.RELEASED)

@@ -156,7 +156,7 @@ class State:
         if ticket.key is not None and self.asked.get((ticket.owner.uid, ticket.key)) is ticket:
             del self.asked[ticket.owner.uid, ticket.key]
         self.impatient.pop(ticket.id, None)
-        for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
+        for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE, AlarmKind.CARRY):
             self.alarms.clear((kind, ticket.id))
         if ticket.instance is None:
             self._unqueue(ticket)

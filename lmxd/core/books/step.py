@@ -38,6 +38,8 @@ class Step:
     """The ticket of a new request."""
     ready: list[Instance] = field(default_factory=list)
     """Instances that have become ready. Their tickets are to be granted."""
+    carried: list[tuple[Ticket, int | None]] = field(default_factory=list)
+    """Growths whose conversations have been carried, and into which slots (None: none). Their leases are to move."""
     seen: Instance | None = None
     """The instance whose engine has just said whether it is busy."""
     load_moved: Instance | None = None

@@ -20,8 +20,8 @@ from lmxd.core.words import User
 
 def no_place(state: State, ticket: Ticket) -> Refusal | None:
     """The reason why a new ticket that is not served may not wait; None if it may."""
-    ticket.outside_depth = ticket.room_being_made
-    if ticket.instance is not None or ticket.outside_depth:
+    ticket.outside_depth = ticket.room_being_made or ticket.moves is not None
+    if ticket.instance is not None or ticket.room_being_made:
         return None
     portion, depth = ticket.ask.portion, state.policy.queue_depth
     for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
@@ -30,7 +30,7 @@ def no_place(state: State, ticket: Ticket) -> Refusal | None:
             return refusals.beyond_quota(over_quota(state, ticket) or "", first)
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
-    if ticket.asked_at < state.now or len(state.queue) <= depth:
+    if ticket.outside_depth or ticket.asked_at < state.now or len(state.queue) <= depth:
         return None  # it had its place before, or there is one
     return _full(state, ticket, (t for t in state.queue if t is not ticket))
 

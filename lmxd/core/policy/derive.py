@@ -23,6 +23,7 @@ from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.growing import move_carried
 from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.preemption import ask_for_room
 from lmxd.core.policy.quantum import load_seconds
@@ -44,6 +45,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     ticked = state.step.time_passed and state.tick_at is not None and state.tick_at <= state.now
     _expire(state)
     _grant(state)
+    move_carried(state)
     _reap(state)
     unload(state)
     reopen_the_unused(state)
@@ -72,6 +74,8 @@ def derive(state: State, scheduler: Scheduler) -> None:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
             share(state, (new.ask.kind,))  # the instance that was started for it
+    while move_carried(state):
+        scheduler.serve(state)
     while opened := cancel_stale(state):  # their tickets were served otherwise
         share(state, opened)
     _report(state, ticked)
@@ -105,6 +109,8 @@ def _expire(state: State) -> None:
                 lease = state.leases[LeaseId(name)]
                 late = lease.hold is Hold.TTL
                 end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
+            case AlarmKind.CARRY:
+                state.step.carried.append((state.tickets[TicketId(name)], None))
             case AlarmKind.YIELD:
                 end_yield(state, YieldId(name))
             case AlarmKind.SLEEP:
@@ -136,7 +142,8 @@ def _reap(state: State) -> None:
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
         return
     idle = state.now - instance.active_at
-    stays = kept(state, instance) or disturbs(state, instance)
+    awaited = bool(instance.tickets) or any(x.growing is not None for x in instance.leases.values())
+    stays = awaited or kept(state, instance) or disturbs(state, instance)
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not stays:
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
         state.step.serve_again = True  # the leases that end count for quotas no more

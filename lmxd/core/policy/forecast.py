@@ -239,7 +239,10 @@ class Forecast:
         """The bytes that come free on a device, or are taken (negative), with time and name, in order of time."""
         account = self._state.ledger.accounts[device]
         instances, coming = self._state.instances, []
+        stays = None if ticket.moves is None else self._state.leases[ticket.moves].instance
         for name, reservation in account.reservations.items():
+            if name == stays:
+                continue  # the lease that grows has it until the ticket is served
             instance = instances[name]
             end = self.free_at(instance, ticket) + self._outlook(instance).going
             idle = instance.live or instance.phase is Phase.ASLEEP

@@ -16,10 +16,10 @@ def has_all_instances(state: State, ticket: Ticket) -> bool:
     """Whether as many instances of its model run as its ``max_instances`` allows, whatever their size.
 
     One that its holder does not share does not count, nor one that cannot make way for a larger, nor one whose slots
-    are all taken by other uids.
+    are all taken by other uids. A growth has no such limit: its conversation has nowhere else to go.
     """
     ask = ticket.ask
-    if ask.max_instances is None:
+    if ask.max_instances is None or ticket.moves is not None:
         return False
     within_reach = (i for i in state.able(ask) if i.free_slots > 0 or ticket.owner.uid in _uids(i))
     able = sum(i.ask.share or not ask.share for i in within_reach)
@@ -32,10 +32,14 @@ def _uids(instance: Instance) -> set[int]:
 
 
 def replaceable(state: State, ask: Ask) -> list[Instance]:
-    """The live instances of the same model that cannot serve ``ask``, as too small: they may make way for it."""
+    """The live instances of the same model that cannot serve ``ask``, as too small: they may make way for it.
+
+    An elastic one is as small as its leases need it: it makes way for none.
+    """
     found: list[Instance] = []
     for kind, kin in state.live_by_kind.items():
         resident = state.residents.get(kind)
         if kind[0] == ask.profile and (resident is None or not resident.keep):
-            found += [i for i in kin.values() if i.ask.share and not i.ask.pin and i.makes_way_for_larger(ask)]
+            fixed = (i for i in kin.values() if i.ask.share and not (i.ask.pin or i.ask.elastic))
+            found += [i for i in fixed if i.makes_way_for_larger(ask)]
     return found

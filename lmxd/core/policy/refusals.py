@@ -116,6 +116,18 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
     )
 
 
+def never_beside(state: State, ticket: Ticket) -> Refusal:
+    """The refusal of a growth that fits the device, but not beside the instance that its lease has until then."""
+    assert ticket.moves is not None
+    return Refusal(
+        code=RefusalCode.NEVER_FITS,
+        message=f"it never fits beside {state.leases[ticket.moves].instance}, which its lease has until it moves",
+        remedy=", or ".join(("release the lease and make a new request for this context", *raised(state, ticket.ask))),
+        would_help=raised(state, ticket.ask),
+        shortfalls=shortfalls(state, ticket.ask),
+    )
+
+
 def raised(state: State, ask: Ask) -> tuple[str, ...]:
     """The rest of a remedy, where a configured limit keeps back bytes of a device that a request may go to."""
     accounts = [state.ledger.accounts.get(device) for option in ask.options for device in option.demand]

@@ -20,7 +20,7 @@ from lmxd.core.final_refusals import DRAINING
 from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.limit import has_all_instances
-from lmxd.core.policy.placement import widest
+from lmxd.core.policy.placement import fits_never_beside, widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
@@ -108,7 +108,7 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
     state = this.state
     if state.waiting(front.id) is None:
         return  # it shares an instance that was started for an earlier ticket
-    if state.step.refuse_again and refused(state, front):
+    if (state.step.refuse_again or front.moves is not None) and refused(state, front):
         for ticket in state.queue.group(front):  # the group asks for the same: all are refused
             refused(state, ticket)
         return
@@ -125,6 +125,8 @@ def refused(state: State, ticket: Ticket) -> bool:
         refuse(state, ticket, DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
+    elif state.policy.enforce and fits_never_beside(state, ticket):
+        refuse(state, ticket, refusals.never_beside(state, ticket))
     elif too_many := beyond_bound(state, ticket):
         refuse(state, ticket, refusals.beyond_quota(too_many))
     elif failed := state.failed.backing_off(ticket.ask.launch, state.now):

@@ -9,6 +9,7 @@ from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.policy.eviction import THRASH_WINDOW
 from lmxd.core.policy.forecast import starting
+from lmxd.core.policy.growing import carry
 from lmxd.core.words import Ask, Option, Phase
 
 
@@ -53,7 +54,10 @@ def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
 
 
 def grant(state: State, instance: Instance, ticket: Ticket) -> None:
-    """Make a lease of a ticket."""
+    """Make a lease of a ticket; the lease that grows by it moves."""
+    if ticket.moves is not None:
+        carry(state, instance, ticket)
+        return
     state.drop_ticket(ticket)
     ticket.instance = instance.id
     lease = Lease(
@@ -73,7 +77,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.add_lease(lease)
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = instance.used_at = state.now
-    instance.keep_alive = None
+    instance.keep_alive, instance.outgrown = None, False
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
         GrantLease(

@@ -1,4 +1,4 @@
-"""Unloading: instances whose last client said how long they are to stay.
+"""Unloading: instances whose last client said how long they are to stay, or whose lease has grown out of them.
 
 In: the vacant instances. Out: ``StopInstance`` and ``CheckActivity``. The rule: only one that its engine says is idle
 ends, and none that is pinned or kept. A lease granted meanwhile sets the word of an earlier client aside.
@@ -19,13 +19,17 @@ def unload(state: State) -> None:
     """End the instances that have stayed as long as they were to."""
     for instance in [i for i in state.vacant.values() if _is_due(state, i)]:
         if instance.known_idle(state.now):
-            stop(state, instance, Cause.IDLE, f"its client wanted it for {instance.keep_alive:g} s more")
+            if instance.outgrown:
+                stop(state, instance, Cause.GROWN, "its lease has moved to an instance with more context")
+            else:
+                stop(state, instance, Cause.IDLE, f"its client wanted it for {instance.keep_alive:g} s more")
         elif not instance.busy or state.step.time_passed:
             check(state, instance)
 
 
 def _is_due(state: State, instance: Instance) -> bool:
-    if instance.keep_alive is None or instance.phase is not Phase.READY or instance.ask.pin:
+    if instance.phase is not Phase.READY or instance.ask.pin:
         return False
-    over = state.now - instance.vacant_since >= instance.keep_alive
+    stays = 0.0 if instance.outgrown else instance.keep_alive
+    over = stays is not None and state.now - instance.vacant_since >= stays
     return over and not kept(state, instance) and not disturbs(state, instance)

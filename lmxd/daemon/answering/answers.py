@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
-from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
+from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, MoveLease, RefuseLease, ReportProgress
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
@@ -28,7 +28,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import LeaseEnded, SomebodyWaits, YieldAsked
+from lmxd.rpc.notifications import LeaseEnded, Moved, SomebodyWaits, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -108,6 +108,8 @@ class Answers:
         match decision:
             case GrantLease():
                 self._granted(decision)
+            case MoveLease():
+                self._moved(decision)
             case RefuseLease():
                 self._refused(decision)
             case ReportProgress():
@@ -171,8 +173,33 @@ class Answers:
         except Exception as error:  # every error becomes the answer: a call never hangs
             waiting.answer.set_exception(error)
 
-    def granted(self, lease: Lease, waited: float) -> Granted | Held:
-        """The answer to a granted request. InstanceGone if its instance has ended."""
+    def _moved(self, decision: MoveLease) -> None:
+        """Answer a growth, and tell the holder of the lease if that was not asked by it, or waits no longer."""
+        waiting = self.waiting.pop(decision.ticket, None)
+        self._used_by(decision.instance, decision.owner.uid)
+        lease = self._state.leases.get(decision.lease)
+        answered = waiting is not None and not waiting.answer.done()
+        try:
+            if lease is None:
+                raise InstanceGone
+            granted = self.granted(lease, decision.waited, decision.slot)
+        except Exception as error:  # every error becomes the answer, as above
+            if waiting is not None and answered:
+                waiting.answer.set_exception(error)
+            return
+        if waiting is not None and answered:
+            waiting.answer.set_result(granted)
+        holder = self.connections().get(lease.owner.connection)
+        told = waiting is not None and answered and waiting.connection is holder
+        if holder is not None and not told and decision.instance != decision.before:
+            assert isinstance(granted, Granted)
+            holder.notify(Moved(lease=lease.id, granted=granted, before=decision.before, why="grown"))
+
+    def granted(self, lease: Lease, waited: float, slot: int | None = None) -> Granted | Held:
+        """The answer to a granted request. InstanceGone if its instance has ended.
+
+        ``slot``: the one in which the conversation lies, of a lease that has moved with it.
+        """
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:
@@ -202,9 +229,11 @@ class Answers:
             socket=str(endpoint.socket) if endpoint.socket else None,
             upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
+            ctx_most=self._present.catalog.steps(instance.ask.profile)[-1] if instance.ask.elastic else None,
+            slot=slot,
             slots=lease.slots,
             instance_slots=instance.ask.spread,
-            alone=launched.plan.kind is EngineKind.LLAMA_CPP and _is_alone(lease, instance),
+            alone=launched.plan.kind is EngineKind.LLAMA_CPP and is_alone(lease, instance),
             devices=devices,
             called=self._called(devices),
             basis=self._present.catalog.basis(instance.ask.profile),
@@ -257,6 +286,6 @@ class Answers:
             connection.notify(ended)
 
 
-def _is_alone(lease: Lease, instance: Instance) -> bool:
+def is_alone(lease: Lease, instance: Instance) -> bool:
     """Whether all leases of its instance are of one client, which then knows the slots that are in use."""
     return all(other.owner.connection == lease.owner.connection for other in instance.leases.values())

@@ -10,6 +10,7 @@ from lmxd.core.decisions import (
     Decision,
     EndLease,
     GrantLease,
+    MoveLease,
     SleepInstance,
     StartInstance,
     StopInstance,
@@ -26,7 +27,7 @@ def decided(decision: Decision, acts: Acts) -> None:
     match decision:
         case StartInstance() | StopInstance() | SleepInstance() | WakeInstance():
             acts.came(_kind(decision.instance), lambda: _line(decision))
-        case GrantLease() | AskToYield() | EndLease():
+        case GrantLease() | MoveLease() | AskToYield() | EndLease():
             acts.came(_key(decision.owner), lambda: _line(decision))
 
 
@@ -42,6 +43,8 @@ def _line(decision: Decision) -> str:
             return f"wake {decision.instance}: {decision.why}"
         case GrantLease():
             return f"grant {decision.lease} on {decision.instance} to {_who(decision.owner)}"
+        case MoveLease():
+            return f"move {decision.lease} of {_who(decision.owner)} from {decision.before} to {decision.instance}"
         case AskToYield():
             return f"ask {_who(decision.owner)} to yield {decision.lease}: {decision.why}"
         case EndLease():

@@ -12,6 +12,7 @@ from lmxd.core.decisions import (
     EndLease,
     ForgetInstance,
     GrantLease,
+    MoveLease,
     RefuseLease,
     ReportProgress,
     ReportSwap,
@@ -101,6 +102,12 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case GrantLease():
             granted = f"{decision.lease} of {decision.owner.called} is granted on {decision.instance}"
             return f"{granted} after {decision.waited:.1f} s: {decision.why}"
+        case MoveLease() if decision.instance == decision.before:
+            return f"{decision.lease} of {decision.owner.called} stays on {decision.instance}: {decision.why}"
+        case MoveLease():
+            how = "is processed anew" if decision.slot is None else f"was carried to slot {decision.slot}"
+            moved = f"{decision.lease} of {decision.owner.called} moves from {decision.before} to {decision.instance}"
+            return f"{moved} after {decision.waited:.1f} s, its conversation {how}: {decision.why}"
         case RefuseLease():
             return f"{decision.owner.called} is refused ({decision.refusal.code}): {message(decision.refusal)}"
         case ReportProgress() if decision.position:

@@ -147,7 +147,11 @@ class Leasing:
             raise LmxdError("invalid_params", f"lease {params.lease} is held by {found.hold}", "leave ttl out")
         self._renew(connection, found, params.ttl)
         expires_in = None if found.expires_at is None else found.expires_at - self._state.now
-        return Renewed(lease=params.lease, expires_in=expires_in)
+        moved = None
+        if params.instance not in (None, found.instance) and found.owner.uid == connection.peer.uid:
+            moved = self._answers.granted(found, waited=0.0)
+            assert isinstance(moved, Granted)
+        return Renewed(lease=params.lease, expires_in=expires_in, moved=moved)
 
     def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
         """Renew a lease. If its connection was lost, and the caller is the same process, this one holds it now."""

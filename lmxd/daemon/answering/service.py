@@ -17,6 +17,7 @@ from lmxd.daemon.answering import audit
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
+from lmxd.daemon.answering.growing import Moving
 from lmxd.daemon.answering.holding import Holding
 from lmxd.daemon.answering.inspection import Inspection
 from lmxd.daemon.answering.keeping_alive import KeepingAlive
@@ -49,12 +50,14 @@ def calls(
     inspection: Inspection,
     models: ModelCalls,
     keeping_alive: KeepingAlive,
+    moving: Moving,
 ) -> Calls:
     """The table of all methods but ``watch``, which the service answers itself."""
     return {
         "hello": lambda c, i, p: _hello(p),
         "describe": lambda c, i, p: described(),
         "request": requests.request,
+        "grow": moving.grow,
         "release": lambda c, i, p: leasing.release(c, p.lease),
         "renew": lambda c, i, p: leasing.renew(c, p),
         "cancel": lambda c, i, p: leasing.cancel(c, p),

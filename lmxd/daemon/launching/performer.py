@@ -155,7 +155,7 @@ class Performer:
         capacity, used = {device: a.capacity for device, a in accounts}, {device: a.used for device, a in accounts}
         plan = resolved.plan(decision, self._where.home, capacity, used)
         prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
-        doorway = prompts.doorway if prompts else self._doorway(plan) if resolved.carries else None
+        doorway = prompts.doorway if prompts else self._doorway(plan, resolved) if ask.elastic else None
         if doorway is not None:
             plan = replace(plan, prompts=doorway.path, carried=prompts is None)
         start = Start(
@@ -197,8 +197,10 @@ class Performer:
         build = self._present.catalog.installed(plan.engine).build
         return None if user is None else self.prompt_caches().open(plan, build, user)
 
-    def _doorway(self, plan: Plan) -> Doorway | None:
-        """The doorway of an instance, open for it to start; None if it cannot be."""
+    def _doorway(self, plan: Plan, resolved: Resolved) -> Doorway | None:
+        """The doorway for conversations of an instance, open for it to start; None if none can be carried."""
+        if resolved.not_carried is not None:
+            return None
         doorway = self.prompt_caches().doorway(plan.instance)
         try:
             doorway.open()

@@ -205,6 +205,14 @@ class Exchange(asyncio.Protocol):
         self.hand_to(to)
         return await self.ended()
 
+    async def kept_body(self) -> bytes:
+        """The whole body, which stays to be handed on: for one that is short. LmxdError if it broke off."""
+        whole, head = bytearray(), self._head.result()
+        if not await self.body(whole.extend):
+            raise self.broken_off()
+        self._body, self._to, self._seen, self.edges = Body(head, bodiless=self._bodiless), None, bytes(whole), Edges()
+        return bytes(whole)
+
     async def ended(self) -> bool:
         """Whether the body that is handed on came to its end."""
         await self._ended.wait()

@@ -113,7 +113,7 @@ class Leases:
         """Heed what lmxd says of leases."""
         if method == Notification.WANTED:
             self._spare.wanted()
-        elif method == Notification.LEASE_ENDED:
+        elif method in (Notification.LEASE_ENDED, Notification.MOVED):
             self._forget(params["lease"])
 
     def _forget(self, lease: str) -> None:
@@ -127,6 +127,23 @@ class Leases:
     def unfit(self, lease: AsyncLease) -> None:
         """Use a lease for no other request: its instance does not answer."""
         self._forget(lease.lease)
+
+    async def grow(
+        self, lease: AsyncLease, ctx: int, slot: int | None, wait: float | None, told: Callable[[RequestProgress], None]
+    ) -> AsyncLease:
+        """The same lease with a context of at least so many tokens, for this request alone. LmxdError.
+
+        ``slot``: that of its conversation; None if there is none. ``wait``: seconds in the queue.
+        """
+        self._forget(lease.lease)  # it is kept for no other request, and a connection leads to the instance before
+        return await self.client.grow(
+            lease.lease,
+            ctx,
+            slot=slot,
+            carry=slot is not None,
+            wait=wait,
+            on_progress=lambda progress: told(RequestProgress.of(progress)),
+        )
 
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""

@@ -15,10 +15,11 @@ class RequestProgress:
     """The place of a request in the queue from 1, seconds until its turn if known, and the instances that it waits for.
 
     ``why``: the limit of its key or user that it waits for.
-    ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
+    ``asked``: lmxd has not said yet whether it must wait. ``growing``: it has a lease, which moves to an instance with
+    more context. ``served``: it has its lease.
     """
 
-    state: Literal["asked", "queued", "starting", "served"] = "asked"
+    state: Literal["asked", "queued", "starting", "growing", "served"] = "asked"
     position: int = 0
     eta: float | None = None
     instances: tuple[str, ...] = ()

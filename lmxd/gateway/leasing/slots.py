@@ -21,6 +21,8 @@ _MOST: Final = 2**23
 """Bytes of a prompt that are looked at, two million tokens or some pictures: bodies may be larger, and slots many."""
 Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
+_ELASTIC: Final = 64
+"""The most instances of an elastic model whose slots are remembered: those that were used last."""
 
 
 def trace(prompt: bytes) -> Trace:
@@ -37,9 +39,13 @@ def agreeing(one: Trace, other: Trace) -> int:
 
 
 class Slots:
-    """The slots of one instance, and the prompt that each has seen last. ``seen``: those that it begins with."""
+    """The slots of one instance, and the prompt that each has seen last. ``seen``: those that it begins with.
 
-    def __init__(self, count: int, seen: Sequence[Trace] = ()) -> None:
+    ``context``: the tokens that each has room for.
+    """
+
+    def __init__(self, count: int, seen: Sequence[Trace] = (), context: int = 0) -> None:
+        self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
         self._last_used = [0] * count
         self._uses = 0
@@ -60,7 +66,7 @@ class Slots:
         if prompt is None or self._elsewhere or not free:
             self._elsewhere += 1
             return None
-        slot = max(free, key=lambda each: (self._saved(each, prompt), -self._last_used[each]))
+        slot = max(free, key=lambda each: (self.saved(each, prompt), -self._last_used[each]))
         self._busy.add(slot)
         self.seen[slot] = prompt
         return slot
@@ -74,11 +80,22 @@ class Slots:
         self._uses += 1
         self._last_used[slot] = self._uses
 
-    def _saved(self, slot: int, prompt: Trace) -> int:
+    def saved(self, slot: int, prompt: Trace) -> int:
         """Blocks that need not be computed in this slot, less those that its last prompt would lose. At least 0:
         a prompt that is lost may be one of which nothing is heard again."""
         common = agreeing(self.seen[slot], prompt)
         return max(0, common - (len(self.seen[slot]) - common))
+
+    def has(self, prompt: Trace) -> int | None:
+        """The slot in which a conversation lies that goes on with this prompt; None if it lies in none that is free.
+
+        One that began with less than a block left no trace: of a single slot, it is taken to be the one.
+        """
+        free = [slot for slot in range(len(self.seen)) if slot not in self._busy]
+        if len(self.seen) == 1 and not self.seen[0]:
+            return 0 if free else None
+        found = max(free, key=lambda each: self.saved(each, prompt), default=None)
+        return None if found is None or not self.saved(found, prompt) else found
 
 
 class InstanceSlots:
@@ -98,10 +115,40 @@ class InstanceSlots:
         finally:
             slots.give_back(slot)
 
+    def context_of(self, model: str, prompt: Trace) -> int | None:
+        """The largest context in which a conversation lies that goes on with this prompt; None if in none."""
+        found = [
+            (max(slots.saved(slot, prompt) for slot in range(len(slots.seen))), slots.context)
+            for slots in self._known.get(model, {}).values()
+        ]
+        saved, context = max(found, default=(0, 0))
+        return context if saved else None
+
+    def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
+        """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
+        if not lease.alone:
+            return None
+        return self._of(lease).has(prompt)
+
+    def moved(self, lease: Granted, before: Granted, slot: int | None, prompt: Trace) -> None:
+        """A lease has moved, and with it the conversation in ``slot`` of the instance before."""
+        if slot is not None:
+            self._of(before).seen[slot] = ()
+        if lease.slot is not None:
+            self._of(lease).seen[lease.slot] = prompt
+
     def _of(self, lease: Granted) -> Slots:
-        """The slots of a lease's instance: one that is new may have the prompts of one that was suspended."""
+        """The slots of a lease's instance: one that is new may have the prompts of one that was suspended.
+
+        One of an elastic model is never suspended, and others of it run beside it.
+        """
         known = self._known.setdefault(lease.model, {})
-        if lease.instance not in known:
+        if lease.ctx_most is not None:
+            found = known.pop(lease.instance, None) or Slots(lease.instance_slots, (), lease.ctx)
+            while len(known) >= _ELASTIC:
+                del known[next(iter(known))]
+            known[lease.instance] = found
+        elif lease.instance not in known:
             idle = [known.pop(name) for name in list(known) if known[name].are_idle]
             known[lease.instance] = Slots(lease.instance_slots, idle[-1].seen if idle else ())
         return known[lease.instance]

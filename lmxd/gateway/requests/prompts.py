@@ -16,7 +16,7 @@ _HEEDED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/
 """Paths at which llama-server heeds ``id_slot``: it does not hand on Anthropic's requests whole."""
 _WITHOUT: Final = ("/tokenize", "/detokenize", "/apply-template", "/input_tokens", "/count_tokens")
 """Ends of paths that take no slot."""
-_PARTS: Final = "lora tools instructions messages input input_extra input_prefix prompt".split()
+_PARTS: Final = "lora tools system instructions messages input input_extra input_prefix prompt".split()
 """Parameters that become the prompt, in the order in which most templates have them. With other adapters, none of it
 is what it was."""
 _SEVERAL: Final = frozenset((b'"', b"[", b"{"))
@@ -50,7 +50,12 @@ def prompt_of(call: UpstreamCall) -> Prompt | None:
         return None  # for the engine to judge
     if several or "id_slot" in fields or _is_list_of_prompts(fields):
         return None
-    return Prompt(fields, b"".join(bytes(fields[name]) for name in _PARTS if name in fields))
+    return Prompt(fields, text_of(fields))
+
+
+def text_of(fields: Fields) -> bytes:
+    """The parameters that become the prompt, one after the other."""
+    return b"".join(bytes(fields[name]) for name in _PARTS if name in fields)
 
 
 def _value(fields: Fields, name: str) -> Any:

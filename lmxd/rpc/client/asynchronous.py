@@ -57,8 +57,9 @@ class AsyncClient(AsyncCalls):
         self._progress: dict[int, OnProgress] = {}
         self._let_go: deque[tuple[float, str]] = deque()
         """Leases that were let go a moment ago, or while there was no connection: perhaps the daemon does not know."""
-        self._granting: set[int] = set()
-        """Calls for leases that the daemon has not answered, even if their callers have been cancelled."""
+        self._granting: dict[int, str] = {}
+        """Calls for leases that the daemon has not answered, even if their callers have been cancelled: their methods.
+        """
 
     @property
     def held(self) -> frozenset[str]:
@@ -177,7 +178,7 @@ class AsyncClient(AsyncCalls):
         if on_progress:
             self._progress[id] = on_progress
         if grants(method):
-            self._granting.add(id)
+            self._granting[id] = method
         try:
             if not self._link.say(said):
                 raise ConnectionLost
@@ -197,11 +198,11 @@ class AsyncClient(AsyncCalls):
         if id in self._granting:
             self._link.say(frame(next(self._ids), "cancel", {"request": id}))
         elif grants(method) and future.done() and not future.cancelled() and future.exception() is None:
-            self._give_back(future.result())
+            self._give_back(method, future.result())
 
-    def _give_back(self, message: dict[str, Any]) -> None:
-        """Release a lease that was granted to a cancelled caller."""
-        if lease := message.get("result", {}).get("lease"):
+    def _give_back(self, method: str, message: dict[str, Any]) -> None:
+        """Release a lease that was granted to a cancelled caller. One that has grown for it is its holder's still."""
+        if method != "grow" and (lease := message.get("result", {}).get("lease")):
             self._link.say(frame(next(self._ids), "release", {"lease": lease}))
 
     def _lost(self, connection: int) -> None:
@@ -229,8 +230,8 @@ class AsyncClient(AsyncCalls):
             if future and not future.done():
                 future.set_result(message)
             elif id in self._granting:
-                self._give_back(message)
-            self._granting.discard(id)
+                self._give_back(self._granting[id], message)
+            self._granting.pop(id, None)
             return
         params = message.get("params", {})
         if message["method"] == Notification.LEASE_ENDED:

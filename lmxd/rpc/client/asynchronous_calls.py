@@ -96,6 +96,30 @@ class AsyncCalls(ABC):
             reuse=reuse,
         )
 
+    async def grow(
+        self,
+        lease: str,
+        ctx: int,
+        *,
+        slot: int | None = None,
+        carry: bool = True,
+        wait: float | None = None,
+        deadline: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncLease:
+        """Move a lease to an instance with more context; answered as a request is, and if refused, it stays."""
+        return await self._grant(
+            "grow",
+            AsyncLease,
+            on_progress,
+            lease=lease,
+            ctx=ctx,
+            slot=slot,
+            carry=carry,
+            wait=wait,
+            deadline=deadline,
+        )
+
     async def release(self, lease: str) -> Released:
         """End a lease."""
         return await self._call("release", Released, lease=lease)

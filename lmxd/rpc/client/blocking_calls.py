@@ -89,6 +89,30 @@ class BlockingCalls(ABC):
             reuse=reuse,
         )
 
+    def grow(
+        self,
+        lease: str,
+        ctx: int,
+        *,
+        slot: int | None = None,
+        carry: bool = True,
+        wait: float | None = None,
+        deadline: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> BlockingLease:
+        """Move a lease to an instance with more context; answered as a request is, and if refused, it stays."""
+        return self._grant(
+            "grow",
+            BlockingLease,
+            on_progress,
+            lease=lease,
+            ctx=ctx,
+            slot=slot,
+            carry=carry,
+            wait=wait,
+            deadline=deadline,
+        )
+
     def release(self, lease: str) -> Released:
         """End a lease."""
         return self._call("release", Released, lease=lease)

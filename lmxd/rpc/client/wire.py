@@ -54,8 +54,13 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
 
 
 def repeatable(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a request with an idempotency key: if it is sent again, it is not granted twice."""
-    return params if params["idempotency_key"] is not None else params | {"idempotency_key": secrets.token_hex(8)}
+    """The parameters of a request with an idempotency key: if it is sent again, it is not granted twice.
+
+    A growth has none, and needs none: its lease grows once.
+    """
+    if params.get("idempotency_key", "") is not None:
+        return params
+    return params | {"idempotency_key": secrets.token_hex(8)}
 
 
 class ConnectionLost(LmxdError):

@@ -1,0 +1,100 @@
+"""Moving: a lease that is to grow has a ticket, and goes to the ticket's instance once its conversation lies there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lmxd.core.books.endings import refuse, vacated
+from lmxd.core.books.queue import rank
+from lmxd.core.books.queueing import enter_queue
+from lmxd.core.books.state import State
+from lmxd.core.decisions import MoveLease, RefuseLease
+from lmxd.core.events import ConversationCarried, GrowthRequested
+from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
+from lmxd.core.holders import Lease, Ticket
+
+
+def growth_requested(state: State, event: GrowthRequested) -> None:
+    """Have a growth wait in the queue. One whose lease is over, or has enough context, is answered at once."""
+    lease = state.lease(event.lease)
+    if lease is None:
+        refusal = RefuseLease(ticket=event.ticket, owner=event.owner, ask=event.ask, refusal=LEASE_ENDED, waited=0.0)
+        state.step.decisions.append(refusal)
+        return
+    if lease.growing is not None:
+        refuse(state, state.tickets[lease.growing], ASKED_AGAIN)
+        state.step.serve_again = True
+    ticket = _ticket(state, event, lease)
+    if state.instances[lease.instance].is_like(event.ask):
+        slot = None if event.carry is None or event.carry.instance != lease.instance else event.carry.slot
+        ticket.instance, ticket.why = lease.instance, f"{lease.instance} has enough context"
+        _answer(state, ticket, lease, before=lease, slot=slot)
+        return
+    ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
+    lease.growing = ticket.id
+    enter_queue(state, ticket)
+    state.step.arrived = ticket
+
+
+def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:
+    state.counts["asked"] += 1
+    return Ticket(
+        id=event.ticket,
+        number=state.counts["asked"],
+        lease=lease.id,
+        owner=replace(lease.owner, connection=event.owner.connection),
+        ask=event.ask,
+        hold=lease.hold,
+        ttl=lease.ttl,
+        asked_at=state.now,
+        wait=event.wait,
+        deadline_at=None if event.deadline is None else state.now + event.deadline,
+        moves=lease.id,
+        carry=event.carry,
+    )
+
+
+def conversation_carried(state: State, event: ConversationCarried) -> None:
+    """Note that a conversation lies where its lease goes, or is processed anew there."""
+    ticket = state.ticket(event.ticket)
+    if ticket is not None and ticket.carrying:
+        state.step.carried.append((ticket, event.slot))
+
+
+def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:
+    """Move the lease that grows to the instance of its ticket. It does not end by that, nor is one granted."""
+    assert ticket.moves is not None
+    assert ticket.instance is not None
+    lease = state.leases[ticket.moves]
+    before, left, instance = replace(lease), state.instances[lease.instance], state.instances[ticket.instance]
+    state.drop_ticket(ticket)
+    state.drop_lease(lease)
+    lease.instance, lease.growing = instance.id, None
+    lease.slots, lease.size, lease.share = ticket.ask.slots, ticket.ask.portion, ticket.ask.share
+    state.add_lease(lease)
+    state.expire(lease, before.expires_at)
+    instance.active_at = instance.used_at = state.now
+    instance.keep_alive, instance.outgrown = None, False
+    left.active_at = left.used_at = state.now
+    if left.vacant:
+        vacated(state, left, before, patience=0.0)
+        left.outgrown = left.ask.spread == 1
+    state.step.touched.instances |= {left.id, instance.id}
+    state.step.serve_again = True
+    _answer(state, ticket, lease, before, slot)
+
+
+def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int | None) -> None:
+    state.step.decisions.append(
+        MoveLease(
+            ticket=ticket.id,
+            lease=lease.id,
+            instance=lease.instance,
+            before=before.instance,
+            profile=ticket.ask.profile,
+            owner=ticket.owner,
+            waited=state.now - ticket.asked_at,
+            slot=slot,
+            why=ticket.why,
+        )
+    )

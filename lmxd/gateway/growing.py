@@ -1,0 +1,165 @@
+"""Requests of elastic models get the context that they need before they are sent: their lease grows first.
+
+A short request costs nothing: its bytes tell that it fits. Another is counted by its engine. A growth takes as long as
+the start of a larger instance, and its conversation is carried along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.counting import Counting
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
+from lmxd.gateway.leasing.leases import Leases, LeaseWish
+from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.slots import InstanceSlots, trace
+from lmxd.gateway.requests.failures import StatusError
+from lmxd.gateway.requests.need import Need, need_of
+from lmxd.rpc.books import ElasticInfo, ModelInfo
+from lmxd.rpc.client import AsyncLease
+
+_REFUSED: Final = 400
+_TOO_LONG: Final = "exceed_context_size_error"
+"""The type of llama-server's error for a prompt that its slot has no room for."""
+_MOST_OF_ERROR: Final = 64 * 1024
+"""Bytes of an error that is looked at: another is passed on as it comes."""
+
+
+class _Problem(Struct):
+    """The figures of llama-server's error."""
+
+    type: str = ""
+    n_prompt_tokens: int = 0
+
+
+class _Refusal(Struct):
+    """An answer of llama-server that is no success."""
+
+    error: _Problem
+
+
+class Growing:
+    """Makes the growth of each request of an elastic model; of another, there is none."""
+
+    def __init__(self, leases: Leases, slots: InstanceSlots) -> None:
+        self._leases = leases
+        self._slots = slots
+        self._counting = Counting(leases.connections)
+
+    def of(
+        self, model: ModelInfo, call: UpstreamCall, wish: LeaseWish, told: Callable[[RequestProgress], None]
+    ) -> Growth | None:
+        """The growth of a request that may need it. ``told``: hears how it stands."""
+        if model.elastic is None or (need := need_of(call)) is None:
+            return None
+        return Growth(model.elastic, need, self._leases, self._slots, self._counting, wish.wait, told)
+
+
+class Growth:
+    """What one request may need, and what is done for it."""
+
+    def __init__(
+        self,
+        elastic: ElasticInfo,
+        need: Need,
+        leases: Leases,
+        slots: InstanceSlots,
+        counting: Counting,
+        wait: float | None,
+        told: Callable[[RequestProgress], None],
+    ) -> None:
+        self._elastic = elastic
+        self._need = need
+        self._leases = leases
+        self._slots = slots
+        self._counting = counting
+        self._wait = wait
+        self._told = told
+        self._refused = False
+        """Its engine has refused it once: then it is not asked again."""
+        self.trace = trace(need.text)
+
+    @property
+    def _top(self) -> int:
+        return self._elastic.steps[-1]
+
+    def begins_with(self, wish: LeaseWish) -> LeaseWish:
+        """The lease to begin with: of the size that its conversation lies in, else one that is guessed.
+
+        So a long prompt is not loaded for twice, and one that was carried before need not be again.
+        """
+        if wish.ctx is not None:
+            return wish
+        least = self._slots.context_of(wish.model, self.trace)
+        if least is None:
+            least = self._need.guess + self._need.answer
+        step = next((step for step in self._elastic.steps if step >= least), self._top)
+        return wish if step <= self._elastic.start else replace(wish, ctx=step)
+
+    async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
+        """The lease as the request can be sent by it: the same, or grown.
+
+        Where it cannot grow, the request goes with what it has, if its prompt fits. LmxdError if not.
+        """
+        need = self._need
+        if lease.ctx >= self._top or (need.most is not None and need.most + need.answer <= lease.ctx):
+            return lease
+        prompt = await self._counting.prompt(lease, call)
+        if prompt is None or prompt + need.answer <= lease.ctx:
+            return lease
+        self._require_possible(prompt)
+        try:
+            return await self._grown(lease, prompt)
+        except LmxdError:
+            if prompt >= lease.ctx:
+                raise
+            return lease
+
+    async def again(self, lease: AsyncLease, answer: Exchange, head: Head) -> AsyncLease | None:
+        """The lease, grown, of a request that its engine has refused as too long. None if that is not its answer.
+
+        LmxdError if it cannot be had.
+        """
+        short = head.length is not None and head.length <= _MOST_OF_ERROR
+        if head.status != _REFUSED or not short or lease.ctx >= self._top or self._refused:
+            return None
+        self._refused = True
+        prompt = _too_long(await answer.kept_body())
+        if prompt is None:
+            return None
+        self._require_possible(prompt)
+        return await self._grown(lease, prompt)
+
+    def _require_possible(self, prompt: int) -> None:
+        """LmxdError for a prompt that no growth helps."""
+        if prompt >= self._top:
+            what = f"the request has {prompt} tokens, which exceeds the available context size of {self._top} tokens"
+            raise StatusError(_REFUSED, "invalid_params", what, "send less of the conversation")
+
+    async def _grown(self, lease: AsyncLease, prompt: int) -> AsyncLease:
+        self._told(RequestProgress(state="growing", instances=(lease.instance,)))
+        least = min(prompt + self._need.answer, self._top)
+        slot = self._slots.lies_in(lease, self.trace)
+        grown = await self._leases.grow(lease, least, slot, self._wait, self._hear)
+        self._slots.moved(grown, lease, slot, self.trace)
+        return grown
+
+    def _hear(self, progress: RequestProgress) -> None:
+        self._told(replace(progress, state="growing"))
+
+
+def _too_long(body: bytes) -> int | None:
+    """The tokens of a prompt that llama-server calls too long; None if it says something else."""
+    try:
+        said = msgspec.json.decode(body, type=_Refusal).error
+    except (ValueError, RecursionError):
+        return None
+    return said.n_prompt_tokens if said.type == _TOO_LONG else None

@@ -1,0 +1,659 @@
+"""Stories of growth: a lease moves to an instance with more context, and its conversation goes along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core.world import GIB, Gpu, World, lease_of
+
+from lmxd.core.decisions import (
+    CarryConversation,
+    CheckActivity,
+    EndLease,
+    MoveLease,
+    RefuseLease,
+    ReportProgress,
+    StartInstance,
+)
+from lmxd.core.events import DrainRequested, GrowthRequested, LeaseRenewed
+from lmxd.core.moves import Carry
+from lmxd.core.reasons import EndReason
+from lmxd.core.rules import Quota
+from lmxd.core.words import ConnectionId, Failure, Hold, InstanceId, TicketId
+
+CRASHED = Failure(code="crashed", message="it crashed")
+
+
+def small(world: World, gib: float = 8, **more: Any) -> str:
+    """A lease on an instance of the first step, which is ready."""
+    ticket = world.ask("m", gib, elastic=True, **more)
+    if not world.state.leases.get(lease_of(ticket)):
+        world.ready(world.last(StartInstance).instance)
+    assert lease_of(ticket) in world.state.leases
+    return ticket
+
+
+def test_a_lease_moves_to_a_larger_instance_beside_the_old_one_and_its_conversation_goes_along() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease, 12, slot=0)
+    assert world.started() == ["m#1", "m#2"]
+    assert world.headroom() == 4, "both count while both live"
+    assert world.last(ReportProgress).ticket == growth
+    assert world.home(lease) == "m#1", "it is served there until the conversation is carried"
+    world.ready("m#2")
+    asked = world.last(CarryConversation)
+    assert (asked.ticket, asked.lease, asked.instance) == (growth, lease_of(lease), "m#2")
+    assert asked.carry == Carry(instance=InstanceId("m#1"), slot=0)
+    assert world.moves() == []
+    world.carried(growth, 0)
+    assert world.moves() == [(lease_of(lease), "m#1", "m#2", 0)]
+    assert world.home(lease) == "m#2"
+    assert world.granted() == [lease], "no lease is granted by a move"
+    assert not world.all(EndLease)
+
+
+def test_the_old_instance_of_one_slot_ends_once_its_engine_says_that_it_is_idle() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease)
+    world.ready("m#2")
+    world.carried(growth)
+    assert world.last(CheckActivity).instance == "m#1"
+    world.seen("m#1", busy=True)
+    assert world.stopped() == []
+    world.tick(1)
+    world.seen("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+    world.gone("m#1")
+    assert world.headroom() == 12
+
+
+def test_an_old_instance_that_is_wanted_again_before_it_ends_stays() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease)
+    world.ready("m#2")
+    world.carried(growth)
+    other = small(world)
+    assert world.home(other) == "m#1"
+    world.seen("m#1")
+    world.release(other)
+    world.tick(1)
+    world.seen("m#1")
+    assert world.stopped() == []
+
+
+def test_a_pinned_old_instance_stays() -> None:
+    world = World()
+    lease = small(world, pin=True)
+    growth = world.grow(lease)
+    world.ready("m#2")
+    world.carried(growth)
+    world.seen("m#1")
+    assert world.stopped() == []
+
+
+def test_an_old_instance_with_more_slots_keeps_its_other_leases_and_stays() -> None:
+    world = World()
+    first, second = small(world, spread=2), small(world, spread=2)
+    third = world.ask("m", 8, elastic=True, spread=2, wait=None, max_instances=1)
+    growth = world.grow(first, 12, slot=1)
+    world.ready("m#2")
+    world.carried(growth, 0)
+    assert world.home(second) == "m#1"
+    assert world.home(first) == "m#2"
+    assert world.home(third) == "m#1", "the slot that came free serves who waits for one"
+    world.release(second)
+    world.release(third)
+    world.seen("m#1")
+    assert world.stopped() == []
+
+
+def test_a_free_slot_of_a_larger_instance_that_runs_takes_no_bytes() -> None:
+    world = World({"gpu": Gpu(capacity=20 * GIB)})
+    large = world.ask("m", 12, context=16384, spread=2, elastic=True)
+    world.ready("m#1")
+    lease = small(world)
+    assert world.home(lease) == "m#1", "it has room for short ones, too"
+    world.release(lease)
+    other = world.ask("m", 8, elastic=True, share=False)
+    world.ready("m#2")
+    growth = world.grow(other, 12, share=True)
+    assert world.last(CarryConversation).instance == "m#1"
+    world.carried(growth, 1)
+    assert world.home(other) == world.home(large) == "m#1"
+    assert world.started() == ["m#1", "m#2"]
+
+
+def test_a_conversation_that_cannot_be_carried_is_processed_anew() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease)
+    world.ready("m#2")
+    world.carried(growth, None)
+    assert world.moves() == [(lease_of(lease), "m#1", "m#2", None)]
+
+
+def test_a_lease_whose_slot_is_unknown_moves_at_once() -> None:
+    world = World()
+    lease = small(world)
+    world.grow(lease, slot=None)
+    world.ready("m#2")
+    assert world.moves() == [(lease_of(lease), "m#1", "m#2", None)]
+    assert not world.all(CarryConversation)
+
+
+def test_a_conversation_that_is_on_its_way_for_too_long_is_processed_anew() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease)
+    world.ready("m#2")
+    world.tick(29)
+    assert world.moves() == []
+    world.tick(1)
+    assert world.moves() == [(lease_of(lease), "m#1", "m#2", None)]
+    world.carried(growth, 0)
+    assert len(world.all(MoveLease)) == 1, "a late report changes nothing"
+
+
+def test_a_lease_whose_instance_has_enough_context_is_answered_at_once() -> None:
+    world = World()
+    lease = small(world, context=16384)
+    growth = world.grow(lease, context=16384, slot=0)
+    assert world.moves() == [(lease_of(lease), "m#1", "m#1", 0)]
+    assert world.answered[growth] == 1
+    assert world.started() == ["m#1"]
+
+
+def test_a_lease_grows_by_two_steps_in_a_row() -> None:
+    world = World({"gpu": Gpu(capacity=48 * GIB)})
+    lease = small(world)
+    for step, (gib, context) in enumerate(((12, 16384), (20, 65536)), start=2):
+        growth = world.grow(lease, gib, context=context)
+        world.ready(f"m#{step}")
+        world.carried(growth)
+        world.seen(f"m#{step - 1}")
+        world.gone(f"m#{step - 1}")
+        assert world.home(lease) == f"m#{step}"
+    assert world.headroom() == 28
+    assert world.stopped() == [("m#1", "grown"), ("m#2", "grown")]
+
+
+def test_a_growth_of_a_lease_whose_end_was_not_heard_of_yet_is_refused() -> None:
+    world = World()
+    lease = small(world)
+    owner, ask = world.state.leases[lease_of(lease)].owner, world.instance("m#1").ask
+    world.release(lease)
+    event = GrowthRequested(at=world.now, ticket=TicketId("late"), lease=lease_of(lease), owner=owner, ask=ask)
+    (refusal,) = [d for d in world.admission.handle(event).decisions if isinstance(d, RefuseLease)]
+    assert (refusal.ticket, refusal.refusal.code) == ("late", "cancelled")
+
+
+def test_a_growth_that_is_asked_again_has_the_place_of_the_first() -> None:
+    world = World()
+    lease = small(world)
+    first = world.grow(lease)
+    second = world.grow(lease)
+    assert world.refused() == {first: "cancelled"}
+    world.ready("m#2")
+    world.carried(second)
+    assert world.home(lease) == "m#2"
+    assert world.started() == ["m#1", "m#2"], "the instance that starts serves the second"
+
+
+# no room
+
+
+def test_a_growth_evicts_an_idle_instance_of_another_model() -> None:
+    world = World()
+    other = world.ask("other", 10)
+    world.ready("other#1")
+    world.release(other)
+    lease = small(world)
+    world.tick(60)
+    growth = world.grow(lease, 12)
+    world.seen("other#1")
+    assert world.stopped() == [("other#1", "evicted")]
+    world.gone("other#1")
+    world.ready("m#2")
+    world.carried(growth)
+    assert world.home(lease) == "m#2"
+
+
+def test_a_growth_waits_in_the_queue_with_a_date_and_its_lease_works_on() -> None:
+    world = World()
+    busy = world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    told = world.last(ReportProgress)
+    assert (told.ticket, told.position) == (growth, 1)
+    assert told.waits_for == ("other#1",), "its own instance is not what it waits for"
+    assert told.eta is not None
+    world.happen(LeaseRenewed(at=world.now, lease=lease_of(lease)))
+    world.release(busy)
+    world.tick(60)
+    world.seen("other#1")
+    world.gone("other#1")
+    world.ready("m#2")
+    world.carried(growth)
+    assert world.home(lease) == "m#2"
+
+
+def test_the_instance_of_a_growth_is_not_to_make_way_for_it() -> None:
+    world = World()
+    world.ask("other", 4)
+    world.ready("other#1")
+    lease = small(world, 11)
+    growth = world.grow(lease, 12)
+    for _ in range(60):
+        world.seen("m#1", busy=True, worked=True)
+        world.seen("other#1", busy=True, worked=True)
+        world.tick(1)
+    assert world.waiting() == [growth]
+    assert world.instance("m#1").swap is None
+    assert world.home(lease) == "m#1"
+
+
+def test_those_behind_a_growth_that_waits_are_served_with_what_it_does_not_need() -> None:
+    world = World()
+    world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    world.grow(lease, 12)
+    little = world.ask("little", 2)
+    world.ready(world.last(StartInstance).instance)
+    assert little in world.granted()
+
+
+def test_a_growth_that_never_fits_beside_its_instance_is_refused_alone() -> None:
+    world = World()
+    lease = small(world, 10)
+    growth = world.grow(lease, 16)
+    refusal = world.last(RefuseLease).refusal
+    assert world.refused() == {growth: "never_fits"}
+    assert "never fits beside m#1" in refusal.message
+    assert "make a new request" in refusal.remedy
+    assert world.home(lease) == "m#1"
+
+
+def test_a_growth_that_fits_no_device_is_refused_alone() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease, 30)
+    assert world.refused() == {growth: "never_fits"}
+    assert world.home(lease) == "m#1"
+
+
+def test_a_growth_that_waits_is_refused_once_it_never_fits_any_more() -> None:
+    world = World()
+    world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 14)
+    assert world.waiting() == [growth]
+    world.devices["gpu"].processes["m#1"] = 11 * GIB
+    world.measure()
+    world.tick(1)
+    assert world.refused() == {growth: "never_fits"}
+    assert world.home(lease) == "m#1"
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [({"wait": 0.0}, "no_capacity"), ({"wait": 5.0}, "wait_expired"), ({"deadline": 5.0}, "deadline")],
+)
+def test_a_growth_that_would_not_wait_any_longer_is_refused_alone(how: dict[str, Any], code: str) -> None:
+    world = World()
+    world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 12, **how)
+    world.tick(6)
+    assert world.refused() == {growth: code}
+    assert world.home(lease) == "m#1"
+    again = world.grow(lease, 2)
+    world.ready("m#2")
+    world.carried(again)
+    assert world.home(lease) == "m#2"
+
+
+def test_room_that_vanishes_while_a_growth_waits_leaves_the_lease_where_it_is() -> None:
+    world = World()
+    busy = world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    world.devices["gpu"].foreign = 10 * GIB
+    world.release(busy)
+    world.tick(60)
+    world.seen("other#1")
+    if "other#1" in world.state.instances:
+        world.gone("other#1")
+    world.tick(2)
+    assert world.waiting() == [growth]
+    assert world.home(lease) == "m#1"
+    world.devices["gpu"].foreign = 0
+    world.measure()
+    world.tick(1)
+    world.ready("m#2")
+    world.carried(growth)
+    assert world.home(lease) == "m#2"
+
+
+def test_max_instances_does_not_hold_a_growth_up() -> None:
+    world = World()
+    lease = small(world, max_instances=1)
+    world.grow(lease, 12)
+    assert world.started() == ["m#1", "m#2"]
+
+
+def test_a_small_elastic_instance_does_not_make_way_for_a_large_request_of_its_model() -> None:
+    world = World()
+    lease = small(world, max_instances=1)
+    world.ask("m", 12, context=16384, elastic=True, max_instances=1)
+    assert world.started() == ["m#1", "m#2"], "the limit bounds each step"
+    assert world.home(lease) == "m#1"
+
+
+def test_an_instance_is_not_reaped_while_its_lease_waits_to_grow() -> None:
+    world = World()
+    world.ask("other", 10, idle_timeout=1e6)
+    world.ready("other#1")
+    lease = small(world, idle_timeout=30)
+    growth = world.grow(lease, 12)
+    world.tick(100)
+    world.seen("m#1")
+    assert world.home(lease) == "m#1"
+    world.cancel(growth)
+    world.tick(20)
+    world.seen("m#1")
+    assert world.home(lease) == "m#1", "its time begins anew when the growth is over"
+    world.tick(20)
+    world.seen("m#1")
+    assert world.stopped() == [("m#1", "idle")]
+
+
+def test_an_instance_is_not_reaped_while_a_conversation_is_carried_to_it() -> None:
+    world = World()
+    large = world.ask("m", 12, context=16384, elastic=True, idle_timeout=5)
+    world.ready("m#1")
+    lease = world.ask("m", 8, elastic=True)
+    world.ready("m#2")
+    world.release(large)
+    world.tick(4)
+    growth = world.grow(lease, 12)
+    assert world.last(CarryConversation).instance == "m#1"
+    world.tick(20)
+    world.seen("m#1")
+    world.carried(growth)
+    assert world.home(lease) == "m#1"
+
+
+# something ends meanwhile: in the queue, while the larger instance starts, or while the conversation is carried
+
+PHASES = ("waits", "starts", "carries")
+
+
+def growing(phase: str, **more: Any) -> tuple[World, str, str]:
+    """A lease of 8 GiB that grows to 12, and so far it has come."""
+    world = World()
+    if phase == "waits":
+        world.ask("other", 10, connection=77)
+        world.ready("other#1")
+    lease = small(world, **more)
+    growth = world.grow(lease, 12, connection=99)
+    if phase == "carries":
+        world.ready("m#2")
+    return world, lease, growth
+
+
+def at_rest(world: World) -> None:
+    """Nothing of a growth is left over, and what was started for it goes when others need its bytes."""
+    assert not world.state.tickets
+    assert all(x.growing is None for x in world.state.leases.values())
+    world.tick(60)
+    if "other#1" in world.state.instances:
+        world.leave(77)
+        world.seen("other#1")
+    world.ask("all", 24, wait=None)
+    for _ in range(4):
+        for instance in list(world.state.instances.values()):
+            if instance.vacant and instance.live:
+                world.seen(instance.id)
+            if instance.ends:
+                world.gone(instance.id)
+        world.tick(1)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_growth_that_is_cancelled_leaves_the_lease_where_it_is(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.cancel(growth)
+    assert world.refused() == {growth: "cancelled"}
+    assert world.home(lease) == "m#1"
+    world.carried(growth, 0)
+    assert world.home(lease) == "m#1", "a late report changes nothing"
+    world.release(lease)
+    at_rest(world)
+    assert world.started()[-1] == "all#1"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_connection_that_only_asked_for_growth_takes_the_growth_with_it(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.leave(99)
+    assert world.refused() == {growth: "client_left"}
+    assert world.home(lease) == "m#1"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_lease_that_is_released_while_it_grows_takes_the_growth_with_it(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.release(lease)
+    assert world.refused() == {growth: "cancelled"}
+    assert world.last(EndLease).reason is EndReason.RELEASED
+    world.carried(growth, 0)
+    at_rest(world)
+    assert world.started()[-1] == "all#1"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_holder_whose_connection_closes_while_it_grows_has_neither_lease_nor_growth(phase: str) -> None:
+    world, lease, growth = growing(phase, connection=5)
+    world.leave(5)
+    assert world.refused() == {growth: "cancelled"}
+    assert lease_of(lease) not in world.state.leases
+    at_rest(world)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_lease_whose_ttl_is_over_ends_though_it_grows(phase: str) -> None:
+    world, _, growth = growing(phase, hold=Hold.TTL, ttl=10.0)
+    world.tick(11)
+    assert world.refused() == {growth: "cancelled"}
+    assert world.last(EndLease).reason is EndReason.TTL_EXPIRED
+    at_rest(world)
+
+
+def test_a_ttl_goes_on_after_a_move() -> None:
+    world, lease, growth = growing("carries", hold=Hold.TTL, ttl=10.0)
+    world.tick(4)
+    world.carried(growth)
+    world.tick(5)
+    assert lease_of(lease) in world.state.leases
+    world.tick(2)
+    assert world.last(EndLease).reason is EndReason.TTL_EXPIRED
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_instance_that_dies_under_a_lease_that_grows_ends_both(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.exited("m#1", CRASHED)
+    assert world.refused() == {growth: "cancelled"}
+    assert world.last(EndLease).reason is EndReason.INSTANCE_EXITED
+    assert lease_of(lease) not in world.state.leases
+    world.measure()
+    at_rest(world)
+
+
+@pytest.mark.parametrize("phase", ["starts", "carries"])
+def test_a_larger_instance_that_dies_leaves_the_lease_where_it_is(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.exited("m#2", CRASHED)
+    assert world.refused() == {growth: "launch_failed"}
+    assert world.last(RefuseLease).refusal.message == "it crashed"
+    assert world.home(lease) == "m#1"
+    assert not world.all(EndLease)
+
+
+def test_a_step_that_failed_to_load_is_not_tried_again_at_once() -> None:
+    world, lease, _ = growing("starts")
+    world.exited("m#2", CRASHED)
+    again = world.grow(lease, 12)
+    assert world.refused()[again] == "launch_failed"
+    assert world.home(lease) == "m#1"
+
+
+@pytest.mark.parametrize("phase", ["starts", "carries"])
+def test_a_larger_instance_that_an_administrator_stops_leaves_the_lease_where_it_is(phase: str) -> None:
+    world, lease, growth = growing(phase)
+    world.stop("m#2")
+    assert world.refused() == {growth: "stopped"}
+    assert world.home(lease) == "m#1"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_instance_that_an_administrator_stops_under_a_lease_that_grows_ends_both(phase: str) -> None:
+    world, _, growth = growing(phase)
+    world.stop("m#1")
+    assert world.refused() == {growth: "cancelled"}
+    assert world.last(EndLease).reason is EndReason.STOPPED_BY_ADMIN
+
+
+def test_a_drain_refuses_growths_that_wait_and_begins_none() -> None:
+    world, lease, growth = growing("waits")
+    world.happen(DrainRequested(at=world.now))
+    assert world.refused() == {growth: "draining"}
+    again = world.grow(lease)
+    assert world.refused()[again] == "draining"
+    assert world.home(lease) == "m#1"
+
+
+def test_a_growth_that_is_on_its_way_is_not_stopped_by_a_drain() -> None:
+    world, lease, growth = growing("carries")
+    world.happen(DrainRequested(at=world.now))
+    world.carried(growth)
+    assert world.home(lease) == "m#2"
+
+
+def test_a_deadline_that_passes_while_a_conversation_is_carried_refuses_the_growth_alone() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease, 12, deadline=20.0)
+    world.ready("m#2")
+    world.tick(21)
+    assert world.refused() == {growth: "deadline"}
+    assert world.home(lease) == "m#1"
+
+
+def test_a_holder_that_must_yield_its_instance_loses_lease_and_growth() -> None:
+    world = World(grace=5.0, preempt=True)
+    lease = small(world)
+    world.ask("other", 10, priority=5)
+    world.ready("other#1")
+    growth = world.grow(lease, 12)
+    world.ask("urgent", 14, priority=9)
+    for _ in range(8):
+        for instance in list(world.state.instances.values()):
+            if instance.leases:
+                world.seen(instance.id)
+        world.tick(1)
+    assert ("m#1", "preempted") in world.stopped()
+    assert world.refused()[growth] == "cancelled"
+    assert lease_of(lease) not in world.state.leases
+
+
+# quotas and users
+
+
+def test_a_growth_takes_the_place_of_its_own_lease_in_a_quota() -> None:
+    world = World(quotas={1000: Quota(max_leases=1, max_bytes=12 * GIB)})
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    world.ready("m#2")
+    world.carried(growth)
+    world.seen("m#1")
+    assert world.home(lease) == "m#2"
+    share = world.state.shares.by_uid[1000]
+    assert (share.leases, share.bytes) == (1, 12 * GIB)
+
+
+def test_a_growth_beyond_a_quota_waits_until_another_lease_of_its_user_ends() -> None:
+    world = World(quotas={1000: Quota(max_bytes=16 * GIB)})
+    lease, other = small(world, 6), world.ask("other", 4)
+    world.ready("other#1")
+    allowed = world.grow(lease, 12)
+    assert world.waiting() == []
+    world.cancel(allowed)
+    world.exited("m#2", CRASHED)
+    world.measure()
+    growth = world.grow(lease, 13, context=65536)
+    assert world.waiting() == [growth]
+    assert world.last(ReportProgress).waits_for[0].startswith("uid 1000 holds")
+    world.release(other)
+    world.seen("other#1")
+    assert world.waiting() == []
+
+
+def test_a_growth_that_no_quota_of_its_user_allows_is_refused() -> None:
+    world = World(quotas={1000: Quota(max_bytes=10 * GIB)})
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    assert world.refused() == {growth: "over_quota"}
+    assert world.home(lease) == "m#1"
+
+
+def test_a_full_queue_holds_no_growth_up() -> None:
+    world = World(queue_depth=1)
+    world.ask("other", 10)
+    world.ready("other#1")
+    lease = small(world)
+    waits = world.ask("more", 12)
+    growth = world.grow(lease, 12)
+    assert world.waiting() == [waits, growth]
+    assert world.refused() == {}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_after_a_restart_a_growth_is_forgotten_and_the_lease_is_where_it_was(phase: str) -> None:
+    world, lease, _ = growing(phase)
+    world.restart()
+    assert world.home(lease) == "m#1"
+    assert world.state.leases[lease_of(lease)].growing is None
+    assert not world.state.tickets
+    world.happen(LeaseRenewed(at=world.now, lease=lease_of(lease), connection=ConnectionId(7)))
+    if phase == "waits":
+        world.release("t1")
+        world.tick(60)
+    growth = world.grow(lease, 10)
+    for instance in [i for i in world.state.instances.values() if i.vacant and i.live]:
+        world.seen(instance.id)
+    for instance in [i for i in world.state.instances.values() if i.ends]:
+        world.gone(instance.id)
+    if world.instance(world.state.tickets[growth].instance or "").ready_at is None:
+        world.ready(world.started()[-1])
+    world.carried(growth)
+    assert world.home(lease) == world.last(MoveLease).instance != "m#1"
+
+
+def test_after_a_restart_a_lease_that_has_moved_is_where_it_went() -> None:
+    world, lease, growth = growing("carries")
+    world.carried(growth)
+    world.restart()
+    assert world.home(lease) == "m#2"
+    again = world.grow(lease, 12, context=16384)
+    assert world.moves()[-1] == (lease_of(lease), "m#2", "m#2", 0)
+    assert world.answered[again] == 1
