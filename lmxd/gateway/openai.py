@@ -121,7 +121,7 @@ class OpenAi:
     def _shown(self, meant: Meaning) -> dict[str, Any]:
         model = meant.model
         meta: dict[str, Any] = {
-            "n_ctx": model.ctx,
+            "n_ctx": model.ctx_most,
             "slots": model.slots,
             "running": model.running,
             "bytes": model.bytes,

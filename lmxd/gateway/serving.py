@@ -236,11 +236,11 @@ def _priority(request: web.Request, user: str | None) -> int | None:
 def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
 
-    A context that the usual one has room for is had with it, and one beyond the trained is that, as ollama has it.
+    A context that the usual one has room for, or grows to, is had with it, and one beyond the trained is that, as ollama has it.
     """
     trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
     least = min(wish.ctx or 0, trained)
-    if least <= model.ctx:
+    if least <= model.ctx_most:
         return replace(wish, model=model.model, ctx=None)
     step = min(_STEP, 1 << (least - 1).bit_length())
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)

@@ -150,7 +150,7 @@ class VariantInfo(Result):
 class ElasticInfo(Result):
     """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
 
-    steps: list[int] = Field(description="ascending; the last is the model's ctx")
+    steps: list[int] = Field(description="ascending: the last is the most that there is")
     start: int = Field(description="the one that a lease begins with, unless it asks for more")
     not_carried: str | None = Field(
         None, description="why a conversation is processed anew as it moves; null: it is not"
@@ -185,6 +185,11 @@ class ModelInfo(Result):
     settings: dict[str, Any] = Field(
         {}, description="the keys of its profile about files beside the model, placement and the kind of its answers"
     )
+
+    @property
+    def ctx_most(self) -> int:
+        """Tokens that a request may have: those of the last step, where a lease grows."""
+        return self.ctx if self.elastic is None else self.elastic.steps[-1]
 
     @property
     def adapters(self) -> list[str]:

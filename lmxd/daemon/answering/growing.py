@@ -16,7 +16,7 @@ from lmxd.core.instances import Instance
 from lmxd.core.moves import Carry
 from lmxd.core.words import Ask, ConnectionId, TicketId
 from lmxd.daemon.answering.answers import Answers, Waiting, is_alone
-from lmxd.daemon.answering.asks import FRESH, Asks
+from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.launching.performer import Performer
@@ -52,9 +52,7 @@ class Moving:
     async def grow(self, connection: Connection, id: framing.Id, params: GrowParams) -> Granted:
         """Wait until the lease has so much context. LmxdError if it cannot have it, or its instance is of one size."""
         self._health.require_ledger()
-        self._leasing.lease(connection, params.lease)
-        await self._asks.measured(FRESH)
-        lease = self._leasing.lease(connection, params.lease)  # it may have ended meanwhile
+        lease = self._leasing.lease(connection, params.lease)
         if lease.owner.uid != connection.peer.uid:
             raise LmxdError("not_permitted", f"lease {lease.id} belongs to another user", "its owner may have it grow")
         instance = self._state.instances[lease.instance]
@@ -66,22 +64,20 @@ class Moving:
             granted = self._answers.granted(lease, waited=0.0)
             assert isinstance(granted, Granted)
             return granted
-        again = partial(self._ask, instance, lease, params.ctx)
+        ask = await self._asks.grown(lease, params.ctx)
+        lease = self._leasing.lease(connection, params.lease)  # it may have ended meanwhile
+        again = partial(self._asks.grown_again, lease, params.ctx)
         asked = GrowthRequested(
             at=time.monotonic(),
             ticket=TicketId(f"t-{secrets.token_hex(4)}"),
             lease=lease.id,
             owner=replace(lease.owner, connection=ConnectionId(connection.id)),
-            ask=again(),
-            carry=self._carry(lease, instance, params),
+            ask=ask,
+            carry=self._carry(lease, self._state.instances[lease.instance], params),
             wait=params.wait,
             deadline=params.deadline,
         )
         return await self._answer(connection, id, again, asked)
-
-    def _ask(self, instance: Instance, lease: Lease, need: int) -> Ask:
-        """The ask of a lease that needs so many tokens, for the devices and the configuration that there are now."""
-        return replace(self._asks.grown(instance, need), slots=lease.slots, share=lease.share, priority=lease.priority)
 
     def _carry(self, lease: Lease, instance: Instance, params: GrowParams) -> Carry | None:
         """The conversation that goes along: only one that is known to be the caller's. None: it is processed anew."""

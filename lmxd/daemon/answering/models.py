@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Final
 
+from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.config.called import variant_names
 from lmxd.config.profile import Profile
@@ -22,7 +23,7 @@ from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.engines.engine import shown_engine
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
-from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
+from lmxd.rpc.books import ElasticInfo, FitInfo, ModelInfo, Models, VariantInfo
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.model_files import Shown
@@ -83,7 +84,7 @@ class ModelCalls:
         )
         try:
             resolved = await self._asks.read(name)
-            view = view.model_copy(update={"ctx": resolved.launch.context})
+            view = view.model_copy(update={"ctx": resolved.launch.context, "elastic": self._elastic(resolved)})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
@@ -105,6 +106,11 @@ class ModelCalls:
         left = max(0.0, failed.until - time.monotonic())
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
+
+    def _elastic(self, resolved: Resolved) -> ElasticInfo | None:
+        if not (steps := self._present.catalog.steps(resolved.name)):
+            return None
+        return ElasticInfo(steps=list(steps), start=steps[0], not_carried=resolved.not_carried)
 
     async def show(self, connection: Connection, model: str) -> Shown:
         resolved = self._present.catalog.resolve(model)

@@ -92,7 +92,7 @@ class OllamaModels:
         kind = (shown.file and shown.file.architecture) or model.engine
         made = {
             "general.architecture": kind,
-            f"{kind}.context_length": (shown.file and shown.file.trained_ctx) or model.ctx,
+            f"{kind}.context_length": (shown.file and shown.file.trained_ctx) or model.ctx_most,
         }
         if shown.file:
             made["general.parameter_count"] = shown.file.parameters
@@ -100,7 +100,7 @@ class OllamaModels:
         return web.json_response(
             {
                 "modelfile": f"# lmxd serves it as its configuration says\nFROM {model.model}\n",
-                "parameters": "\n".join([f"num_ctx {model.ctx}", *_set(meant)]),
+                "parameters": "\n".join([f"num_ctx {model.ctx_most}", *_set(meant)]),
                 "template": shown.template or "",
                 "details": _details(model, meant),
                 "model_info": shown.metadata | made,
