@@ -71,11 +71,6 @@ class Resolved:
             draft=beside.draft is not None,
         )
 
-    @property
-    def carries(self) -> bool:
-        """Whether its leases grow, and their conversations go along."""
-        return self.profile.is_elastic and self.not_carried is None
-
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
         return self.sizing.is_warm(self.launch)
