@@ -19,7 +19,7 @@ from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
-from lmxd.engines.engine import shown_engine
+from lmxd.engines.engine import EngineKind, shown_engine
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
@@ -83,7 +83,8 @@ class ModelCalls:
         )
         try:
             resolved = await self._asks.read(name)
-            view = view.model_copy(update={"ctx": resolved.launch.context})
+            heeded = None if resolved.engine.kind is EngineKind.LLAMA_CPP else resolved.upstream_name or name
+            view = view.model_copy(update={"ctx": resolved.launch.context, "upstream_name": heeded})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
