@@ -43,7 +43,7 @@ class Catalog:
         self.config = config
         self._owner = owner
         self._files = ModelFiles(config, owner)
-        self._settings = {name: config.engine_of(profile) for name, profile in config.models.items()}
+        self._settings = config.engines_of_models()
         self._variants = {name: profile.variant(self._settings[name]) for name, profile in config.models.items()}
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.engines = {name: InstalledEngine(settings) for name, settings in config.all_engines().items()}
