@@ -98,6 +98,10 @@ class Catalog:
         """Whether what was started as a variant of a profile would be started as the same now."""
         return self._variants.get(name) == variant
 
+    def like(self, variant: str) -> list[str]:
+        """The profiles that would be started as a variant."""
+        return [name for name, its in self._variants.items() if its == variant]
+
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""
         profile, settings = self.profile(name), self._settings[name]

@@ -16,7 +16,7 @@ from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
 from lmxd.daemon.answering.together import SharedAnswer
-from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.learning import Learning
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.engines.engine import EngineKind, shown_engine
@@ -37,12 +37,12 @@ class ModelCalls:
     """Answers the calls ``models``, ``show``, ``estimate`` and ``estimates``."""
 
     def __init__(
-        self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
+        self, state: State, present: Present, asks: Asks, learning: Learning, served: ServedDirectories
     ) -> None:
         self._state = state
         self._present = present
         self._asks = asks
-        self._observations = observations
+        self._learning = learning
         self._served = served
         self._descriptions = Descriptions()
         self._models = SharedAnswer(self._all)
@@ -124,7 +124,7 @@ class ModelCalls:
     def estimates(self) -> Estimates:
         engines = self._present.catalog.in_use()
         cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
-        return estimated.estimates(self._observations.learned, cards)
+        return estimated.estimates(self._learning, self._present.catalog, cards)
 
 
 def _variant(model: str, profile: Profile, tag: str) -> VariantInfo:
