@@ -172,6 +172,21 @@ def test_a_context_beyond_what_the_model_has_is_refused(tmp_path: Path) -> None:
     assert resolved(tmp_path, context_length=0).launch.context == 32_768
 
 
+def test_to_resolve_it_takes_no_header(tmp_path: Path) -> None:
+    """To read those of 163 files takes a second. What is wrong with them is told when its bytes are asked for."""
+    (weights,) = (file.name for file in hf_directory(tmp_path / "m", LLAMA, llama_tensors()).glob("*.safetensors"))
+    said = json.dumps({"engine": "vllm", "path": str(tmp_path / "m"), "context_length": 0})
+    (tmp_path / "m" / weights).write_bytes(b"no header")
+    made = Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {said}}}", "test"))
+    it = made.resolve("m")
+    assert it.launch.context == 32_768
+    assert not it.is_warm()
+    it.read()
+    assert it.is_warm(), "why it cannot be used is remembered, too"
+    with pytest.raises(LmxdError, match=r"model\.safetensors"):
+        options(it, gpus(1))
+
+
 def test_it_is_warm_when_its_tensors_are_added_up(tmp_path: Path) -> None:
     """For the largest models that takes a second, which is no time to hold up everybody."""
     it = resolved(tmp_path)

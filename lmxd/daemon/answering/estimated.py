@@ -66,7 +66,7 @@ def estimates(learning: Learning, catalog: Catalog, cards: Iterable[Card]) -> Es
         peaks=[
             LearnedPeak(model=name, bytes=size)
             for variant, size in learning.peaks.sizes.items()
-            for name in catalog.like(variant) or [None]
+            for name in tuple(catalog.like(variant)) or (None,)
         ],
     )
 
