@@ -46,7 +46,7 @@ class Resolved:
     @property
     def words(self) -> tuple[str, ...]:
         """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
-        return (*self.sizing.command, *self.sizing.flags())
+        return (*self.sizing.command, *self.sizing.flags(self.launch))
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -156,7 +156,7 @@ class Resolved:
             launch=self.placed(option),
             variant=ask.variant,
             threads=profile.threads,
-            flags=self.sizing.flags(),
+            flags=self.sizing.flags(self.launch),
             companions=self.sizing.companions(),
             gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
             endpoint=profile.endpoint or self.engine.endpoint,

@@ -66,10 +66,10 @@ class VllmSizing(WholeSizing):
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         """Its own flags, and the size of a batch, which decides about bytes: by default that follows from the card."""
-        profile, own = self.profile, self.profile.engine_flags
-        return (*own, *batched(own, profile.slots, self._model(), self.context(profile.context_length)))
+        own = self.profile.engine_flags
+        return (*own, *batched(own, launch.slots, self._model(), launch.context))
 
     def _model(self) -> HfModel | None:
         """The model in the directory; None if it cannot be read: ``charge`` raises the error."""
@@ -141,7 +141,7 @@ class VllmSizing(WholeSizing):
             launch.context,
             launch.slots,
             max(profile.kv_tokens, launch.context) if profile.kv_tokens else 0,
-            self.flags(),
+            self.flags(launch),
             ranks=ranks,
             latent=model is not None and any(layer.latent for layer in model.kept),
         )
