@@ -1,4 +1,4 @@
-"""What a model directory has of elsewhere: engines open what is in it by name, at whatever depth, and follow links."""
+"""Things in a model directory that are elsewhere: engines open by name, at whatever depth, and follow links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.estimate.real_paths import RealPaths
 
-_MOST: Final = 10_000
+MOST: Final = 10_000
 """Files and directories of a model. The largest have 200, and some hundred more of git's."""
 
 
@@ -25,8 +25,8 @@ def elsewhere(directory: Path, may_be: Callable[[Path], bool]) -> LmxdError | No
     while left:
         found = _listed(left.pop())
         count += len(found)
-        if count > _MOST:
-            problem = f"{directory} has more than {_MOST} files and directories"
+        if count > MOST:
+            problem = f"{directory} has more than {MOST} files and directories"
             return LmxdError("model_file_forbidden", problem, "name the directory of one model")
         for entry in found:
             real = entry.path

@@ -96,7 +96,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_all_the_world_is_none_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_MOST", 8)
+    monkeypatch.setattr(elsewhere, "MOST", 8)
     path = model(tmp_path)
     assert found(tmp_path) == path
     for number in range(9):
