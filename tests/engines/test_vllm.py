@@ -204,7 +204,7 @@ CODES = {
     FailureCode.BAD_FLAG: "bad-choice bad-flag parser sleep two-ranks",
     FailureCode.BAD_MODEL: """bad-header bad-json bad-path bad-quant gptq more-layers no-config no-tokenizer no-weights
         other-width truncated unknown-arch unknown-type""",
-    FailureCode.ENGINE_DIED: "core-killed",
+    FailureCode.ENGINE_DIED: "core-killed figures-after-death",
 }
 CODE_OF = {name: code for code, names in CODES.items() for name in names.split()}
 
