@@ -86,7 +86,7 @@ def _files(path: Path) -> tuple[str, ...]:
     try:
         return (CONFIG, *weight_files(names, lambda name: _indexes.of(path / name)))
     except DirectoryError as error:
-        raise LmxdError("model_file_missing", f"{path}: {error}", _REMEDY) from error
+        raise LmxdError("model_file_missing", f"{path}: {error.problem}", error.remedy) from error
 
 
 def _index(path: Path) -> frozenset[str]:
@@ -108,10 +108,10 @@ def _read(path: Path, files: tuple[str, ...]) -> HfModel:
                 raise DirectoryError(f"there are more than {_MAX_ALL_TENSORS} tensors")
         return model_of(_document(path, CONFIG), tensors)
     except Uncovered as error:
-        remedy = "set estimated_memory_gb for the model"
-        raise LmxdError("bad_model_file", f"{path}: {error}", remedy, {"uncovered": str(error)}) from error
+        about = {"uncovered": error.problem}
+        raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy, about) from error
     except DirectoryError as error:
-        raise LmxdError("bad_model_file", f"{path}: {error}", _REMEDY) from error
+        raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy) from error
 
 
 def _document(path: Path, name: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class KeptState:
         """Bytes on one of ``ranks`` GPUs. ``wide``: the recurrence is in float32 anyway."""
         extra = 0 if not self.groups or self.groups % ranks == 0 else (ranks - self.groups) * self.group
         if (self.convolution + extra) % ranks or self.recurrence % ranks:
-            raise DirectoryError(f"states cannot be divided by {ranks} GPUs: choose another number of them")
+            raise DirectoryError(f"states cannot be divided by {ranks} GPUs", "choose another number of them")
         recurrence = max(self.wide or element, 4 if wide else 0)
         return (self.convolution + extra) // ranks * element + self.recurrence // ranks * recurrence
 

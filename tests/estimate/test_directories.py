@@ -147,7 +147,20 @@ def test_on_cards_the_shares_are_equal(tmp_path: Path) -> None:
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="more than the 32768") as caught:
         estimate_served(llama(tmp_path), ServedLaunch(context=40_000))
-    assert caught.value.code == "invalid_params"
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "ask for less")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("config.json", "fetch the model again"), ("model.safetensors", "run git lfs pull where it is")],
+)
+def test_a_file_that_is_none_has_one_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    path = llama(tmp_path)
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\n" if "git" in remedy else "<html></html>")
+    with pytest.raises(LmxdError) as caught:
+        read_directory(path)
+    assert (caught.value.code, caught.value.remedy) == ("bad_model_file", remedy)
+    assert remedy not in caught.value.message
 
 
 def test_what_was_learned_takes_the_place_of_the_prior(tmp_path: Path) -> None:
