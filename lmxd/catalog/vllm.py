@@ -161,6 +161,8 @@ class VllmSizing(WholeSizing):
             self.estimate(launch, (DeviceId(""),) * self.shares)  # which kind of card does not matter to the weights
 
     def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
+        if self.shares > max(1, len(gpus)):
+            return [f"models.{self.name}.gpus is {self.shares}, but there are {len(gpus)} (lower gpus)"]
         try:
             found = self.estimate(launch, gpus[: self.profile.gpus])
         except LmxdError as error:

@@ -112,8 +112,16 @@ def test_too_few_gpus_for_the_shares_are_said(tmp_path: Path) -> None:
     assert caught.value.remedy == "lower gpus"
 
 
-def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+def test_without_gpus_there_are_no_shares(tmp_path: Path) -> None:
     it = resolved(tmp_path, gpus=2)
+    with pytest.raises(LmxdError, match=r"gpus is 2, but there is none that it can use") as caught:
+        options(it, IN_RAM)
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "lower gpus")
+    assert it.sizing.warnings(it.launch, ()) == ["models.m.gpus is 2, but there are 0 (lower gpus)"]
+
+
+def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+    it = resolved(tmp_path)
     (option,) = options(it, IN_RAM)
     assert option.demand[RAM_ID] == it.sizing.estimate(it.launch, ()).host
 
