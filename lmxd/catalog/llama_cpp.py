@@ -56,6 +56,9 @@ class LlamaSizing:
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
+    def holding(self, tokens: int) -> None:
+        """A cache of the contexts of its slots alone."""
+
     def asleep(self, launch: Launch) -> int:
         return 0
 

@@ -77,6 +77,10 @@ class Sizing(Protocol):
         """
         ...
 
+    def holding(self, tokens: int) -> Sizing | None:
+        """The same with a cache of so many tokens in all; None if its profile says no such number."""
+        ...
+
     def asleep(self, launch: Launch) -> int:
         """The bytes of RAM that its weights take while it sleeps; 0 if its engine cannot. LmxdError as for ``file``."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -93,6 +93,11 @@ class VllmSizing(WholeSizing):
             )
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
+
+    def holding(self, tokens: int) -> VllmSizing | None:
+        if not self.profile.kv_tokens:
+            return None
+        return replace(self, profile=self.profile.model_copy(update={"kv_tokens": tokens}))
 
     def asleep(self, launch: Launch) -> int:
         """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId
 from lmxd.estimate.companions import ALONE, Companions
 from lmxd.gguf.launch import Launch
@@ -20,6 +21,9 @@ class WholeSizing:
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
+
+    def holding(self, tokens: int) -> Sizing | None:
+        return None
 
     def asleep(self, launch: Launch) -> int:
         return 0
