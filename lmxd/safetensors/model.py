@@ -18,7 +18,7 @@ _CONTEXTS: Final = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-_ALREADY_LONGER: Final = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn")
+_ALREADY_LONGER: Final = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 """Ways to stretch a context that its length is told with."""
 _MEDIA: Final = ("vision_config", "audio_config", "visual", "mm_vision_tower", "thinker_config")
 _CLASS: Final = re.compile(r"\w{1,128}", re.ASCII)

@@ -68,11 +68,15 @@ def mixed(settings: Settings) -> tuple[tuple[bool, bool], ...]:
 
 
 def _listed(settings: Settings) -> tuple[str, ...] | None:
-    """The type of each layer, where the file lists them or has NVIDIA's pattern."""
+    """The type of each layer, where the file lists them, or those that attend, or has NVIDIA's pattern."""
     for name in ("layer_types", "layers_block_type"):
         value = settings.text.get(name)
         if isinstance(value, list):
             return settings.words(name, len(value))
+    attends = settings.text.get("full_attn_idxs")
+    if isinstance(attends, list):  # the older name of it, in LFM2's
+        full = {layer for layer in attends if type(layer) is int}
+        return tuple("full_attention" if layer in full else "conv" for layer in range(settings.layers))
     pattern = settings.text.get("hybrid_override_pattern")
     if isinstance(pattern, str):
         named = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
