@@ -43,7 +43,7 @@ class Catalog:
         self.config = config
         self._owner = owner
         self._files = ModelFiles(config, owner)
-        self._settings = {name: config.engine_of(profile) for name, profile in config.models.items()}
+        self._settings = config.engines_of_models()
         self._variants = {name: profile.variant(self._settings[name]) for name, profile in config.models.items()}
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.engines = {name: InstalledEngine(settings) for name, settings in config.all_engines().items()}
@@ -97,6 +97,10 @@ class Catalog:
     def has(self, name: str, variant: str) -> bool:
         """Whether what was started as a variant of a profile would be started as the same now."""
         return self._variants.get(name) == variant
+
+    def like(self, variant: str) -> list[str]:
+        """The profiles that would be started as a variant."""
+        return [name for name, its in self._variants.items() if its == variant]
 
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""

@@ -43,7 +43,7 @@ class DeclaredSizing(WholeSizing):
     def program(self) -> Path | None:
         return Path(self.command[0])
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         return ()
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:

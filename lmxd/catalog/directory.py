@@ -50,7 +50,7 @@ class DirectorySizing(WholeSizing):
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         return self.profile.engine_flags
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:

@@ -49,7 +49,7 @@ class LlamaSizing:
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         beside = self.formula.beside
         return server_flags(self.profile, beside.template, beside.grammar)
 
@@ -138,7 +138,7 @@ class LlamaSizing:
             found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
-        told = doubts(self.profile, self.formula.path, self.companions(), self.flags())
+        told = doubts(self.profile, self.formula.path, self.companions(), self.flags(launch))
         found_of_files = [f"models.{self.name}.{doubt}" for doubt in told]
         need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb

@@ -46,7 +46,7 @@ class Resolved:
     @property
     def words(self) -> tuple[str, ...]:
         """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
-        return (*self.sizing.command, *self.sizing.flags())
+        return (*self.sizing.command, *self.sizing.flags(self.launch))
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -78,6 +78,11 @@ class Resolved:
             sleeps=self._sleeps(layout),
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
+
+    @property
+    def upstream_name(self) -> str | None:
+        """The name that its engine calls its model by; None if that is its own."""
+        return self.profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind)
 
     def _sleeps(self, layout: Layout) -> Demand:
         """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""
@@ -163,7 +168,7 @@ class Resolved:
             launch=self.placed(option),
             variant=ask.variant,
             threads=profile.threads,
-            flags=self.sizing.flags(),
+            flags=self.sizing.flags(self.launch),
             companions=self.sizing.companions(),
             gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
             endpoint=profile.endpoint or self.engine.endpoint,
@@ -173,7 +178,7 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
-            upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
+            upstream_name=self.upstream_name,
             size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),

@@ -66,8 +66,8 @@ class Sizing(Protocol):
         """The program that the profile itself names; None if the engine's module finds one."""
         ...
 
-    def flags(self) -> tuple[str, ...]:
-        """The flags that the engine gets beside its size. LmxdError if a file that one names cannot be used."""
+    def flags(self, launch: Launch) -> tuple[str, ...]:
+        """The flags that the engine gets beside a launch's size. LmxdError if a file that one names cannot be used."""
         ...
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:

@@ -15,7 +15,7 @@ from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.engines.vllm.launch import batched, served_launch
 from lmxd.errors import LmxdError
-from lmxd.estimate.directories import is_read, read_directory, stored_bytes
+from lmxd.estimate.directories import is_read, read_context, read_directory, stored_bytes
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import KnownRests, Rest
@@ -66,10 +66,10 @@ class VllmSizing(WholeSizing):
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         """Its own flags, and the size of a batch, which decides about bytes: by default that follows from the card."""
-        profile, own = self.profile, self.profile.engine_flags
-        return (*own, *batched(own, profile.slots, self._model(), self.context(profile.context_length)))
+        own = self.profile.engine_flags
+        return (*own, *batched(own, launch.slots, self._model(), launch.context))
 
     def _model(self) -> HfModel | None:
         """The model in the directory; None if it cannot be read: ``charge`` raises the error."""
@@ -146,7 +146,7 @@ class VllmSizing(WholeSizing):
             launch.context,
             launch.slots,
             max(profile.kv_tokens, launch.context) if profile.kv_tokens else 0,
-            self.flags(),
+            self.flags(launch),
             ranks=ranks,
             latent=model is not None and any(layer.latent for layer in model.kept),
         )
@@ -159,7 +159,9 @@ class VllmSizing(WholeSizing):
     def is_warm(self, launch: Launch) -> bool:
         if isinstance(self.found, LmxdError):
             return True
-        return is_read(self.found) and is_weighed(read_directory(self.found), self._served(launch, self.shares))
+        with suppress(LmxdError):
+            return is_read(self.found) and is_weighed(read_directory(self.found), self._served(launch, self.shares))
+        return True  # it is known why it cannot be used
 
     def read(self, launch: Launch) -> None:
         with suppress(LmxdError):
@@ -188,7 +190,7 @@ def longest_or(said: int | None, found: Path | LmxdError) -> int:
     if said:
         return said
     try:
-        most = (None if isinstance(found, LmxdError) else read_directory(found).context) or DEFAULT_CONTEXT
+        most = (None if isinstance(found, LmxdError) else read_context(found)) or DEFAULT_CONTEXT
     except LmxdError:
         return DEFAULT_CONTEXT  # ``charge`` raises the error
     return most if said == 0 else min(DEFAULT_CONTEXT, most)

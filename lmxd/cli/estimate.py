@@ -24,7 +24,7 @@ from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.safetensors.types import COMPUTED, KEPT
-from lmxd.terminal import say
+from lmxd.terminal import StillLooking, say
 from lmxd.text import known_as
 
 CACHE = click.Choice(list(CACHE_TYPES))
@@ -110,10 +110,14 @@ def estimate(
     if is_reference(model):
         _show(of_reference(reference(model), wanted), json_wanted)
     elif Path(model).is_dir():
-        search = Search()
+        search = Search(told=(looking := StillLooking()))
         search.look(Path(model))
         files = [(found.path, found.words) for found in search.models]
-        _show_all(list(estimates_of(files, wanted)), search.unread, json_wanted)
+        found_here = []
+        for (path, _), estimated in zip(files, estimates_of(files, wanted), strict=True):
+            looking(path)
+            found_here.append(estimated)
+        _show_all(found_here, search.unread, json_wanted)
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)

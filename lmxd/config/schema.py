@@ -256,14 +256,17 @@ class Config(Section):
         kinds = {kind.value: by_kind(self.engine, kind) for kind in PROGRAMS}
         return kinds | {name: by_name(self.engine, name, own) for name, own in self.engines.items()}
 
-    def engine_of(self, profile: Profile) -> EngineSettings:
-        """The engine that runs a profile, with the time-outs that the profile says itself."""
-        found = self.all_engines().get(profile.engine_name) or by_kind(self.engine, EngineKind.COMMAND)
-        return replace(
-            found,
-            load_timeout=profile.load_timeout or found.load_timeout,
-            stop_timeout=profile.stop_timeout or found.stop_timeout,
-        )
+    def engines_of_models(self) -> dict[str, EngineSettings]:
+        """The engine that runs each model, by the model's name, with the time-outs that its profile says itself."""
+        engines, command = self.all_engines(), by_kind(self.engine, EngineKind.COMMAND)
+        return {
+            name: replace(
+                found := engines.get(profile.engine_name, command),
+                load_timeout=profile.load_timeout or found.load_timeout,
+                stop_timeout=profile.stop_timeout or found.stop_timeout,
+            )
+            for name, profile in self.models.items()
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.learning.observations, self.served),
+            ModelCalls(state, present, self.asks, self.learning, self.served),
             KeepingAlive(state, access, handle),
         )
         return Service(table, state, access, self.answers, self.served, self.outbox, handle)

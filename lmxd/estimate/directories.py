@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -12,7 +13,7 @@ from lmxd.estimate.files import FileMemory, FileVersion, identity, regular
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
 from lmxd.safetensors.files import CONFIG, WEIGHTS, named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
-from lmxd.safetensors.model import HfModel, model_of
+from lmxd.safetensors.model import HfModel, context_of, model_of
 
 DirectoryVersion: TypeAlias = tuple[FileVersion, ...]
 """The marks of config.json and of all files of weights."""
@@ -25,7 +26,8 @@ _MAX_ALL_TENSORS: Final = 1_000_000
 """Of all files together. The largest models have 300,000."""
 _MAX_REMEMBERED: Final = 64
 _REMEDY: Final = "name a directory as Hugging Face has them"
-_known: dict[DirectoryVersion, HfModel] = {}
+_known: dict[DirectoryVersion, HfModel | LmxdError] = {}
+"""The model, or why it cannot be used as long as its files are the same."""
 
 
 def is_directory(path: Path) -> bool:
@@ -51,18 +53,45 @@ def read_directory(path: Path) -> HfModel:
     version = tuple(identity(path / name) for name in files)
     found = _known.get(version)  # asked once: another thread may empty it
     if found is None:
-        found = _read(path, files)
+        found = _outcome(path, files)
         if len(_known) >= _MAX_REMEMBERED:
             _known.clear()
         _known[version] = found
+    if isinstance(found, LmxdError):
+        raise LmxdError(found.code, found.message, found.remedy, found.data)
     return found
 
 
+def _outcome(path: Path, files: tuple[str, ...]) -> HfModel | LmxdError:
+    try:
+        return _read(path, files)
+    except LmxdError as error:
+        if error.code != "bad_model_file":
+            raise  # it may be opened to us, which changes no mark of it
+        return error
+
+
 def is_read(path: Path) -> bool:
-    """Whether ``read_directory`` would answer from memory."""
+    """Whether ``read_directory`` would answer from memory, be it with the reason why it cannot be used."""
     with suppress(LmxdError):
-        return directory_version(path) in _known
+        return tuple(identity(path / name) for name in _files(path, _read_index)) in _known
     return False
+
+
+def read_context(path: Path) -> int:
+    """The most tokens of the model in a directory by its config.json alone, 0 if that does not say.
+
+    LmxdError as for ``read_directory``.
+    """
+    return _contexts.of(path / CONFIG)
+
+
+def _context(config: Path) -> int:
+    with _told(config.parent):
+        return context_of(_document(config.parent, config.name))
+
+
+_contexts: Final = FileMemory(_context)
 
 
 def directory_version(path: Path) -> DirectoryVersion:
@@ -75,8 +104,8 @@ def stored_bytes(path: Path) -> int:
     return sum(size for _, _, _, size, _ in directory_version(path)[1:])
 
 
-def _files(path: Path) -> tuple[str, ...]:
-    """config.json, and the files of weights."""
+def _files(path: Path, indexed: Callable[[Path], Set[str]] | None = None) -> tuple[str, ...]:
+    """config.json, and the files of weights. ``indexed``: those that an index names."""
     try:
         names = os.listdir(path)
     except OSError as error:
@@ -84,7 +113,7 @@ def _files(path: Path) -> tuple[str, ...]:
     if len(names) > _MAX_NAMES:
         raise LmxdError("model_file_missing", f"{path} has {len(names)} entries: it is no model's directory", _REMEDY)
     try:
-        return (CONFIG, *weight_files(names, lambda name: _indexes.of(path / name)))
+        return (CONFIG, *weight_files(names, lambda name: (indexed or _indexes.of)(path / name)))
     except DirectoryError as error:
         raise LmxdError("model_file_missing", f"{path}: {error.problem}", error.remedy) from error
 
@@ -98,15 +127,29 @@ _indexes: Final = FileMemory(_index)
 """Of 8 MB it takes 60 ms to read one, and each estimate of each launch asks which files there are."""
 
 
+def _read_index(path: Path) -> frozenset[str]:
+    """The files that an index names, if it was read. LmxdError if not."""
+    if not _indexes.has(path):
+        raise LmxdError("bad_model_file", f"{path} was not read yet")
+    return _indexes.of(path)
+
+
 def _read(path: Path, files: tuple[str, ...]) -> HfModel:
     tensors: list[StoredTensor] = []
-    try:
+    with _told(path):
         for name in files[1:]:
             with regular(path / name, _REMEDY) as (file, size):
                 tensors += read_header(file, size, name)
             if len(tensors) > _MAX_ALL_TENSORS:
                 raise DirectoryError(f"there are more than {_MAX_ALL_TENSORS} tensors")
         return model_of(_document(path, CONFIG), tensors)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of a directory become what people are told."""
+    try:
+        yield
     except Uncovered as error:
         about = {"uncovered": error.problem}
         raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy, about) from error

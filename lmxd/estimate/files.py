@@ -41,11 +41,13 @@ class FileMemory(Generic[T]):
     def of(self, path: Path) -> T:
         """The facts of the file at ``path``. LmxdError ``model_file_missing``, or what ``read`` raises."""
         key = identity(path)
-        if key not in self._known:
+        found = self._known.get(key)  # asked once: another thread may empty it
+        if found is None:
+            found = self._read(path)
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._read(path)
-        return self._known[key]
+            self._known[key] = found
+        return found
 
 
 def read_model(path: Path) -> Model:

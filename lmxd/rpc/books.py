@@ -155,6 +155,9 @@ class ModelInfo(Result):
     strip: list[str] = Field([], description="parameters that are taken out before")
     variants: list[VariantInfo] = Field([], description="further names, by which other parameters are set")
     engine: str = Field("llama.cpp", description="the name of the engine that runs it")
+    upstream_name: str | None = Field(
+        None, description="the name of it that its engine heeds in a request; null for llama-server, which heeds none"
+    )
     ctx: int
     slots: int
     path: str | None = None

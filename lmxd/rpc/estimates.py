@@ -82,11 +82,31 @@ class Context(Result):
     source: str = ""
 
 
+class LearnedRest(Result):
+    """The bytes that launches of one sort took beside weights and cache, where these are known to the byte (vLLM)."""
+
+    model: str
+    card: str
+    bytes: int
+
+
+class LearnedPeak(Result):
+    """The most bytes that an engine took that says its own command: more than its profile declares.
+
+    ``model``: null where no profile is like the one that it was started for.
+    """
+
+    model: str | None
+    bytes: int
+
+
 class Estimates(Result):
-    """All that was learned: contexts of cards, and observations of launches."""
+    """All that was learned: contexts of cards, observations of launches, and of engines other than llama.cpp."""
 
     contexts: list[Context]
     observed: list[Observed]
+    rests: list[LearnedRest] = Field([])
+    peaks: list[LearnedPeak] = Field([])
 
 
 class ForgetParams(Params):

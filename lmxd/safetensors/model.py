@@ -94,6 +94,11 @@ def model_of(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> HfMo
     )
 
 
+def context_of(config: Mapping[str, Any]) -> int:
+    """The most tokens that vLLM serves, 0 if nothing says so. DirectoryError, Uncovered."""
+    return _context(settings_of(config))
+
+
 def _architecture(config: Mapping[str, Any]) -> str:
     found = config.get("architectures")
     if not isinstance(found, list) or not found or not isinstance(found[0], str):

@@ -16,6 +16,7 @@ from lmxd.models.directories import model_directories
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
+from lmxd.terminal import StillLooking
 
 
 def scan(directories: Sequence[Path]) -> FoundModel:
@@ -33,7 +34,8 @@ def scan(directories: Sequence[Path]) -> FoundModel:
 
 def look(directories: Sequence[Path]) -> FoundModel:
     """The profiles, and sentences about what could not be used. Of the usual places, those count that are there."""
-    search, found = Search(), FoundModel()
+    looking, found = StillLooking(), FoundModel()
+    search = Search(told=looking)
     places = directories or [place for place in usual_places() if _is_open(place)]
     for place in places:
         search.look(place)
@@ -41,6 +43,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
         found.say(sentence)
     asked = [(m.path, m.words) for m in search.models]
     for model, estimated in zip(search.models, estimates_of(asked, Wanted()), strict=True):
+        looking(model.path)
         if model.missing:
             found.say(f"{model.name}: {model.missing} of its parts are missing beside {model.path}")
         elif isinstance(estimated, LmxdError):
@@ -50,7 +53,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
             more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
             found.add(Entry(model.name, model.settings | more, f"{needs(estimated)}{_in_parts(model)}"))
     if _has_vllm():
-        for directory in {x.path: x for place in places for x in model_directories(place)}.values():
+        for directory in {x.path: x for place in places for x in model_directories(place, looking, found.say)}.values():
             note = f"by vLLM; {directory.size / GIB:.2f} GiB of weights"
             found.add(Entry(directory.name, {"engine": EngineKind.VLLM.value, "path": str(directory.path)}, note))
     return found.checked()

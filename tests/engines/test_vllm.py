@@ -201,6 +201,8 @@ def test_texts_of_gpus_have_their_codes() -> None:
         "ValueError: No available memory for the cache blocks. Try": FailureCode.OUT_OF_MEMORY,
         "AssertionError: Error in memory profiling. Initial free memory 10, current": FailureCode.DISTURBED,
         "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.": FailureCode.ENGINE_DIED,
+        "ValueError: max_num_batched_tokens (512) is smaller than max_model_len (4096).": FailureCode.BAD_CONTEXT,
+        "ValueError: max_num_batched_tokens (4) must be greater than or equal to max_num_seqs": FailureCode.BAD_FLAG,
         'ZMQError: ipc path "/tmp/long" is longer than 107 characters (sizeof(sockaddr_un.sun_path))': (
             FailureCode.SPAWN_FAILED
         ),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hf_directory import LLAMA, hf_directory, llama_tensors, safetensors_file
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.directories import is_directory, is_read, read_directory, stored_bytes
+from lmxd.estimate.directories import is_directory, is_read, read_context, read_directory, stored_bytes
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import NO_RESTS, KnownRests, Rest
 from lmxd.estimate.served import estimate_served, rest_key
@@ -68,6 +69,42 @@ def test_an_index_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert read_directory(path) is first
     os.utime(index, (1, 1))
     assert "index.json cannot be read" in str(refusal(path))
+
+
+def test_why_it_cannot_be_used_is_remembered_until_a_file_changes(tmp_path: Path) -> None:
+    """Each look at it read all headers again: nothing was known of one that no formula covers."""
+    path = llama(tmp_path, model_type="mamba2")
+    assert not is_read(path)
+    assert refusal(path).data == refusal(path).data
+    assert refusal(path) is not refusal(path), "each has its own stack"
+    assert is_read(path)
+    hf_directory(path, LLAMA)
+    os.utime(path / "config.json", (1, 1))
+    assert not is_read(path)
+    assert read_directory(path).layers == 2
+
+
+def test_whether_it_was_read_is_told_without_reading_its_index(tmp_path: Path) -> None:
+    path, index = llama(tmp_path), tmp_path / "m" / "model.safetensors.index.json"
+    (weights,) = (file.name for file in path.glob("*.safetensors"))
+    index.write_text(json.dumps({"weight_map": {"a": weights}}))
+    called: set[str] = set()
+    sys.setprofile(lambda frame, *_: called.add(frame.f_code.co_name))
+    try:
+        assert not is_read(path)
+        assert "json_object" not in called
+        read_directory(path)
+        assert "json_object" in called
+    finally:
+        sys.setprofile(None)
+    assert is_read(path)
+
+
+@pytest.mark.parametrize("changed", [{}, {"architectures": []}])
+def test_its_context_is_in_its_configuration(tmp_path: Path, changed: dict[str, object]) -> None:
+    assert read_context(hf_directory(tmp_path / "m", {**LLAMA, **changed})) == 32_768
+    with pytest.raises(LmxdError):
+        read_context(tmp_path)
 
 
 def test_links_into_a_cache_are_followed(tmp_path: Path) -> None:

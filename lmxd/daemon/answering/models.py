@@ -16,10 +16,10 @@ from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
 from lmxd.daemon.answering.together import SharedAnswer
-from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.learning import Learning
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
-from lmxd.engines.engine import shown_engine
+from lmxd.engines.engine import EngineKind, shown_engine
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
@@ -37,12 +37,12 @@ class ModelCalls:
     """Answers the calls ``models``, ``show``, ``estimate`` and ``estimates``."""
 
     def __init__(
-        self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
+        self, state: State, present: Present, asks: Asks, learning: Learning, served: ServedDirectories
     ) -> None:
         self._state = state
         self._present = present
         self._asks = asks
-        self._observations = observations
+        self._learning = learning
         self._served = served
         self._descriptions = Descriptions()
         self._models = SharedAnswer(self._all)
@@ -83,7 +83,8 @@ class ModelCalls:
         )
         try:
             resolved = await self._asks.read(name)
-            view = view.model_copy(update={"ctx": resolved.launch.context})
+            heeded = None if resolved.engine.kind is EngineKind.LLAMA_CPP else resolved.upstream_name or name
+            view = view.model_copy(update={"ctx": resolved.launch.context, "upstream_name": heeded})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
@@ -123,7 +124,7 @@ class ModelCalls:
     def estimates(self) -> Estimates:
         engines = self._present.catalog.in_use()
         cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
-        return estimated.estimates(self._observations.learned, cards)
+        return estimated.estimates(self._learning, self._present.catalog, cards)
 
 
 def _variant(model: str, profile: Profile, tag: str) -> VariantInfo:

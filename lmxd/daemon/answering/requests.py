@@ -55,6 +55,7 @@ class Requests:
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         if params.user is not None:
             self._access.require_proxy(connection.peer, params.user)
+        self._require_reach(connection, params.model)
         self._health.require_ledger()
         user = connection.peer.uid, params.user or ""
         if params.reuse:
@@ -64,11 +65,17 @@ class Requests:
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(connection, id, params, ask, again, params.deadline, params.user)
         assert isinstance(granted, Granted)
+        try:
+            self._require_reach(connection, params.model)  # a reload may have let it sleep
+        except LmxdError:
+            self._leasing.release(connection, granted.lease)
+            raise
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
 
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
+        self._require_reach(connection, params.model)
         user = connection.peer.uid, ""
         size = self._size(connection, params, user)
         resolved = await self._asks.warm(params.model, size, user)
@@ -85,6 +92,11 @@ class Requests:
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""
         return explaining.explain(self._journal, self._access, connection.peer, subject)
+
+    def _require_reach(self, connection: Connection, model: str) -> None:
+        profile = self._present.catalog.config.models.get(model)
+        if profile is not None and profile.sleep:
+            self._access.require_reach(connection.peer, model)
 
     def _size(self, connection: Connection, wish: Wish, user: User) -> Size:
         """The size of a request. LmxdError ``not_permitted`` if its class is higher than the caller may ask for.

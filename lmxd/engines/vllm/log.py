@@ -22,11 +22,14 @@ _REASONS: Final = tuple(
             "Free memory on device|Available memory on node|No available memory for the cache blocks"
             "|out of memory|OutOfMemoryError|^MemoryError|[Cc]annot allocate memory|can't allocate memory|bad_alloc",
         ),
-        (FailureCode.BAD_CONTEXT, "To serve at least one request with|greater than the derived max_model_len"),
+        (
+            FailureCode.BAD_CONTEXT,
+            "To serve at least one request with|greater than the derived max_model_len|smaller than max_model_len",
+        ),
         (
             FailureCode.BAD_FLAG,
             "^error: |not supported on current platform|invalid (?:tool call|reasoning) parser"
-            "|must be divisible by tensor parallel size",
+            "|must be divisible by tensor parallel size|must be greater than or equal to max_num_seqs",
         ),
         (
             FailureCode.BAD_MODEL,
