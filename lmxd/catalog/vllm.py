@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -88,9 +89,8 @@ class VllmSizing(WholeSizing):
                 raise
         beside = stored_bytes(self._path) // max(1, len(gpus)) + _BESIDE
         if declared <= beside:
-            problem = (
-                f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {beside / GIB:.1f}"
-            )
+            need = math.floor(beside / GIB * 100 + 1) / 100
+            problem = f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {need:g}"
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
 
@@ -115,9 +115,9 @@ class VllmSizing(WholeSizing):
         if declared is None:
             found = self.estimate(launch, gpus)
             return [device.total for device in found.parts.devices], found.host
+        kv, usual = self.kv_bytes(launch, gpus), launch_at(Size(), self.profile, self.context)
         with suppress(LmxdError):
-            usual = launch_at(Size(), self.profile, self.context)
-            declared += max(0, self.kv_bytes(launch, gpus) - self.kv_bytes(usual, gpus))
+            declared += max(0, kv - self.kv_bytes(usual, gpus))
         return ([declared] * len(gpus), 0) if gpus else ([], declared)
 
     def _declared(self) -> int | None:

@@ -133,7 +133,9 @@ class Settings:
     @property
     def head(self) -> int:
         """Elements of a key of one head."""
-        return self.number("head_dim", "hidden_size_per_head", "kv_channels", default=self.rules.head or self.hidden // self.heads)
+        return self.number(
+            "head_dim", "hidden_size_per_head", "kv_channels", default=self.rules.head or self.hidden // self.heads
+        )
 
     @property
     def window(self) -> int:

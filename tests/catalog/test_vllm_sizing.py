@@ -176,8 +176,10 @@ def test_a_model_that_no_formula_covers_is_declared(tmp_path: Path) -> None:
     assert options(it, gpus(1))[0].demand[CARDS[0]] == 6 * GIB
     assert kv(it) == 4 * GIB - stored, "the rest is for what vLLM itself needs"
     assert it.sizing.warnings(it.launch, CARDS[:1]) == []
-    with pytest.raises(LmxdError, match="estimated_memory_gb is 1, but weights"):
-        kv(resolved(tmp_path, changed=hybrid, estimated_memory_gb=1))
+    for declared in (1, 2):
+        with pytest.raises(LmxdError, match=f"estimated_memory_gb is {declared}, but .* needs are 2.01") as caught:
+            options(resolved(tmp_path, changed=hybrid, estimated_memory_gb=declared), gpus(1))
+        assert caught.value.code == "invalid_params", "which a start would say only then"
 
 
 def test_warnings_tell_of_what_cannot_be(tmp_path: Path) -> None:

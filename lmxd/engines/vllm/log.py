@@ -29,6 +29,7 @@ _REASONS: Final = tuple(
         (
             FailureCode.BAD_FLAG,
             "^error: |not supported on current platform|invalid (?:tool call|reasoning) parser"
+            "|[Pp]arser '.{1,64}' not found"
             "|must be divisible by tensor parallel size|must be greater than or equal to max_num_seqs",
         ),
         (
@@ -38,7 +39,8 @@ _REASONS: Final = tuple(
             "|does not recognize this architecture"
             "|Cannot find any model weights|[Cc]an't load (?:the )?(?:tokenizer|config)"
             "|[Cc]ouldn't instantiate the backend"
-            "|not a valid JSON|is not a local folder|[Uu]nrecognized model|[Uu]nknown quantization|quantization method"
+            "|not a valid JSON|^JSONDecodeError: |is not a local folder|[Uu]nrecognized model"
+            "|[Uu]nknown quantization|quantization method"
             "|Attempted to load weight|exceeds dimension size|no module or parameter named"
             "|weights were not initialized",
         ),
