@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import FileMemory, FileVersion, identity, regular
+from lmxd.estimate.files import FileMemory, FileVersion, identity, regular, remedy_for
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
 from lmxd.safetensors.files import CONFIG, WEIGHTS, named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
@@ -109,7 +109,7 @@ def _files(path: Path, indexed: Callable[[Path], Set[str]] | None = None) -> tup
     try:
         names = os.listdir(path)
     except OSError as error:
-        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", _REMEDY) from error
+        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy_for(path, error, _REMEDY)) from error
     if len(names) > _MAX_NAMES:
         raise LmxdError("model_file_missing", f"{path} has {len(names)} entries: it is no model's directory", _REMEDY)
     try:

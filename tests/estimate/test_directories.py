@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -179,6 +181,20 @@ def test_on_cards_the_shares_are_equal(tmp_path: Path) -> None:
     assert first.kv == one.parts.devices[0].kv // 2
     assert first.weights < one.parts.devices[0].weights
     assert one.error > 512 * MIB, "nothing of it was measured yet"
+
+
+def test_a_directory_that_is_shut_says_how_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user than root sees it."""
+    path = llama(tmp_path)
+
+    def shut(_: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", shut)
+    monkeypatch.setattr("lmxd.estimate.files.obstacle", lambda path: path)
+    with pytest.raises(LmxdError, match="Permission denied") as caught:
+        read_directory(path)
+    assert re.match(rf"setfacl -m u:\w+:rx {path};", caught.value.remedy)
 
 
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
