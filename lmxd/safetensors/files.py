@@ -12,6 +12,9 @@ from typing import Any, Final
 from lmxd.safetensors.documents import DirectoryError
 
 CONFIG: Final = "config.json"
+_KINDS_OF_TEXTS: Final = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+TEXTS: Final = tuple(f"sentence_{kind}_config.json" for kind in _KINDS_OF_TEXTS)
+"""Files of Sentence Transformers, in the order in which vLLM looks for them: they say how long a text may be."""
 WEIGHTS: Final = ".safetensors"
 _INDEX: Final = "model.safetensors.index.json"
 _CONSOLIDATED: Final = "consolidated"

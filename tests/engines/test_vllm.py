@@ -205,6 +205,9 @@ def test_texts_of_gpus_have_their_codes() -> None:
         "ValueError: max_num_batched_tokens (4) must be greater than or equal to max_num_seqs": FailureCode.BAD_FLAG,
         "KeyError: \"Reasoning parser 'nobodys' not found. Available parsers: cohere_command3": FailureCode.BAD_FLAG,
         "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes": FailureCode.BAD_MODEL,
+        "VLLMValidationError: The supplied chat template string (/t.jinja) appears path-like, but": (
+            FailureCode.BAD_COMPANION
+        ),
         "ModuleNotFoundError: No module named 'torchvision'": FailureCode.ENGINE_BROKEN,
         "ImportError: libcudart.so.13: cannot open shared object file": FailureCode.ENGINE_BROKEN,
         'ZMQError: ipc path "/tmp/long" is longer than 107 characters (sizeof(sockaddr_un.sun_path))': (

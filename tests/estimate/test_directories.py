@@ -197,6 +197,21 @@ def test_a_directory_that_is_shut_says_how_it_is_opened(tmp_path: Path, monkeypa
     assert re.match(rf"setfacl -m u:\w+:rx {path};", caught.value.remedy)
 
 
+def test_the_length_of_texts_is_that_of_sentence_transformers(tmp_path: Path) -> None:
+    """As vLLM has it, which refuses a longer one with bad_context: all-MiniLM-L6-v2 says 256, its config.json 512."""
+    path = llama(tmp_path)
+    before = stored_bytes(path)
+    assert read_directory(path).context == read_context(path) == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
+    assert read_directory(path).context == 256
+    assert stored_bytes(path) == before
+    (path / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    assert read_directory(path).context == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": "256"}')
+    with pytest.raises(LmxdError, match="max_seq_length is '256'"):
+        read_directory(path)
+
+
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="more than the 32768") as caught:
         estimate_served(llama(tmp_path), ServedLaunch(context=40_000))

@@ -44,6 +44,7 @@ _REASONS: Final = tuple(
             "|Attempted to load weight|exceeds dimension size|no module or parameter named"
             "|weights were not initialized",
         ),
+        (FailureCode.BAD_COMPANION, "[Tt]he supplied chat template"),
         (FailureCode.SPAWN_FAILED, r"ipc path .* is longer than \d+ characters"),
         (FailureCode.ENDPOINT_IN_USE, "[Aa]ddress already in use"),
         (FailureCode.ENGINE_DIED, "EngineDeadError|EngineCore (?:died|encountered)"),
@@ -55,6 +56,7 @@ _SENTENCES: Final = {
     FailureCode.BAD_CONTEXT: "the engine could not set up the context",
     FailureCode.BAD_FLAG: "the engine did not understand its command line",
     FailureCode.BAD_MODEL: "the engine could not load the model",
+    FailureCode.BAD_COMPANION: "the engine could not use what goes beside the model",
     FailureCode.SPAWN_FAILED: "the engine's own sockets would have too long a path, choose a shorter --socket",
     FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
     FailureCode.ENGINE_DIED: "a process of the engine died",
