@@ -1,9 +1,9 @@
 """vLLM and llama.cpp share one card through lmxd: what each takes beside what it was promised, under load, to the end.
 
-bench/engines_on_card.py --vllm PATH [--host GIB] [--starts N] [--sleep] [--two]: a vLLM with the shape of Llama 3.1 8B
+bench/engines_on_card.py --vllm PATH [--host GIB] [--starts N] [--eager] [--two]: a vLLM with the shape of Llama 3.1 8B
 and dummy weights, and two models of llama.cpp, all asked through the gateway. ``--host``: small models in so much RAM
 instead. Every line ends with what was seen; what was not as it should be is marked with !, and the exit status is 1
-then. ``--sleep``: a vLLM that sleeps, and what a wake takes beside a cold start. ``--two``: one vLLM on two cards.
+then. ``--two``: one vLLM on two cards.
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ class World:
         first = 0.0
         with urllib.request.urlopen(asked, timeout=900) as answer:
             for line in answer:
-                if not first and b'"content":"' in line.replace(b'": "', b'":"'):
-                    first = time.monotonic() - begun
+                if line.startswith(b"data: {") and not first:
+                    said = json.loads(line[6:])
+                    if any("content" in choice["delta"] for choice in said.get("choices", [])):
+                        first = time.monotonic() - begun
         if not first:
-            raise OSError("an answer without tokens")
+            raise OSError(f"an answer without tokens, which ended with {line!r}")
         return first
 
     def compare(self, when: str) -> None:
@@ -124,7 +126,6 @@ def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
         "kv_tokens": 16384 if given.host else 65536,
         "engine_flags": [*(["--enforce-eager"] if given.host or given.eager else []), "--load-format", "dummy"],
         "gpus": 2 if given.two else 1,
-        "sleep": given.sleep,
     }
     return {"vllm": vllm, **beside}
 
@@ -133,7 +134,9 @@ def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
 def world(given: argparse.Namespace, findings: Findings) -> Iterator[World]:
     with tempfile.TemporaryDirectory(dir=given.place) as name:
         place = Path(name)
-        gpu = {"device": "host", "max_memory_gb": given.host, "margin_gb": 0} if given.host else {}
+        gpu: dict[str, Any] = {"devices": [0, 1]} if given.two else {"device": 0}
+        if given.host:
+            gpu = {"device": "host", "max_memory_gb": given.host, "margin_gb": 0}
         cache = place / "cache"
         cache.mkdir()
         config = {
@@ -200,7 +203,6 @@ def main() -> None:
     parser.add_argument("--host", type=float, default=0, help="GiB of RAM, instead of a card")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
-    parser.add_argument("--sleep", action="store_true")
     parser.add_argument("--two", action="store_true")
     parser.add_argument("--place", help="a directory for models and caches")
     given = parser.parse_args()

@@ -33,10 +33,18 @@ def shapes() -> dict[str, Parts]:
     }
 
 
+def parts(name: str) -> Parts:
+    """Those of a shape; of ``llama31-8b-f16``, say, those of ``llama31-8b-q4_0`` with matrices of 16 bits."""
+    if name in shapes() or not name.endswith("-f16"):
+        return shapes()[name]
+    metadata, tensors = next(it for other, it in shapes().items() if other.startswith(name.removesuffix("f16")))
+    return metadata, [(tensor, shape, kind if kind == "f32" else "f16") for tensor, shape, kind in tensors]
+
+
 def written(directory: Path, name: str, *, speaking: bool = False) -> Path:
     """The file of a shape; with a vocabulary if it is to be prompted."""
     path = directory / f"{name}.gguf"
     if not path.exists():
-        metadata, tensors = synthetic.speaking(shapes()[name]) if speaking else shapes()[name]
+        metadata, tensors = synthetic.speaking(parts(name)) if speaking else parts(name)
         synthetic.write(path, metadata | ({} if speaking else {"tokenizer.ggml.model": "none"}), tensors)
     return path

@@ -34,6 +34,7 @@ FORMS = {
     "beside.py --help": "Launches with files beside the model",
     "multi_gpu.py --help": "Two real GPUs",
     "engines_on_card.py --help": "share one card through lmxd",
+    "sleep_on_card.py --help": "vLLM asleep, vLLM ended",
     "fit_auto.py --help": "Models that have no room as a whole",
     "shared_prefix.py --tiny --agents 2 --only gateway": "slots, lmxd's gateway",
     "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",

@@ -110,17 +110,22 @@ def estimate(
     if is_reference(model):
         _show(of_reference(reference(model), wanted), json_wanted)
     elif Path(model).is_dir():
-        search = Search(told=(looking := StillLooking()))
-        search.look(Path(model))
-        files = [(found.path, found.words) for found in search.models]
-        found_here = []
-        for (path, _), estimated in zip(files, estimates_of(files, wanted), strict=True):
-            looking(path)
-            found_here.append(estimated)
-        _show_all(found_here, search.unread, json_wanted)
+        _show_all(*_below(Path(model), wanted), json_wanted)
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)
+
+
+def _below(directory: Path, wanted: Wanted) -> tuple[list[Estimated | LmxdError], list[str]]:
+    """The estimates of all models in a directory and below, and sentences about what could not be looked at."""
+    looking, found = StillLooking(), list[Estimated | LmxdError]()
+    search = Search(told=looking)
+    search.look(directory)
+    files = [(each.path, each.words) for each in search.models]
+    for (path, _), estimated in zip(files, estimates_of(files, wanted), strict=True):
+        looking(path)
+        found.append(estimated)
+    return found, search.unread
 
 
 def _only_for_vllm(model: str, **others: object) -> None:

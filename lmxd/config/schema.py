@@ -242,8 +242,7 @@ class Config(Section):
                     yield f"models.{name}.{problem}"
 
     def all_engines(self) -> dict[str, EngineSettings]:
-        """Every engine by its name: those that are called by their kind, those of ``engines``, and those of profiles
-        that have a program of their own."""
+        """Every engine by its name: each kind's, those of ``engines``, and those of profiles with their own program."""
         found = self._engines_by_name()
         for name, profile in self.models.items():
             if profile.program is not None:

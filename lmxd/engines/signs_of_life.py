@@ -22,7 +22,7 @@ _ANSWERED: Final = re.compile(
 """By uvicorn and others with lines like Apache's, by llama-server, by vLLM of the last 10 s, by TGI."""
 _TROUBLE: Final = re.compile(r"Traceback|Error\b|Exception\b|\berror: ")
 _OF_ANOTHER: Final = re.compile(r"^\((?!A[Pp][Ii]Server)\w[\w.-]* pid=\d+\) |EngineDeadError", re.ASCII)
-"""What vLLM's other processes say, or what it says of their end. The one that answers may go on for a few seconds
+"""Words of vLLM's other processes, or of their end. The one that answers may go on for a few seconds
 without them: it begins an answer, and shows its figures."""
 _ENOUGH: Final = 32
 """Answers without trouble in between, after which the others live, too. lmxd asks for an instance's figures about once

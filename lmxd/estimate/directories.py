@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import FileMemory, FileVersion, identity, regular, remedy_for
+from lmxd.estimate.real_paths import RealPaths
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
 from lmxd.safetensors.files import CONFIG, TEXTS, WEIGHTS, named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
@@ -50,7 +52,7 @@ def read_directory(path: Path) -> HfModel:
     or if no formula is sure of what it takes: then ``data`` has ``uncovered``.
     """
     files = _files(path)
-    version = tuple(identity(path / name) for name in files)
+    version = _version(path, files)
     found = _known.get(version)  # asked once: another thread may empty it
     if found is None:
         found = _outcome(path, files)
@@ -74,7 +76,7 @@ def _outcome(path: Path, files: tuple[str, ...]) -> HfModel | LmxdError:
 def is_read(path: Path) -> bool:
     """Whether ``read_directory`` would answer from memory, be it with the reason why it cannot be used."""
     with suppress(LmxdError):
-        return tuple(identity(path / name) for name in _files(path, _read_index)) in _known
+        return _version(path, _files(path, _read_index)) in _known
     return False
 
 
@@ -97,7 +99,24 @@ _contexts: Final = FileMemory(_context)
 
 def directory_version(path: Path) -> DirectoryVersion:
     """The mark that tells a model directory from another, and from itself before a change. LmxdError as for reading."""
-    return tuple(identity(path / name) for name in _files(path))
+    return _version(path, _files(path))
+
+
+def _version(path: Path, files: tuple[str, ...]) -> DirectoryVersion:
+    """The marks of the files, as ``identity`` has them: large models have 200, and each estimate asks for them."""
+    real_paths = RealPaths()
+    return tuple(_mark(path / name, real_paths) for name in files)
+
+
+def _mark(path: Path, real_paths: RealPaths) -> FileVersion:
+    try:
+        real = real_paths.of(str(path))
+        found = os.stat(real)
+    except OSError:
+        return identity(path)  # which says why not
+    if not stat.S_ISREG(found.st_mode):
+        return identity(path)
+    return (real, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def stored_bytes(path: Path) -> int:

@@ -18,7 +18,7 @@ _WEIGHTS: Final = ".safetensors"
 _LARGEST: Final = 2**20
 """Bytes of a config.json that is read."""
 _DEEPEST: Final = 12
-_MOST_ENTRIES: Final = 200_000
+MOST_ENTRIES: Final = 200_000
 """As for model files."""
 _WRITERS: Final = ("ForCausalLM", "ForConditionalGeneration")
 """Ends of the names of architectures that write text."""
@@ -42,7 +42,7 @@ def model_directories(
 
     ``told`` of each directory that it comes to, and what is ``left`` in a sentence where there is too much.
     """
-    found, repositories, room = list[ModelDirectory](), set[Path](), [_MOST_ENTRIES]
+    found, repositories, room = list[ModelDirectory](), set[Path](), [MOST_ENTRIES]
     for directory, names in _through(Path(os.path.abspath(root.expanduser())), _DEEPEST, room):
         told(directory)
         repository = repository_directory(directory / _CONFIG)
@@ -52,7 +52,7 @@ def model_directories(
             repositories.add(repository)
         found.append(ModelDirectory(_name(directory, repository), directory, size))
     if room[0] < 0:
-        left(f"{root}: is not looked at to its end, as there are {_MOST_ENTRIES} files already")
+        left(f"{root}: is not looked at to its end, as there are {MOST_ENTRIES} files already")
     return found
 
 

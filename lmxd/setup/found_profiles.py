@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
 from lmxd.engines.engine import EngineKind
-from lmxd.engines.vllm.server import VllmServer
+from lmxd.engines.vllm.installation import find, installation
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.models.directories import model_directories
@@ -17,6 +18,8 @@ from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
 from lmxd.terminal import StillLooking
+
+_KEY: Final = "engines.vllm.path"
 
 
 def scan(directories: Sequence[Path]) -> FoundModel:
@@ -62,7 +65,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
 def _has_vllm() -> bool:
     """Whether there is a vLLM that lmxd finds by itself."""
     try:
-        VllmServer(None).require()
+        installation(find(None, _KEY), _KEY)
     except LmxdError:
         return False
     return True

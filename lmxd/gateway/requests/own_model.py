@@ -42,7 +42,7 @@ def require_own_model(body: bytes, content_type: str, meant: Meaning, names: Map
 
 
 def _named(body: bytes, content_type: str) -> Any:
-    """What a body says as its model; None if it does not."""
+    """The model as a body says it; None if it does not."""
     if is_form(content_type) and not may_be_object(body):
         return short_fields(body, content_type, ("model",)).get("model")
     try:
