@@ -66,4 +66,7 @@ async def test_a_missing_program_is_told_with_its_key(tmp_path: Path) -> None:
     async with House(tmp_path, models={"v": profile}).open() as h, h.client() as client:
         with pytest.raises(LmxdError) as caught:
             await client.request("v")
+        with pytest.raises(LmxdError) as planned:
+            await client.plan("v")
+    assert str(planned.value) == str(caught.value), "a plan says what a request would be told"
     assert "models.v.program" in str(caught.value)
