@@ -76,6 +76,7 @@ class Resolved:
             max_instances=size.max_instances,
             private_to=private_to,
             sleeps=self._sleeps(layout),
+            begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 

@@ -38,6 +38,11 @@ class Sizing(Protocol):
         ...
 
     @property
+    def begun(self) -> float:
+        """Seconds that its engine takes to start whatever it loads, until that was seen."""
+        ...
+
+    @property
     def shrinks(self) -> bool:
         """Whether a smaller context takes fewer bytes."""
         ...

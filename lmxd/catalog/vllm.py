@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from lmxd.catalog.size import Size, launch_at
-from lmxd.catalog.whole import WholeSizing
+from lmxd.catalog.whole import OF_PYTHON, WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
@@ -39,6 +39,7 @@ class VllmSizing(WholeSizing):
 
     command: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar = False
+    begun: ClassVar = OF_PYTHON
     shrinks: ClassVar = True
     name: str
     profile: Profile

@@ -219,7 +219,7 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
         awake(state, instance, event.loading)
     elif not instance.ask.external:
         loading = state.now - instance.started_at if event.loading is None else event.loading
-        state.expectations.launched(instance.ask.profile, loading, instance.option.size)
+        state.expectations.launched(instance.ask.profile, loading, instance.option.size, instance.ask.begun)
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
     state.step.touched.instances.add(instance.id)

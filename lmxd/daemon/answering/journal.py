@@ -33,7 +33,7 @@ _ENTRIES = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JournalEntry:
-    """One entry: a decision or an end, its time in seconds since the epoch, its subjects (``about``), and its owner's uid."""
+    """One entry: a decision or an end, its time in seconds since the epoch, its subjects, and its owner's uid."""
 
     at: float
     event: str
