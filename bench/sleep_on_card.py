@@ -11,21 +11,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines_on_card import LARGE, MIB, World
+from engines_on_card import MIB, World
 from gateway_process import Gateway
-from hf_directory import hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA_8B, hf_directory, llama_tensors, safetensors_file
 from lmxd_process import Lmxd
 from multi_gpu import Findings
 from shapes import written
 
-ROOM_GB, TOKENS, WORDS = 27, 16384, 300
+ROOM_GB, TOKENS, WORDS = 24, 16384, 300
 """GiB of the card; of each model's context; of the prompt, each of some seven tokens for vLLM."""
 
 
@@ -44,8 +43,8 @@ class Swaps:
 
 def models(place: Path, vllm: Path) -> dict[str, dict[str, Any]]:
     """A profile for each way, and the other model."""
-    path = hf_directory(place / "llama", LARGE)
-    safetensors_file(path / "model.safetensors", llama_tensors(LARGE))
+    path = hf_directory(place / "llama", LLAMA_8B)
+    safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
     by_vllm = {"engine": "vllm", "program": str(vllm), "path": str(path), "context_length": TOKENS, "slots": 8}
     by_vllm |= {"kv_tokens": 2 * TOKENS, "engine_flags": ["--load-format", "dummy"]}
     gguf = {"path": str(written(place, "llama31-8b-f16", speaking=True)), "context_length": TOKENS}
@@ -106,9 +105,9 @@ def main() -> None:
         found = {name: Swaps() for name in ways}
         for round in range(given.rounds):
             for way in ways[round % len(ways) :] + ways[: round % len(ways)]:
-                begun = time.monotonic()
-                swap(here, way, found[way])
-                print(f"round {round + 1}: {way}, {time.monotonic() - begun:.1f} s", flush=True)
+                seen = found[way]
+                swap(here, way, seen)
+                print(f"round {round + 1}: {way}, away {seen.away[-1]:.2f} s, again {seen.again[-1]:.2f} s", flush=True)
     print(f"{'':20}{'first, s':>9}{'again, s':>9}{'slowest':>9}{'away, s':>9}  held meanwhile, MiB")
     for way, seen in found.items():
         line = f"{way:20}{seen.first:9.2f}{statistics.median(seen.again):9.2f}{max(seen.again):9.2f}"

@@ -45,6 +45,18 @@ LLAMA: Final[Mapping[str, Any]] = {
     "pad_token_id": 2,
 }
 """The config of a small Llama: 0.9 MiB of weights, 512 bytes of K and V for each token."""
+LLAMA_8B: Final[Mapping[str, Any]] = {
+    **LLAMA,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+}
+"""The shape of Llama 3.1 8B."""
 
 
 def llama_tensors(config: Mapping[str, Any] = LLAMA, kind: str = "BF16") -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -25,7 +25,7 @@ from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import HOST, Measurement
-from lmxd.engines.engine import PROGRAMS, EngineKind
+from lmxd.engines.engine import PROGRAMS, UPSTREAM_NAMES, EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
@@ -101,6 +101,13 @@ class Catalog:
     def like(self, variant: str) -> list[str]:
         """The profiles that would be started as a variant."""
         return [name for name, its in self._variants.items() if its == variant]
+
+    def heeded(self, name: str) -> str | None:
+        """The name of a model that its engine heeds in a request; None for llama-server, which heeds none."""
+        kind = self._settings[name].kind
+        if kind is EngineKind.LLAMA_CPP:
+            return None
+        return self.config.models[name].upstream_name or UPSTREAM_NAMES.get(kind) or name
 
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""

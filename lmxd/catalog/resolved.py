@@ -80,11 +80,6 @@ class Resolved:
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
-    @property
-    def upstream_name(self) -> str | None:
-        """The name that its engine calls its model by; None if that is its own."""
-        return self.profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind)
-
     def _sleeps(self, layout: Layout) -> Demand:
         """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""
         most = self.profile.memory_max_gb
@@ -179,7 +174,7 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
-            upstream_name=self.upstream_name,
+            upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
             size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),

@@ -84,6 +84,27 @@ def new_key(plan: Plan) -> tuple[str, Path]:
     return key, path
 
 
+def kept_key(plan: Plan) -> tuple[str, Path]:
+    """The same, but the key is that of the profile's instances before, for as long as the home lasts.
+
+    It is for an engine that takes its environment for a part of what it compiled, and would compile all anew.
+    """
+    kept = plan.home / f"{file_name(plan.profile)}.kept"
+    key = _kept(kept) or secrets.token_urlsafe(32)
+    for path in (kept, key_path(plan.home, plan.instance)):
+        _write_secret(path, key + "\n")
+    return key, path
+
+
+def _kept(path: Path) -> str | None:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            found = file.read(64)
+    except OSError:
+        return None
+    return found.decode().strip() if KEY.fullmatch(found) else None
+
+
 def secret_settings(plan: Plan, text: str) -> Path:
     """The file that an instance's settings were written to, in a directory that its engine alone may see.
 

@@ -35,9 +35,13 @@ Worker that compiles. Measured with vLLM 0.32.0 on two cores: 455 to 473, 419 to
 _CUDA_WORKER: Final = 1_400 * MIB
 """RAM of a Worker beside a GPU: CUDA's and PyTorch's libraries. Not measured."""
 _TORCH: Final = 256 * MIB
-"""On a GPU beside the context: cuBLAS's workspace, PyTorch's pieces, NCCL's buffers. Not measured."""
+"""On a GPU beside the context: cuBLAS's workspace, PyTorch's pieces. With the graphs it was right to 1.3 % of all that
+vLLM 0.24.0 took of an H100 for Llama 3.1 8B (docs/vllm.md); each part was not measured."""
+_TOGETHER: Final = 976 * MIB
+"""More on each of several GPUs: NCCL's channels, and the buffers of all-reduces. Measured on two H100: 945 to 973 MiB
+beside the prior of one."""
 _GRAPHS_A_LAYER: Final = 16 * MIB
-"""CUDA graphs of a layer, by public logs of 8B models (0.5 GiB for 32 layers at the usual sizes). Not measured."""
+"""CUDA graphs of a layer, by public logs of 8B models (0.5 GiB for 32 layers at the usual sizes)."""
 _STATES_SINCE: Final = (0, 32)
 """The version from which on states are kept as they were compared: earlier ones had other ways (mamba_cache_mode)."""
 _VERSION: Final = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})", re.ASCII)
@@ -100,7 +104,8 @@ def _on_cards(
     """Equal shares on all cards, and the processes in RAM."""
     known = tuple(contexts.prior(card) for card in cards)
     graphs = 0 if launch.eager else layers * _GRAPHS_A_LAYER
-    devices = tuple(_parts(found, context.size + _TORCH + graphs, learned) for context in known)
+    beside = _TORCH + graphs + (_TOGETHER if launch.ranks > 1 else 0)
+    devices = tuple(_parts(found, context.size + beside, learned) for context in known)
     host = Parts(overhead=_SERVER + _CORE + _TRACKER + launch.ranks * _CUDA_WORKER)
     error = (_ERROR_ON_GPU + max(context.error for context in known)) if learned is None else _ERROR_LEARNED
     return Estimate(

@@ -103,6 +103,15 @@ def test_a_real_one_that_lost_its_core_says_so_whatever_was_before() -> None:
     assert found.code is FailureCode.ENGINE_DIED
 
 
+def test_a_real_one_shows_its_figures_without_its_core() -> None:
+    """Recorded: it answers /metrics with 200 after its core was killed, until it ends 5 s later."""
+    recorded = lzma.decompress((Path(__file__).parent / "vllm" / "figures-after-death.log.xz").read_bytes()).decode()
+    left = last_part(recorded.splitlines())
+    dead = next(n for n, line in enumerate(left) if "EngineDeadError" in line)
+    assert any('"GET /metrics HTTP/1.1" 200' in line for line in left[dead:])
+    assert not any('"POST /v1/chat/completions HTTP/1.1"' in line for line in left), "its requests are done"
+
+
 @given(st.lists(st.one_of(st.text(), st.sampled_from([LOADED, SERVED, ASKED, FAILED, PROVOKED, OF_CORE, DEAD]))))
 def test_what_is_left_of_a_log_are_lines_of_it_in_order(log: list[str]) -> None:
     left, rest = last_part(log), iter(log)

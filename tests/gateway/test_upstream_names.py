@@ -110,6 +110,18 @@ async def test_a_path_to_it_takes_what_has_no_names(tmp_path: Path) -> None:
             assert (await front.ask("/upstream/a/v1/rerank", body, **{"Content-Type": kind})).status == 200
 
 
+async def test_the_name_that_an_engine_heeds_is_known_whatever_is_wrong_with_its_model(tmp_path: Path) -> None:
+    models = {"c": {"engine": "vllm", "path": str(tmp_path / "gone")}, "d": {"path": "gone.gguf"}}
+    async with opened(House(tmp_path, FakeNvml(card()), models=models)) as front, front.house.client() as lmxd:
+        (tmp_path / "d.gguf").unlink()
+        c, d = (await lmxd.models()).models
+        assert c.problem is not None
+        assert d.problem is not None
+        assert (c.upstream_name, d.upstream_name) == ("c", None)
+        answer = await front.ask("/upstream/c/v1/rerank", {"model": "an adapter"})
+        assert json.loads(answer.text)["error"]["code"] == "invalid_params"
+
+
 async def test_llama_server_heeds_no_name(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         answer = await front.ask("/upstream/b/v1/rerank", {"model": "what it says"})

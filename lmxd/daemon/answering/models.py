@@ -19,7 +19,7 @@ from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.learning import Learning
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
-from lmxd.engines.engine import EngineKind, shown_engine
+from lmxd.engines.engine import shown_engine
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
@@ -79,12 +79,12 @@ class ModelCalls:
             bytes={},
             running=running,
             engine=shown_engine(profile.engine_name),
+            upstream_name=self._present.catalog.heeded(name),
             settings=profile.without_texts(),
         )
         try:
             resolved = await self._asks.read(name)
-            heeded = None if resolved.engine.kind is EngineKind.LLAMA_CPP else resolved.upstream_name or name
-            view = view.model_copy(update={"ctx": resolved.launch.context, "upstream_name": heeded})
+            view = view.model_copy(update={"ctx": resolved.launch.context})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)

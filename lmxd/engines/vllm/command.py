@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import free_socket, new_key, temporary, whose
+from lmxd.engines.launching import free_socket, kept_key, temporary, whose
 
 _LEAST: Final = "0.01"
 """Of a device's memory. vLLM does not start if so much is not free, though it takes no notice of it otherwise, for
@@ -30,7 +30,7 @@ def command(program: Path, plan: Plan, shown: Mapping[str, str], own: Mapping[st
     """
     env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | dict(shown) | whose(plan)
     env |= _TOLD_TO_SLEEP if plan.sleeps else {}
-    key, key_file = new_key(plan)
+    key, key_file = kept_key(plan)  # up to 0.24 at least its cache of what torch compiled is by the key, too
     socket = free_socket(plan)
     argv = (str(program), "serve", *_words(plan, socket), *plan.flags)
     address = Address(key_file=key_file, socket=socket)
