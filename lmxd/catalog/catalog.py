@@ -198,6 +198,8 @@ class Catalog:
             found.append("fit: auto")
         if resolved.fits_unpacked(room, layout):
             found.append("repack: false")
+        if tokens := resolved.tokens_that_fit(room, layout):
+            found.append(f"kv_tokens: {tokens}")
         return tuple(found)
 
     def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> int | None:

@@ -14,7 +14,7 @@ from lmxd.catalog.server_flags import server_flags
 from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
-from lmxd.core.words import DeviceId
+from lmxd.core.words import BEGUN, DeviceId
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.files import read_model
@@ -31,6 +31,7 @@ class LlamaSizing:
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
     measures: ClassVar = False
+    begun: ClassVar = BEGUN
     shrinks: ClassVar = True
     shares: ClassVar = 1
     name: str
@@ -55,6 +56,9 @@ class LlamaSizing:
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
+
+    def holding(self, tokens: int) -> None:
+        """A cache of the contexts of its slots alone."""
 
     def asleep(self, launch: Launch) -> int:
         return 0

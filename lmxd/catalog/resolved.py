@@ -21,7 +21,7 @@ from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
-from lmxd.estimate.fits import largest_context
+from lmxd.estimate.fits import largest, largest_context
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload, divided
 
@@ -76,6 +76,7 @@ class Resolved:
             max_instances=size.max_instances,
             private_to=private_to,
             sleeps=self._sleeps(layout),
+            begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
@@ -119,6 +120,18 @@ class Resolved:
         if not self.sizing.scales or not self.launch.repack:
             return False
         return self._fits(replace(self.launch, repack=frozenset()), room, layout, ())
+
+    def tokens_that_fit(self, room: Mapping[DeviceId, int], layout: Layout) -> int | None:
+        """The most tokens of cache (kv_tokens), in whole contexts, that would fit in ``room``.
+
+        None if none would, or if its profile does not say them.
+        """
+
+        def fits(tokens: int) -> bool:
+            other = self.sizing.holding(tokens)
+            return other is not None and replace(self, sizing=other)._fits(self.launch, room, layout, ())
+
+        return largest(self.profile.kv_tokens or 0, fits, self.launch.context)
 
     def _fits(self, launch: Launch, room: Mapping[DeviceId, int], layout: Layout, offloads: Sequence[Offload]) -> bool:
         """Whether one of the ways to place a launch fits in ``room``."""

@@ -38,6 +38,11 @@ class Sizing(Protocol):
         ...
 
     @property
+    def begun(self) -> float:
+        """Seconds that its engine takes to start whatever it loads, until that was seen."""
+        ...
+
+    @property
     def shrinks(self) -> bool:
         """Whether a smaller context takes fewer bytes."""
         ...
@@ -75,6 +80,10 @@ class Sizing(Protocol):
 
         LmxdError as for ``charge``.
         """
+        ...
+
+    def holding(self, tokens: int) -> Sizing | None:
+        """The same with a cache of so many tokens in all; None if its profile says no such number."""
         ...
 
     def asleep(self, launch: Launch) -> int:

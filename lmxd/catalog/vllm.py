@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
 from lmxd.catalog.size import Size, launch_at
-from lmxd.catalog.whole import WholeSizing
+from lmxd.catalog.whole import OF_PYTHON, WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
@@ -38,6 +39,7 @@ class VllmSizing(WholeSizing):
 
     command: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar = False
+    begun: ClassVar = OF_PYTHON
     shrinks: ClassVar = True
     name: str
     profile: Profile
@@ -88,11 +90,15 @@ class VllmSizing(WholeSizing):
                 raise
         beside = stored_bytes(self._path) // max(1, len(gpus)) + _BESIDE
         if declared <= beside:
-            problem = (
-                f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {beside / GIB:.1f}"
-            )
+            need = math.floor(beside / GIB * 100 + 1) / 100
+            problem = f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {need:g}"
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
+
+    def holding(self, tokens: int) -> VllmSizing | None:
+        if not self.profile.kv_tokens:
+            return None
+        return replace(self, profile=self.profile.model_copy(update={"kv_tokens": tokens}))
 
     def asleep(self, launch: Launch) -> int:
         """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""
@@ -110,9 +116,9 @@ class VllmSizing(WholeSizing):
         if declared is None:
             found = self.estimate(launch, gpus)
             return [device.total for device in found.parts.devices], found.host
+        kv, usual = self.kv_bytes(launch, gpus), launch_at(Size(), self.profile, self.context)
         with suppress(LmxdError):
-            usual = launch_at(Size(), self.profile, self.context)
-            declared += max(0, self.kv_bytes(launch, gpus) - self.kv_bytes(usual, gpus))
+            declared += max(0, kv - self.kv_bytes(usual, gpus))
         return ([declared] * len(gpus), 0) if gpus else ([], declared)
 
     def _declared(self) -> int | None:
@@ -163,6 +169,8 @@ class VllmSizing(WholeSizing):
             self.estimate(launch, (DeviceId(""),) * self.shares)  # which kind of card does not matter to the weights
 
     def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
+        if self.shares > max(1, len(gpus)):
+            return [f"models.{self.name}.gpus is {self.shares}, but there are {len(gpus)} (lower gpus)"]
         try:
             found = self.estimate(launch, gpus[: self.profile.gpus])
         except LmxdError as error:

@@ -212,7 +212,7 @@ def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted
     output.table(
         ("FILE", ">CTX", ">SLOTS", ">DEVICE GiB", ">HOST GiB", "BASIS"),
         rows,
-        "no GGUF files there, nor in directories below",
+        "no GGUF files there, nor in directories below, and no config.json of a model for vLLM",
     )
     for sentence in unread:
         say(sentence, err=True)

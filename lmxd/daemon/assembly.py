@@ -247,6 +247,8 @@ class Daemon:
 
     def _heard(self, event: Event) -> None:
         self.means.write_soon()
+        audit.heard(event, self.service.acts)
+        self.journal.heard(event)
         self.measuring.heard(event)
         self.on_change()
 

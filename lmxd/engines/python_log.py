@@ -28,6 +28,9 @@ _LONGEST: Final = 300
 _MOST: Final = 64
 """Causes that are looked at, the last ones: a server that fails at each request may say thousands."""
 
+_INCOMPLETE: Final = re.compile("^(?:ModuleNotFound|Import)Error: ", re.ASCII)
+"""An environment that lacks something, which a model of another kind might not need."""
+
 Reasons = Sequence[tuple[FailureCode, re.Pattern[str]]]
 
 
@@ -67,6 +70,9 @@ def diagnose(
         for code, pattern in reasons:
             if pattern.search(cause):
                 return Diagnosis(code=code, message=f"{sentences[code]}: {shortened(cause, _LONGEST)}")
+        if _INCOMPLETE.match(cause):
+            said = f"the engine's environment lacks what it needs: {shortened(cause, _LONGEST)}"
+            return Diagnosis(code=FailureCode.ENGINE_BROKEN, message=said)
     if (ended := by_signal(status)) is not None:
         return ended
     last = shortened(found[0], _LONGEST) if found else "its log does not say why"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import FileMemory, FileVersion, identity, regular
+from lmxd.estimate.files import FileMemory, FileVersion, identity, regular, remedy_for
 from lmxd.estimate.real_paths import RealPaths
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
-from lmxd.safetensors.files import CONFIG, WEIGHTS, named_files, weight_files
+from lmxd.safetensors.files import CONFIG, TEXTS, WEIGHTS, named_files, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
 from lmxd.safetensors.model import HfModel, context_of, model_of
 
 DirectoryVersion: TypeAlias = tuple[FileVersion, ...]
-"""The marks of config.json and of all files of weights."""
+"""The marks of config.json, of the file about the length of texts if there is one, and of all files of weights."""
 _MAX_DOCUMENT: Final = 64 * 2**20
 """Bytes. The index of the largest models has 30 MB."""
 _MAX_CONFIG: Final = 4 * 2**20
@@ -89,8 +89,9 @@ def read_context(path: Path) -> int:
 
 
 def _context(config: Path) -> int:
-    with _told(config.parent):
-        return context_of(_document(config.parent, config.name))
+    path = config.parent
+    with _told(path):
+        return context_of(_document(path, CONFIG), _texts(path, os.listdir(path)))
 
 
 _contexts: Final = FileMemory(_context)
@@ -120,21 +121,25 @@ def _mark(path: Path, real_paths: RealPaths) -> FileVersion:
 
 def stored_bytes(path: Path) -> int:
     """The bytes of all files of weights, also of a model that no formula covers. LmxdError as for reading."""
-    return sum(size for _, _, _, size, _ in directory_version(path)[1:])
+    return sum(identity(path / name)[3] for name in _files(path) if name.endswith(WEIGHTS))
 
 
 def _files(path: Path, indexed: Callable[[Path], Set[str]] | None = None) -> tuple[str, ...]:
-    """config.json, and the files of weights. ``indexed``: those that an index names."""
+    """config.json, a file about the length of texts if there is one, and those of weights.
+
+    ``indexed``: those that an index names.
+    """
     try:
         names = os.listdir(path)
     except OSError as error:
-        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", _REMEDY) from error
+        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy_for(path, error, _REMEDY)) from error
     if len(names) > _MAX_NAMES:
         raise LmxdError("model_file_missing", f"{path} has {len(names)} entries: it is no model's directory", _REMEDY)
     try:
-        return (CONFIG, *weight_files(names, lambda name: (indexed or _indexes.of)(path / name)))
+        texts = [name for name in TEXTS if name in names][:1]
+        return (CONFIG, *texts, *weight_files(names, lambda name: (indexed or _indexes.of)(path / name)))
     except DirectoryError as error:
-        raise LmxdError("model_file_missing", f"{path}: {error}", _REMEDY) from error
+        raise LmxdError("model_file_missing", f"{path}: {error.problem}", error.remedy) from error
 
 
 def _index(path: Path) -> frozenset[str]:
@@ -156,12 +161,18 @@ def _read_index(path: Path) -> frozenset[str]:
 def _read(path: Path, files: tuple[str, ...]) -> HfModel:
     tensors: list[StoredTensor] = []
     with _told(path):
-        for name in files[1:]:
+        for name in (name for name in files if name.endswith(WEIGHTS)):
             with regular(path / name, _REMEDY) as (file, size):
                 tensors += read_header(file, size, name)
             if len(tensors) > _MAX_ALL_TENSORS:
                 raise DirectoryError(f"there are more than {_MAX_ALL_TENSORS} tensors")
-        return model_of(_document(path, CONFIG), tensors)
+        return model_of(_document(path, CONFIG), tensors, _texts(path, files))
+
+
+def _texts(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """The document about the length of texts, the first that vLLM would find; empty without one."""
+    name = next((name for name in TEXTS if name in names), None)
+    return {} if name is None else _document(path, name)
 
 
 @contextmanager
@@ -170,15 +181,15 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except Uncovered as error:
-        remedy = "set estimated_memory_gb for the model"
-        raise LmxdError("bad_model_file", f"{path}: {error}", remedy, {"uncovered": str(error)}) from error
+        about = {"uncovered": error.problem}
+        raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy, about) from error
     except DirectoryError as error:
-        raise LmxdError("bad_model_file", f"{path}: {error}", _REMEDY) from error
+        raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy) from error
 
 
 def _document(path: Path, name: str) -> dict[str, Any]:
     with regular(path / name, _REMEDY) as (file, size):
-        most = _MAX_CONFIG if name == CONFIG else _MAX_DOCUMENT
+        most = _MAX_CONFIG if name in (CONFIG, *TEXTS) else _MAX_DOCUMENT
         if size > most:
             raise DirectoryError(f"{name} has {size} bytes: {most} at most")
         return json_object(file.read(most), name)

@@ -129,8 +129,16 @@ def test_too_few_gpus_for_the_shares_are_said(tmp_path: Path) -> None:
     assert caught.value.remedy == "lower gpus"
 
 
-def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+def test_without_gpus_there_are_no_shares(tmp_path: Path) -> None:
     it = resolved(tmp_path, gpus=2)
+    with pytest.raises(LmxdError, match=r"gpus is 2, but there is none that it can use") as caught:
+        options(it, IN_RAM)
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "lower gpus")
+    assert it.sizing.warnings(it.launch, ()) == ["models.m.gpus is 2, but there are 0 (lower gpus)"]
+
+
+def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+    it = resolved(tmp_path)
     (option,) = options(it, IN_RAM)
     assert option.demand[RAM_ID] == it.sizing.estimate(it.launch, ()).host
 
@@ -168,8 +176,10 @@ def test_a_model_that_no_formula_covers_is_declared(tmp_path: Path) -> None:
     assert options(it, gpus(1))[0].demand[CARDS[0]] == 6 * GIB
     assert kv(it) == 4 * GIB - stored, "the rest is for what vLLM itself needs"
     assert it.sizing.warnings(it.launch, CARDS[:1]) == []
-    with pytest.raises(LmxdError, match="estimated_memory_gb is 1, but weights"):
-        kv(resolved(tmp_path, changed=hybrid, estimated_memory_gb=1))
+    for declared in (1, 2):
+        with pytest.raises(LmxdError, match=f"estimated_memory_gb is {declared}, but .* needs are 2.01") as caught:
+            options(resolved(tmp_path, changed=hybrid, estimated_memory_gb=declared), gpus(1))
+        assert caught.value.code == "invalid_params", "which a start would say only then"
 
 
 def test_warnings_tell_of_what_cannot_be(tmp_path: Path) -> None:

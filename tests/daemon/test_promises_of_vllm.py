@@ -174,6 +174,21 @@ async def test_more_cards_than_there_are_is_said(tmp_path: Path) -> None:
             await client.request("v")
 
 
+async def test_a_cache_that_is_too_large_is_said_with_one_that_fits(tmp_path: Path) -> None:
+    async with house_of(tmp_path, card(24), kv_tokens=2**30).open() as h, h.client() as client:
+        with pytest.raises(LmxdError, match="never more than") as caught:
+            await client.request("v")
+        (helps,) = (word for word in caught.value.data["would_help"] if "kv_tokens" in word)
+        assert helps in caught.value.remedy
+        fitting = int(helps.split()[2])
+        assert fitting % 4096 == 0
+    async with house_of(tmp_path, card(24), kv_tokens=fitting).open() as h, h.client() as client:
+        await client.request("v")
+    async with house_of(tmp_path, card(24), kv_tokens=fitting + 8192).open() as h, h.client() as client:
+        with pytest.raises(LmxdError, match="never more than"):
+            await client.request("v")
+
+
 def test_a_file_that_is_none_is_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "rests.json"
     for text in ("", "[]", '{"a": 3, "b": ["m", "c", -1], "c": ["m", "c", true]}'):

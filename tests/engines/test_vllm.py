@@ -252,6 +252,13 @@ def test_texts_of_gpus_have_their_codes() -> None:
         "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.": FailureCode.ENGINE_DIED,
         "ValueError: max_num_batched_tokens (512) is smaller than max_model_len (4096).": FailureCode.BAD_CONTEXT,
         "ValueError: max_num_batched_tokens (4) must be greater than or equal to max_num_seqs": FailureCode.BAD_FLAG,
+        "KeyError: \"Reasoning parser 'nobodys' not found. Available parsers: cohere_command3": FailureCode.BAD_FLAG,
+        "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes": FailureCode.BAD_MODEL,
+        "VLLMValidationError: The supplied chat template string (/t.jinja) appears path-like, but": (
+            FailureCode.BAD_COMPANION
+        ),
+        "ModuleNotFoundError: No module named 'torchvision'": FailureCode.ENGINE_BROKEN,
+        "ImportError: libcudart.so.13: cannot open shared object file": FailureCode.ENGINE_BROKEN,
         'ZMQError: ipc path "/tmp/long" is longer than 107 characters (sizeof(sockaddr_un.sun_path))': (
             FailureCode.SPAWN_FAILED
         ),

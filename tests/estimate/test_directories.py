@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -191,10 +193,52 @@ def test_the_prior_is_near_what_was_taken(tmp_path: Path, ranks: int, taken: int
         assert abs(parts.total - taken * MIB) < 0.03 * parts.total
 
 
+def test_a_directory_that_is_shut_says_how_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user than root sees it."""
+    path = llama(tmp_path)
+
+    def shut(_: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", shut)
+    monkeypatch.setattr("lmxd.estimate.files.obstacle", lambda path: path)
+    with pytest.raises(LmxdError, match="Permission denied") as caught:
+        read_directory(path)
+    assert re.match(rf"setfacl -m u:\w+:rx {path};", caught.value.remedy)
+
+
+def test_the_length_of_texts_is_that_of_sentence_transformers(tmp_path: Path) -> None:
+    """As vLLM has it, which refuses a longer one with bad_context: all-MiniLM-L6-v2 says 256, its config.json 512."""
+    path = llama(tmp_path)
+    before = stored_bytes(path)
+    assert read_directory(path).context == read_context(path) == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
+    assert read_directory(path).context == 256
+    assert stored_bytes(path) == before
+    (path / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    assert read_directory(path).context == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": "256"}')
+    with pytest.raises(LmxdError, match="max_seq_length is '256'"):
+        read_directory(path)
+
+
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="more than the 32768") as caught:
         estimate_served(llama(tmp_path), ServedLaunch(context=40_000))
-    assert caught.value.code == "invalid_params"
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "ask for less")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("config.json", "fetch the model again"), ("model.safetensors", "run git lfs pull where it is")],
+)
+def test_a_file_that_is_none_has_one_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    path = llama(tmp_path)
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\n" if "git" in remedy else "<html></html>")
+    with pytest.raises(LmxdError) as caught:
+        read_directory(path)
+    assert (caught.value.code, caught.value.remedy) == ("bad_model_file", remedy)
+    assert remedy not in caught.value.message
 
 
 def test_what_was_learned_takes_the_place_of_the_prior(tmp_path: Path) -> None:

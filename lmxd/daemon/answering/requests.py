@@ -79,6 +79,7 @@ class Requests:
         user = connection.peer.uid, ""
         size = self._size(connection, params, user)
         resolved = await self._asks.warm(params.model, size, user)
+        self._asks.require_engine(resolved)
         async with self._planning:
             await asyncio.sleep(0)
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
