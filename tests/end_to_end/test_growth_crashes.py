@@ -1,0 +1,108 @@
+"""A conversation on the real llama-server that grows, and SIGKILL of lmxd on the way: no lease and no token is lost."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.test_crashes import OF_GROWTH
+from lmxd_process import Lmxd, post
+
+from lmxd.errors import LmxdError
+from lmxd.instances import proc
+from lmxd.instances.orphans import orphans
+from lmxd.rpc.client import Client
+
+STEPS = (256, 512, 1024)
+TOKENS = 8
+TURNS = [
+    " ".join(f"thing{n}" for n in range(12)),
+    "And now of a bear.",
+    " ".join(f"river{n}" for n in range(90)),
+    "So?",
+]
+"""The third needs more than the first step has, with what was before."""
+
+
+def daemon(directory: Path, model: Path) -> Lmxd:
+    grows = {"start": STEPS[0], "steps": list(STEPS[1:])}
+    models = {
+        "static": {"path": str(model), "context_length": STEPS[-1]},
+        "grows": {"path": str(model), "context_length": STEPS[-1], "elastic": grows},
+    }
+    return Lmxd(directory, {"gpu": {"device": "host", "max_memory_gb": 1}, "models": models})
+
+
+def turn(lease: Any, before: list[int], text: str) -> tuple[list[int], int]:
+    """The conversation with an answer more, and how many tokens were processed for it."""
+    asked = post(lease, "/tokenize", {"content": f"{text}\n"})["tokens"]
+    body = {
+        "prompt": before + asked,
+        "n_predict": TOKENS,
+        "temperature": 0,
+        "return_tokens": True,
+        "cache_prompt": True,
+    }
+    answer = post(lease, "/completion", body)
+    return [*before, *asked, *answer["tokens"]], answer["timings"]["prompt_n"]
+
+
+def static(client: Client) -> tuple[list[list[int]], list[int]]:
+    """The conversation after each turn, and the tokens processed, on an instance that has the top from the start."""
+    lease, tokens, counts = client.request("static"), [[]], []
+    for text in TURNS:
+        said, count = turn(lease, tokens[-1], text)
+        tokens, counts = [*tokens, said], [*counts, count]
+    client.release(lease.lease)
+    client.stop(lease.instance)
+    return tokens, counts
+
+
+def nothing_is_left_behind(lmxd: Lmxd) -> None:
+    with lmxd.client() as client:
+        assert client.status().broken_invariants == []
+        found = {i.pid for i in client.instances().instances}
+    assert {pid for pid in orphans(lmxd.directory / "lmxd.sock.d") if proc.lives(pid)} == found
+    state = lmxd.directory / "lmxd.sock.d/state"
+    assert not list(state.glob("moves/*")), "its file is gone"
+    assert not list(state.glob("prompts/*")), "and the doorways are shut"
+
+
+@pytest.mark.timeout(300)
+def test_a_conversation_that_crosses_two_steps_says_what_a_static_one_does(tmp_path: Path, smollm2: Path) -> None:
+    with daemon(tmp_path, smollm2) as lmxd, lmxd.client() as client:
+        expected, counts = static(client)
+        lease = client.request("grows", hold="explicit")
+        for number, text in enumerate(TURNS):
+            if number:
+                lease = client.grow(lease.lease, ctx=STEPS[min(number, 2)])
+            assert turn(lease, expected[number], text) == (expected[number + 1], counts[number])
+        assert lease.instance == "grows#3"
+        assert {i.instance for i in client.instances().instances if i.phase == "ready"} == {"grows#3"}
+        nothing_is_left_behind(lmxd)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", sorted(OF_GROWTH))
+def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(tmp_path: Path, smollm2: Path, place: str) -> None:
+    lmxd = daemon(tmp_path, smollm2)
+    usual = dict(lmxd.env)
+    lmxd.env["LMXD_FAILPOINT"] = f"{place}:kill"
+    lmxd.start()
+    with Client(lmxd.socket, patience=0) as client:
+        expected, counts = static(client)
+        lease = client.request("grows", hold="explicit")
+        assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
+        with pytest.raises(LmxdError):
+            client.grow(lease.lease, ctx=STEPS[1])
+    assert lmxd.process.wait(20) == -signal.SIGKILL
+    lmxd.env = usual
+    with lmxd, lmxd.client() as client:
+        moved = client.renew(lease.lease, instance=lease.instance).moved
+        assert (moved is not None) == (place == "growth_moved"), "it is where the ledger says"
+        grown = client.grow(lease.lease, ctx=STEPS[1])
+        for number in range(1, len(TURNS)):
+            assert turn(grown, expected[number], TURNS[number]) == (expected[number + 1], counts[number])
+        nothing_is_left_behind(lmxd)
