@@ -61,7 +61,7 @@ def main(
     verbose: bool,
     watch_config: bool,
 ) -> None:
-    """Admission control for GPU memory: leases llama-server instances over a Unix socket."""
+    """Admission control for GPU memory: leases instances of llama-server, vLLM and others over a Unix socket."""
     context.obj = config_path or default_config(user=user)
     log_to_stderr(verbose=verbose)
     if context.invoked_subcommand is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class FailureCode(StrEnum):
@@ -30,6 +32,8 @@ class FailureCode(StrEnum):
     """The engine measured its device while others freed memory there, and gave up; it is started again once."""
     ENGINE_DIED = "engine_died"
     """One of the engine's processes died, and the others gave up."""
+    ENGINE_BROKEN = "engine_broken"
+    """The engine's own environment lacks a module or library that it, or this model, needs."""
     ENDPOINT_IN_USE = "endpoint_in_use"
     """The engine cannot listen on its endpoint."""
     ENDPOINT_TAKEN = "endpoint_taken"
@@ -46,3 +50,23 @@ class FailureCode(StrEnum):
     """The instance did not outlast a restart of lmxd."""
     INTERNAL = "internal"
     """lmxd itself failed at the instance."""
+
+
+_USUAL: Final = "mend what its log says (lmxctl logs)"
+_REMEDIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(FailureCode, _USUAL),
+    FailureCode.OUT_OF_MEMORY: "lower context_length, slots or batches of its profile, or raise estimated_memory_gb",
+    FailureCode.OOM_KILLED: "raise memory_max_gb of its profile",
+    FailureCode.BAD_FLAG: "mend the flags of its profile",
+    FailureCode.BAD_MODEL: "fetch the model again, or take an engine that knows it",
+    FailureCode.BAD_COMPANION: "mend the files that its profile names beside the model",
+    FailureCode.BAD_CONTEXT: "lower context_length of its profile",
+    FailureCode.ENGINE_BROKEN: "install what is missing into the environment of the engine",
+    FailureCode.DISTURBED: "ask again",
+    FailureCode.LOAD_TIMEOUT: "raise load_timeout of its profile",
+}
+
+
+def remedy_of(code: str) -> str:
+    """The remedy for a failure; empty for a code of another kind, whose sentence has its own."""
+    return _REMEDIES.get(code, "")

@@ -51,9 +51,10 @@ def obstacle(path: Path) -> Path | None:
 
 
 def let_in(user: str, path: Path, barred: Path) -> str:
-    """A remedy for a file that a user cannot read, because something above it, or itself, is shut."""
-    right = "r" if barred == path else "x"
-    more = "" if right == "r" else ", and so on below if need be"
+    """A remedy for a file or directory that a user cannot read, because something above it, or itself, is shut."""
+    itself = barred in (path, Path(os.path.realpath(path)))
+    right = "x" if not itself else "rx" if path.is_dir() else "r"
+    more = "" if itself else ", and so on below if need be"
     return f"setfacl -m u:{user}:{right} {shlex.quote(str(barred))}{more}; or move the file to a directory that is open"
 
 

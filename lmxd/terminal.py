@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -15,6 +18,9 @@ from lmxd.text import visible
 
 _USUAL: Final = 80
 """Columns of a terminal that does not say how many it has."""
+
+_EVERY: Final = 5.0
+"""Seconds after which somebody who waits is told of it."""
 
 _SENTENCE: Final = 1000
 """Characters: no command's first sentence has as many."""
@@ -54,6 +60,22 @@ def show(text: str, *, faint: bool = False) -> None:
 def say_over(line: str, *, last: bool) -> None:
     """Print a line of progress over the one before, to standard error. ``last``: the next line comes below it."""
     click.echo(f"\r{_printable(visible(line), err=True)}" + ("\n" if last else ""), err=True, nl=False)
+
+
+class StillLooking:
+    """Says on standard error, every few seconds, that a search goes on, and where it is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._count = 0
+        self._next = clock() + _EVERY
+
+    def __call__(self, place: Path) -> None:
+        """The search comes to a place."""
+        self._count += 1
+        if (now := self._clock()) >= self._next:
+            self._next = now + _EVERY
+            say(f"still looking: {self._count:,} files and directories so far, now {place}", err=True)
 
 
 def _printable(text: str, *, err: bool) -> str:

@@ -26,7 +26,7 @@ from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import HOST, Measurement
-from lmxd.engines.engine import PROGRAMS, EngineKind
+from lmxd.engines.engine import PROGRAMS, UPSTREAM_NAMES, EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
@@ -44,7 +44,7 @@ class Catalog:
         self.config = config
         self._owner = owner
         self._files = ModelFiles(config, owner)
-        self._settings = {name: config.engine_of(profile) for name, profile in config.models.items()}
+        self._settings = config.engines_of_models()
         self._variants = {name: profile.variant(self._settings[name]) for name, profile in config.models.items()}
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.engines = {name: InstalledEngine(settings) for name, settings in config.all_engines().items()}
@@ -98,6 +98,17 @@ class Catalog:
     def has(self, name: str, variant: str) -> bool:
         """Whether what was started as a variant of a profile would be started as the same now."""
         return self._variants.get(name) == variant
+
+    def like(self, variant: str) -> list[str]:
+        """The profiles that would be started as a variant."""
+        return [name for name, its in self._variants.items() if its == variant]
+
+    def heeded(self, name: str) -> str | None:
+        """The name of a model that its engine heeds in a request; None for llama-server, which heeds none."""
+        kind = self._settings[name].kind
+        if kind is EngineKind.LLAMA_CPP:
+            return None
+        return self.config.models[name].upstream_name or UPSTREAM_NAMES.get(kind) or name
 
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""
@@ -211,6 +222,8 @@ class Catalog:
             found.append("fit: auto")
         if resolved.fits_unpacked(room, layout):
             found.append("repack: false")
+        if tokens := resolved.tokens_that_fit(room, layout):
+            found.append(f"kv_tokens: {tokens}")
         return tuple(found)
 
     def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> int | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.whole import WholeSizing
-from lmxd.core.words import DeviceId
+from lmxd.core.words import BEGUN, DeviceId
 from lmxd.engines.templates import places
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
@@ -24,6 +24,7 @@ class DeclaredSizing(WholeSizing):
     """
 
     measures: ClassVar = True
+    begun: ClassVar = BEGUN
     shrinks: ClassVar = False
     shares: ClassVar = 1
     command: tuple[str, ...]
@@ -43,7 +44,7 @@ class DeclaredSizing(WholeSizing):
     def program(self) -> Path | None:
         return Path(self.command[0])
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         return ()
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lmxd.catalog.vllm import longest_or
-from lmxd.catalog.whole import WholeSizing
+from lmxd.catalog.whole import OF_PYTHON, WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
@@ -27,6 +27,7 @@ class DirectorySizing(WholeSizing):
 
     command: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar = True
+    begun: ClassVar = OF_PYTHON
     shrinks: ClassVar = False
     name: str
     profile: Profile
@@ -50,7 +51,7 @@ class DirectorySizing(WholeSizing):
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         return self.profile.engine_flags
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:

@@ -14,7 +14,7 @@ from lmxd.catalog.server_flags import server_flags
 from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
-from lmxd.core.words import DeviceId
+from lmxd.core.words import BEGUN, DeviceId
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.files import read_model
@@ -31,6 +31,7 @@ class LlamaSizing:
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
     measures: ClassVar = False
+    begun: ClassVar = BEGUN
     shrinks: ClassVar = True
     shares: ClassVar = 1
     name: str
@@ -49,12 +50,15 @@ class LlamaSizing:
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         beside = self.formula.beside
         return server_flags(self.profile, beside.template, beside.grammar)
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
+
+    def holding(self, tokens: int) -> None:
+        """A cache of the contexts of its slots alone."""
 
     def asleep(self, launch: Launch) -> int:
         return 0
@@ -135,7 +139,7 @@ class LlamaSizing:
             found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
-        told = doubts(self.profile, self.formula.path, self.companions(), self.flags())
+        told = doubts(self.profile, self.formula.path, self.companions(), self.flags(launch))
         found_of_files = [f"models.{self.name}.{doubt}" for doubt in told]
         need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb

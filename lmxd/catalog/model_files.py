@@ -8,12 +8,12 @@ user alone opens that user's files wherever they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
+from lmxd.catalog.elsewhere import elsewhere
 from lmxd.config.schema import Config
 from lmxd.errors import LmxdError
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
@@ -61,23 +61,7 @@ class ModelFiles:
         if not self._may_be(real):
             where = f"{named} is {real}, which is in no directory for models"
             return LmxdError("model_file_forbidden", where, f"put it there, or add {real.parent} to model_dirs")
-        if (led := self._led_out(real)) is not None:
-            where = f"{real / led[0]} is {led[1]}, which is in no directory for models"
-            return LmxdError("model_file_forbidden", where, f"put it there, or add {led[1].parent} to model_dirs")
-        return real
-
-    def _led_out(self, directory: Path) -> tuple[str, Path] | None:
-        """The first link in a directory that leads to where no model may be, and where; None without one.
-
-        Engines open what is in it by name. A link that leads nowhere is for who opens it.
-        """
-        with suppress(OSError), os.scandir(directory) as entries:
-            for name in (entry.name for entry in entries if entry.is_symlink()):
-                with suppress(OSError, RuntimeError):
-                    real = (directory / name).resolve(strict=True)
-                    if not self._may_be(real):
-                        return name, real
-        return None
+        return elsewhere(real, self._may_be) or real
 
     def _may_be(self, real: Path) -> bool:
         return any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)

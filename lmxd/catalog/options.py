@@ -49,11 +49,11 @@ def options(
     RAM is one of the devices, or is in a pool with one. It is split only over GPUs of which ``alike`` says the same.
     ``offloads``: the ways to divide it between a GPU and RAM, the most on the GPU first; none if it must not be.
     """
-    if not layout.goes_to_gpu(launch):
-        return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
     gpus = layout.of_kind(DeviceKind.GPU)
     if sizing.shares > 1:
         return tuple(_shares(sizing, launch, gpus, room, layout, alike))
+    if not layout.goes_to_gpu(launch):
+        return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
     singles = [_option(sizing, launch, (gpu,), layout) for gpu in gpus]
     found = [*singles]
     if split and len(gpus) > 1:
@@ -87,10 +87,8 @@ def _shares(
     enough = [several for several in kinds.values() if len(several) >= sizing.shares]
     if not enough:
         most = max((len(several) for several in kinds.values()), default=0)
-        problem = (
-            f"gpus is {sizing.shares}, but there {'is' if most == 1 else 'are'} {most} of one kind that it can use"
-        )
-        raise LmxdError("invalid_params", problem, "lower gpus")
+        there = {0: "is none", 1: "is 1 of one kind"}.get(most, f"are {most} of one kind")
+        raise LmxdError("invalid_params", f"gpus is {sizing.shares}, but there {there} that it can use", "lower gpus")
     for several in enough:
         chosen = [
             tuple(sorted(several, key=lambda gpu: -have.get(gpu, 0))[: sizing.shares])

@@ -23,7 +23,7 @@ from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import read_model
-from lmxd.estimate.fits import largest_context
+from lmxd.estimate.fits import largest, largest_context
 from lmxd.gguf.carrying import not_carried
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload, divided
@@ -51,7 +51,7 @@ class Resolved:
     @property
     def words(self) -> tuple[str, ...]:
         """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
-        return (*self.sizing.command, *self.sizing.flags())
+        return (*self.sizing.command, *self.sizing.flags(self.launch))
 
     @property
     def not_carried(self) -> str | None:
@@ -63,12 +63,13 @@ class Resolved:
             model = read_model(path)
         except LmxdError:
             return _UNKNOWN
-        has = {"projector": beside.projector is not None, "draft": beside.draft is not None}
-        if (why := not_carried(model, self.launch, **has)) is not None:
-            return why
-        if any(model.slides) and self.profile.slots > 1:
-            return "with swa_full its file fits only an instance with as many slots, and a larger step has fewer"
-        return None
+        return not_carried(
+            model,
+            self.launch,
+            alike=self.profile.slots == 1,
+            projector=beside.projector is not None,
+            draft=beside.draft is not None,
+        )
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -99,6 +100,7 @@ class Resolved:
             private_to=private_to,
             sleeps=self._sleeps(layout),
             elastic=profile.is_elastic,
+            begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
@@ -143,6 +145,18 @@ class Resolved:
             return False
         return self._fits(replace(self.launch, repack=frozenset()), room, layout, ())
 
+    def tokens_that_fit(self, room: Mapping[DeviceId, int], layout: Layout) -> int | None:
+        """The most tokens of cache (kv_tokens), in whole contexts, that would fit in ``room``.
+
+        None if none would, or if its profile does not say them.
+        """
+
+        def fits(tokens: int) -> bool:
+            other = self.sizing.holding(tokens)
+            return other is not None and replace(self, sizing=other)._fits(self.launch, room, layout, ())
+
+        return largest(self.profile.kv_tokens or 0, fits, self.launch.context)
+
     def _fits(self, launch: Launch, room: Mapping[DeviceId, int], layout: Layout, offloads: Sequence[Offload]) -> bool:
         """Whether one of the ways to place a launch fits in ``room``."""
         found = self._options(launch, layout, Room(free={}, ceiling=room), offloads)
@@ -174,7 +188,7 @@ class Resolved:
             launch=self.placed(option),
             variant=ask.variant,
             threads=profile.threads,
-            flags=self.sizing.flags(),
+            flags=self.sizing.flags(self.launch),
             companions=self.sizing.companions(),
             gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
             endpoint=profile.endpoint or self.engine.endpoint,

@@ -38,6 +38,11 @@ class Sizing(Protocol):
         ...
 
     @property
+    def begun(self) -> float:
+        """Seconds that its engine takes to start whatever it loads, until that was seen."""
+        ...
+
+    @property
     def shrinks(self) -> bool:
         """Whether a smaller context takes fewer bytes."""
         ...
@@ -66,8 +71,8 @@ class Sizing(Protocol):
         """The program that the profile itself names; None if the engine's module finds one."""
         ...
 
-    def flags(self) -> tuple[str, ...]:
-        """The flags that the engine gets beside its size. LmxdError if a file that one names cannot be used."""
+    def flags(self, launch: Launch) -> tuple[str, ...]:
+        """The flags that the engine gets beside a launch's size. LmxdError if a file that one names cannot be used."""
         ...
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
@@ -75,6 +80,10 @@ class Sizing(Protocol):
 
         LmxdError as for ``charge``.
         """
+        ...
+
+    def holding(self, tokens: int) -> Sizing | None:
+        """The same with a cache of so many tokens in all; None if its profile says no such number."""
         ...
 
     def asleep(self, launch: Launch) -> int:

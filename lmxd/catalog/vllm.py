@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
 from lmxd.catalog.size import Size, launch_at
-from lmxd.catalog.whole import WholeSizing
+from lmxd.catalog.whole import OF_PYTHON, WholeSizing
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.engines.vllm.launch import batched, served_launch
 from lmxd.errors import LmxdError
-from lmxd.estimate.directories import is_read, read_directory, stored_bytes
+from lmxd.estimate.directories import is_read, read_context, read_directory, stored_bytes
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import KnownRests, Rest
@@ -38,6 +39,7 @@ class VllmSizing(WholeSizing):
 
     command: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar = False
+    begun: ClassVar = OF_PYTHON
     shrinks: ClassVar = True
     name: str
     profile: Profile
@@ -66,10 +68,10 @@ class VllmSizing(WholeSizing):
     def program(self) -> Path | None:
         return None
 
-    def flags(self) -> tuple[str, ...]:
+    def flags(self, launch: Launch) -> tuple[str, ...]:
         """Its own flags, and the size of a batch, which decides about bytes: by default that follows from the card."""
-        profile, own = self.profile, self.profile.engine_flags
-        return (*own, *batched(own, profile.slots, self._model(), self.context(profile.context_length)))
+        own = self.profile.engine_flags
+        return (*own, *batched(own, launch.slots, self._model(), launch.context))
 
     def _model(self) -> HfModel | None:
         """The model in the directory; None if it cannot be read: ``charge`` raises the error."""
@@ -88,11 +90,15 @@ class VllmSizing(WholeSizing):
                 raise
         beside = stored_bytes(self._path) // max(1, len(gpus)) + _BESIDE
         if declared <= beside:
-            problem = (
-                f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {beside / GIB:.1f}"
-            )
+            need = math.floor(beside / GIB * 100 + 1) / 100
+            problem = f"estimated_memory_gb is {declared / GIB:g}, but weights and what vLLM needs are {need:g}"
             raise LmxdError("invalid_params", problem, f"raise models.{self.name}.estimated_memory_gb")
         return declared - beside
+
+    def holding(self, tokens: int) -> VllmSizing | None:
+        if not self.profile.kv_tokens:
+            return None
+        return replace(self, profile=self.profile.model_copy(update={"kv_tokens": tokens}))
 
     def asleep(self, launch: Launch) -> int:
         """The weights of all GPUs; of a declared size that no formula covers, no more than the files, or all of it."""
@@ -110,9 +116,9 @@ class VllmSizing(WholeSizing):
         if declared is None:
             found = self.estimate(launch, gpus)
             return [device.total for device in found.parts.devices], found.host
+        kv, usual = self.kv_bytes(launch, gpus), launch_at(Size(), self.profile, self.context)
         with suppress(LmxdError):
-            usual = launch_at(Size(), self.profile, self.context)
-            declared += max(0, self.kv_bytes(launch, gpus) - self.kv_bytes(usual, gpus))
+            declared += max(0, kv - self.kv_bytes(usual, gpus))
         return ([declared] * len(gpus), 0) if gpus else ([], declared)
 
     def _declared(self) -> int | None:
@@ -141,7 +147,7 @@ class VllmSizing(WholeSizing):
             launch.context,
             launch.slots,
             max(profile.kv_tokens, launch.context) if profile.kv_tokens else 0,
-            self.flags(),
+            self.flags(launch),
             ranks=ranks,
             latent=model is not None and any(layer.latent for layer in model.kept),
         )
@@ -154,13 +160,17 @@ class VllmSizing(WholeSizing):
     def is_warm(self, launch: Launch) -> bool:
         if isinstance(self.found, LmxdError):
             return True
-        return is_read(self.found) and is_weighed(read_directory(self.found), self._served(launch, self.shares))
+        with suppress(LmxdError):
+            return is_read(self.found) and is_weighed(read_directory(self.found), self._served(launch, self.shares))
+        return True  # it is known why it cannot be used
 
     def read(self, launch: Launch) -> None:
         with suppress(LmxdError):
             self.estimate(launch, (DeviceId(""),) * self.shares)  # which kind of card does not matter to the weights
 
     def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
+        if self.shares > max(1, len(gpus)):
+            return [f"models.{self.name}.gpus is {self.shares}, but there are {len(gpus)} (lower gpus)"]
         try:
             found = self.estimate(launch, gpus[: self.profile.gpus])
         except LmxdError as error:
@@ -181,7 +191,7 @@ def longest_or(said: int | None, found: Path | LmxdError) -> int:
     if said:
         return said
     try:
-        most = (None if isinstance(found, LmxdError) else read_directory(found).context) or DEFAULT_CONTEXT
+        most = (None if isinstance(found, LmxdError) else read_context(found)) or DEFAULT_CONTEXT
     except LmxdError:
         return DEFAULT_CONTEXT  # ``charge`` raises the error
     return most if said == 0 else min(DEFAULT_CONTEXT, most)

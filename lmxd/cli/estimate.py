@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lmxd.cli import output
+from lmxd.cli import output, steps
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.files import Wanted, estimates_of, of_file
 from lmxd.cli.output import GIB, MIB
@@ -24,7 +24,7 @@ from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.safetensors.types import COMPUTED, KEPT
-from lmxd.terminal import say
+from lmxd.terminal import StillLooking, say
 from lmxd.text import known_as
 
 CACHE = click.Choice(list(CACHE_TYPES))
@@ -110,13 +110,22 @@ def estimate(
     if is_reference(model):
         _show(of_reference(reference(model), wanted), json_wanted)
     elif Path(model).is_dir():
-        search = Search()
-        search.look(Path(model))
-        files = [(found.path, found.words) for found in search.models]
-        _show_all(list(estimates_of(files, wanted)), search.unread, json_wanted)
+        _show_all(*_below(Path(model), wanted), json_wanted)
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)
+
+
+def _below(directory: Path, wanted: Wanted) -> tuple[list[Estimated | LmxdError], list[str]]:
+    """The estimates of all models in a directory and below, and sentences about what could not be looked at."""
+    looking, found = StillLooking(), list[Estimated | LmxdError]()
+    search = Search(told=looking)
+    search.look(directory)
+    files = [(each.path, each.words) for each in search.models]
+    for (path, _), estimated in zip(files, estimates_of(files, wanted), strict=True):
+        looking(path)
+        found.append(estimated)
+    return found, search.unread
 
 
 def _only_for_vllm(model: str, **others: object) -> None:
@@ -168,6 +177,8 @@ def _show(e: Estimated, json_wanted: bool) -> None:
                 say(f"fits: {number:,} {what} of cache on {_name(e, device)}")
             continue
         say(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
+    if e.growth is not None:
+        steps.show(e.growth, e.called)
     if e.inputs:
         say("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
 
@@ -203,7 +214,7 @@ def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted
     output.table(
         ("FILE", ">CTX", ">SLOTS", ">DEVICE GiB", ">HOST GiB", "BASIS"),
         rows,
-        "no GGUF files there, nor in directories below",
+        "no GGUF files there, nor in directories below, and no config.json of a model for vLLM",
     )
     for sentence in unread:
         say(sentence, err=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from lmxd.cli import output
+from lmxd.cli import output, steps
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.devices import notes
 from lmxd.cli.hints import more_slots
@@ -107,6 +107,8 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
             say(line)
         if found.choices:
             output.table(_CHOICES, map(_choice, found.choices), "")
+        if found.growth is not None:
+            steps.show(found.growth, found.called)
         if not wish["exclusive"] and (hint := more_slots(running, found.model, wish["slots"] or 1)):
             say(f"  hint: {hint}")
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)

@@ -36,6 +36,18 @@ def estimates(json_wanted: bool) -> None:
         ],
         "nothing was observed yet",
     )
+    if found.rests:
+        output.table(
+            ("MODEL", "CARD", ">BESIDE WEIGHTS AND CACHE MiB"),
+            [(rest.model, rest.card, _mib(rest.bytes)) for rest in found.rests],
+            "",
+        )
+    if found.peaks:
+        output.table(
+            ("MODEL", ">MOST TAKEN MiB"),
+            [(peak.model or "(none any more)", _mib(peak.bytes)) for peak in found.peaks],
+            "",
+        )
 
 
 @click.command()

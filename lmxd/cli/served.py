@@ -21,7 +21,8 @@ from lmxd.safetensors.serving import ServedLaunch, tokens_in
 
 _STEP = 16
 """Tokens in whose steps a largest context is looked for: vLLM's own block on a GPU."""
-_MOST_SEQUENCES = 4_096
+_MOST_SEQUENCES = 256
+"""The most slots of a profile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,8 @@ def of_directory(path: Path, wanted: WantedServed) -> Estimated:
     LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``.
     """
     model, found = read_directory(path), places_of(wanted.cards, lambda: None)
+    if not found and wanted.gpus > 1:
+        raise LmxdError("invalid_params", f"--gpus is {wanted.gpus}, but there are none", "name one with --as-gpu")
     if found and wanted.gpus > len(found):
         if len(found) > 1 or not wanted.cards:
             raise LmxdError("invalid_params", f"--gpus is {wanted.gpus}, but there are {len(found)}", "ask for fewer")

@@ -63,7 +63,7 @@ class Profile(LlamaCppKeys):
         None, description="GGUF file (the first of a split), or directory for vLLM; else looked up in model_dir"
     )
     engine: str | None = Field(
-        None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
+        None, min_length=1, description="vllm, sglang, tgi, or one of engines; by default llama.cpp, as engine says"
     )
     program: UsablePath | None = Field(None, description="its engine's program, in place of the engine's own path")
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")

@@ -242,8 +242,7 @@ class Config(Section):
                     yield f"models.{name}.{problem}"
 
     def all_engines(self) -> dict[str, EngineSettings]:
-        """Every engine by its name: those that are called by their kind, those of ``engines``, and those of profiles
-        that have a program of their own."""
+        """Every engine by its name: each kind's, those of ``engines``, and those of profiles with their own program."""
         found = self._engines_by_name()
         for name, profile in self.models.items():
             if profile.program is not None:
@@ -256,14 +255,17 @@ class Config(Section):
         kinds = {kind.value: by_kind(self.engine, kind) for kind in PROGRAMS}
         return kinds | {name: by_name(self.engine, name, own) for name, own in self.engines.items()}
 
-    def engine_of(self, profile: Profile) -> EngineSettings:
-        """The engine that runs a profile, with the time-outs that the profile says itself."""
-        found = self.all_engines().get(profile.engine_name) or by_kind(self.engine, EngineKind.COMMAND)
-        return replace(
-            found,
-            load_timeout=profile.load_timeout or found.load_timeout,
-            stop_timeout=profile.stop_timeout or found.stop_timeout,
-        )
+    def engines_of_models(self) -> dict[str, EngineSettings]:
+        """The engine that runs each model, by the model's name, with the time-outs that its profile says itself."""
+        engines, command = self.all_engines(), by_kind(self.engine, EngineKind.COMMAND)
+        return {
+            name: replace(
+                found := engines.get(profile.engine_name, command),
+                load_timeout=profile.load_timeout or found.load_timeout,
+                stop_timeout=profile.stop_timeout or found.stop_timeout,
+            )
+            for name, profile in self.models.items()
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

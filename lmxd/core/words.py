@@ -29,6 +29,8 @@ Demand: TypeAlias = Mapping[DeviceId, int]
 
 HOLD: Final = "hold"
 """The profile of all holds, so that no name of a client's becomes an id or a label. No model may be called so."""
+BEGUN: Final = 1.0
+"""Seconds that a load takes whatever its size, until a profile's own launches are known; of a slow engine more."""
 _FEW = 4
 """Up to so many options a group names each device: a hold may be for one device or for any of up to four."""
 
@@ -140,6 +142,7 @@ class Ask:
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
     measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
     ``elastic``: a lease on it may grow: it moves to an instance with more context.
+    ``begun``: seconds that a start of its engine takes whatever its size, until one of the profile was seen.
     """
 
     profile: str
@@ -159,6 +162,7 @@ class Ask:
     sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
     elastic: bool = False
+    begun: float = BEGUN
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)

@@ -135,7 +135,7 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.learning.observations, self.served),
+            ModelCalls(state, present, self.asks, self.learning, self.served),
             KeepingAlive(state, access, handle),
             Moving(leasing, self.asks, self.answers, self.performer, self.health, state, handle),
         )
@@ -249,6 +249,8 @@ class Daemon:
 
     def _heard(self, event: Event) -> None:
         self.means.write_soon()
+        audit.heard(event, self.service.acts)
+        self.journal.heard(event)
         self.measuring.heard(event)
         self.on_change()
 

@@ -131,7 +131,8 @@ def _lacking(catalog: Catalog, engine: str, binary: Binary) -> Iterator[str]:
         if profile.engine_name != engine:
             continue
         try:
-            words = catalog.resolve(name).sizing.flags()
+            resolved = catalog.resolve(name)
+            words = resolved.sizing.flags(resolved.launch)
         except LmxdError:
             continue  # a file that is missing is among the warnings
         for flag in binary.lacking(words):

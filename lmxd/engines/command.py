@@ -15,6 +15,7 @@ from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
 from lmxd.engines.launching import free_port, free_socket, new_key, temporary, whose
 from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.signs_of_life import last_part
 from lmxd.engines.silence import Silences
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
@@ -108,9 +109,10 @@ class CommandEngine:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         """As for llama-server; and most others are in Python, whose stack ends with the cause."""
-        found = diagnose(status, log)
-        if found.code is FailureCode.EXITED and any(python_log.causes(log)):
-            return python_log.diagnose(status, log, _REASONS, _SENTENCES, _NO_WRAPPER)
+        lines = last_part(log)
+        found = diagnose(status, lines)
+        if found.code is FailureCode.EXITED and any(python_log.causes(lines)):
+            return python_log.diagnose(status, lines, _REASONS, _SENTENCES, _NO_WRAPPER)
         return found
 
 

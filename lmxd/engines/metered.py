@@ -1,4 +1,4 @@
-"""A server on GPUs whose own figures say what it does: the parts that SGLang and TGI have in common."""
+"""A server whose own figures say what it does: the parts that vLLM, SGLang and TGI have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lmxd.engines.engine import Activity, Endpoint, Plan
 from lmxd.engines.http import get
 from lmxd.engines.metrics import EngineFigures, FigureNames
 from lmxd.engines.programs import FoundProgram
-from lmxd.engines.visibility import Gpu, natively
+from lmxd.engines.visibility import HIDDEN, Gpu, natively
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
@@ -24,10 +24,9 @@ OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
 
 
 class MeteredServer(ABC):
-    """One of these servers as an engine, but for its command line and its last words. It runs on GPUs alone."""
+    """One of these servers as an engine, but for its command line and its last words."""
 
     called: ClassVar[str]
-    needs_gpu: Final = True
     figures: ClassVar[FigureNames]
 
     def __init__(
@@ -56,8 +55,15 @@ class MeteredServer(ABC):
         self.binary()
 
     def backends(self, cards: frozenset[str], *, asleep: bool = False) -> frozenset[Backend] | None:
-        self.binary()
-        return frozenset({Backend.CUDA, Backend.ROCM})
+        return self.binary().backends
+
+    @property
+    def needs_gpu(self) -> bool:
+        """A build for GPUs has no kernels for the processor."""
+        try:
+            return bool(self.binary().backends)
+        except LmxdError:
+            return False
 
     def unreached(self, gpus: Iterable[Gpu], *, asleep: bool = False) -> Iterator[str]:
         yield from ()
@@ -82,8 +88,10 @@ class MeteredServer(ABC):
         return 0.0
 
     def shown(self, plan: Plan) -> dict[str, str]:
-        """The variables that show it its GPUs, and no other. LmxdError if it has none, or none for these."""
+        """The variables that show it its GPUs, and no other. LmxdError if it lacks some, or has none for these."""
         if not plan.gpus:
+            if not self.needs_gpu:
+                return dict(HIDDEN)
             problem = f"{self.called} runs on GPUs alone, and {plan.profile} was to run in RAM"
             raise LmxdError("engine_missing", problem, "choose a machine with a GPU, or engine: llama.cpp")
         if (found := natively(plan.gpus)) is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 
 
 def program(name: str, configured: Path | None, key: str, how: str) -> Path:
@@ -27,11 +28,15 @@ def program(name: str, configured: Path | None, key: str, how: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class FoundProgram:
-    """A program on disk. ``version``: empty if nothing beside it says one. ``key``: the key that chose it."""
+    """A program on disk. ``version``: empty if nothing beside it says one. ``key``: the key that chose it.
+
+    ``backends``: those that it was built for, none for the processor alone.
+    """
 
     path: Path
     version: str
     key: str
+    backends: frozenset[Backend] = frozenset({Backend.CUDA, Backend.ROCM})
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 from lmxd.engines.ends import by_signal
 from lmxd.engines.engine import Diagnosis
+from lmxd.engines.signs_of_life import last_part
 from lmxd.failures import FailureCode
 from lmxd.text import shortened
 
@@ -25,7 +26,10 @@ _DETAIL: Final = re.compile(r" \[type=\w+, .*$", re.ASCII)
 _LONGEST: Final = 300
 """Characters of a cause in a failure's sentence."""
 _MOST: Final = 64
-"""Causes that are looked at: a server that fails at each request may say thousands."""
+"""Causes that are looked at, the last ones: a server that fails at each request may say thousands."""
+
+_INCOMPLETE: Final = re.compile("^(?:ModuleNotFound|Import)Error: ", re.ASCII)
+"""An environment that lacks something, which a model of another kind might not need."""
 
 Reasons = Sequence[tuple[FailureCode, re.Pattern[str]]]
 
@@ -57,15 +61,18 @@ def diagnose(
     sentences: Mapping[FailureCode, str],
     wrappers: re.Pattern[str],
 ) -> Diagnosis:
-    """The first cause in the log that is known; else the first of all, else what the status tells.
+    """The first cause that is known since it last served; else the first of all since, else what the status tells.
 
     ``wrappers``: errors that only say that there was another one.
     """
-    found = [cause for cause in list(causes(log))[:_MOST] if not wrappers.search(cause)]
+    found = [cause for cause in list(causes(last_part(log)))[-_MOST:] if not wrappers.search(cause)]
     for cause in found:
         for code, pattern in reasons:
             if pattern.search(cause):
                 return Diagnosis(code=code, message=f"{sentences[code]}: {shortened(cause, _LONGEST)}")
+        if _INCOMPLETE.match(cause):
+            said = f"the engine's environment lacks what it needs: {shortened(cause, _LONGEST)}"
+            return Diagnosis(code=FailureCode.ENGINE_BROKEN, message=said)
     if (ended := by_signal(status)) is not None:
         return ended
     last = shortened(found[0], _LONGEST) if found else "its log does not say why"

@@ -41,11 +41,13 @@ class FileMemory(Generic[T]):
     def of(self, path: Path) -> T:
         """The facts of the file at ``path``. LmxdError ``model_file_missing``, or what ``read`` raises."""
         key = identity(path)
-        if key not in self._known:
+        found = self._known.get(key)  # asked once: another thread may empty it
+        if found is None:
+            found = self._read(path)
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._read(path)
-        return self._known[key]
+            self._known[key] = found
+        return found
 
 
 def read_model(path: Path) -> Model:
@@ -144,11 +146,11 @@ def regular(path: Path, remedy: str) -> Iterator[tuple[BinaryIO, int]]:
                 raise LmxdError("model_file_missing", f"{path} is not a regular file", remedy)
             yield file, found.st_size
     except OSError as error:
-        remedy = _remedy(path, error, "check the path and its permissions")
+        remedy = remedy_for(path, error, "check the path and its permissions")
         raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy) from error
 
 
-def _remedy(path: Path, error: Exception, usual: str) -> str:
+def remedy_for(path: Path, error: Exception, usual: str) -> str:
     """The usual remedy; of a file that is shut for us, how it is opened."""
     barred = obstacle(path) if isinstance(error, PermissionError) else None
     return usual if barred is None else let_in(_me(), path, barred)
@@ -172,7 +174,7 @@ def identity(path: Path, key: str = "path") -> FileVersion:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         remedy = f"set {key}, or put the file into model_dir"
-        raise LmxdError("model_file_missing", f"{path}: {reason}", _remedy(path, error, remedy)) from error
+        raise LmxdError("model_file_missing", f"{path}: {reason}", remedy_for(path, error, remedy)) from error
     if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

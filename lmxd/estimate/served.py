@@ -63,10 +63,10 @@ def estimate_served(
             raise Uncovered(f"how vLLM {version} keeps states beside attention was not compared")
         found = memory(model, launch)
     except Uncovered as error:
-        remedy, about = "set estimated_memory_gb for the model", {"uncovered": str(error)}
-        raise LmxdError("bad_model_file", f"{path}: {error}", remedy, about) from error
+        about = {"uncovered": error.problem}
+        raise LmxdError("bad_model_file", f"{path}: {error.problem}", error.remedy, about) from error
     except DirectoryError as error:
-        raise LmxdError("invalid_params", str(error)) from error
+        raise LmxdError("invalid_params", error.problem, error.remedy) from error
     key = rest_key(path, launch, cards[0] if cards else None, version)
     return (
         _in_ram(found, launch, rests.get(key))

@@ -14,9 +14,10 @@ from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.paths import MODEL, routes, target
-from lmxd.gateway.leasing.models import KnownModels, Meaning
+from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.requests.failures import is_anthropics
+from lmxd.gateway.requests.own_model import require_own_model
 from lmxd.gateway.requests.shut import require_open
 from lmxd.gateway.requests.wanted import StreamedRequest, decode, named_in
 from lmxd.gateway.serving import Serving
@@ -99,6 +100,8 @@ class OpenAi:
         path = path.lstrip("/")
         require_open(request.method, path)
         body = await self._bodies.read(request)
+        names = await self._known.meanings()
+        require_own_model(body, request.headers.get("Content-Type", ""), meant_by(model, names, "/v1/models"), names)
         wish = self._serving.wish(request, model)
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 

@@ -40,8 +40,9 @@ from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
 
 _LIST: Final = "/v1/models"
-_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
-"""Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
+_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2)
+"""Seconds before each try: an instance may have ended just now, and lmxd is about to notice. It has ended when the last
+of its processes has, for which an engine of several is given five seconds, and two more."""
 _HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
 _STEP: Final = 16384
 """Contexts are powers of two up to this one, and multiples of it."""
@@ -236,7 +237,8 @@ def _priority(request: web.Request, user: str | None) -> int | None:
 def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
 
-    A context that the usual one has room for, or grows to, is had with it, and one beyond the trained is that, as ollama has it.
+    A context that the usual one has room for, or grows to, is had with it, and one beyond the trained is that, as
+    ollama has it.
     """
     trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
     least = min(wish.ctx or 0, trained)

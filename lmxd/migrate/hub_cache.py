@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
+from lmxd.terminal import StillLooking
 
 _NAME: Final = re.compile(r"(?:hf\.co/|huggingface\.co/)?([\w.-]{1,96}/[\w.-]{1,96})(?::([\w.-]{1,64}))?")
 _PREFERRED: Final = ("Q4_K_M", "Q8_0")
@@ -45,7 +46,7 @@ def _repository(model: ModelOnDisk) -> str:
 
 @lru_cache(maxsize=1)
 def _on_disk(places: tuple[Path, ...]) -> tuple[ModelOnDisk, ...]:
-    search = Search()
+    search = Search(told=StillLooking())
     for place in places:
         if place.is_dir():
             search.look(place)

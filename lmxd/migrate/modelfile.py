@@ -15,6 +15,7 @@ from lmxd.migrate.report import About
 from lmxd.migrate.source import text_of
 from lmxd.models.found import Search
 from lmxd.models.roles import Role, facts_of
+from lmxd.terminal import StillLooking
 
 _VALUE: Final = r'"""(?:.*?)(?:"""|\Z)|"[^"]*"(?=[ \t]*(?:\n|\Z))|[^\n]*'
 _INSTRUCTION: Final = re.compile(rf"[ \t]*([A-Za-z]+)[ \t]+((?:[A-Za-z_]+[ \t]+)?(?:{_VALUE}))", re.DOTALL)
@@ -123,7 +124,7 @@ def _file(source: str, path: Path, left: About) -> Entry:
     """The profile of a file, or of the only model of a directory."""
     if not path.is_dir():
         return Entry(source, {"path": str(path)})
-    search = Search()
+    search = Search(told=StillLooking())
     search.look(path)
     if len(search.models) == 1:
         left.unneed(f"FROM {source}", f"is {search.models[0].path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ _WEIGHTS: Final = ".safetensors"
 _LARGEST: Final = 2**20
 """Bytes of a config.json that is read."""
 _DEEPEST: Final = 12
-_MOST_ENTRIES: Final = 200_000
+MOST_ENTRIES: Final = 200_000
 """As for model files."""
 _WRITERS: Final = ("ForCausalLM", "ForConditionalGeneration")
 """Ends of the names of architectures that write text."""
@@ -33,26 +33,37 @@ class ModelDirectory:
     size: int
 
 
-def model_directories(root: Path) -> list[ModelDirectory]:
-    """The models in a directory and below, of a repository's revisions the latest. What cannot be read is passed by."""
-    found, repositories = list[ModelDirectory](), set[Path]()
-    for directory, names in _through(Path(os.path.abspath(root.expanduser())), _DEEPEST, [_MOST_ENTRIES]):
+def model_directories(
+    root: Path,
+    told: Callable[[Path], None] = lambda _: None,
+    left: Callable[[str], object] = lambda _: None,
+) -> list[ModelDirectory]:
+    """The models in a directory and below, of a repository's revisions the latest. What cannot be read is passed by.
+
+    ``told`` of each directory that it comes to, and what is ``left`` in a sentence where there is too much.
+    """
+    found, repositories, room = list[ModelDirectory](), set[Path](), [MOST_ENTRIES]
+    for directory, names in _through(Path(os.path.abspath(root.expanduser())), _DEEPEST, room):
+        told(directory)
         repository = repository_directory(directory / _CONFIG)
         if repository in repositories or (size := _weights(directory, names)) is None:
             continue
         if repository is not None:
             repositories.add(repository)
         found.append(ModelDirectory(_name(directory, repository), directory, size))
+    if room[0] < 0:
+        left(f"{root}: is not looked at to its end, as there are {MOST_ENTRIES} files already")
     return found
 
 
 def _through(directory: Path, levels: int, room: list[int]) -> Iterator[tuple[Path, list[str]]]:
     """Each directory, and the names in it. ``room``: how many more are looked at."""
     try:
-        names = sorted(os.listdir(directory))[: room[0]]
+        every = os.listdir(directory)
     except OSError:
         return
-    room[0] -= len(names)
+    names = sorted(every)[: max(0, room[0])]
+    room[0] -= len(every)
     yield directory, names
     inner = [directory / name for name in names if not name.startswith(".")]
     for path in newest_first([path for path in inner if path.is_dir() and not path.is_symlink()]) if levels else ():

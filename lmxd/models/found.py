@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -15,7 +15,7 @@ from lmxd.models.layouts import flat_repositories, name_of, newest_first, reposi
 from lmxd.models.ollama_store import blobs, is_store, stored_models
 from lmxd.models.pairing import MOST_PROJECTORS, core, is_whole_file, part_facts, projectors_above, projectors_of
 from lmxd.models.quants import is_model_file, is_partial, stem_of
-from lmxd.models.roles import Role
+from lmxd.models.roles import FileFacts, Role
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
@@ -102,6 +102,8 @@ class Search:
     models: list[ModelOnDisk] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """A sentence for each directory that could not be read, or not to its end."""
+    told: Callable[[Path], None] = lambda _: None
+    """Is told of each directory and file that it comes to."""
     _seen: set[tuple[int, int]] = field(default_factory=set)
     """Directories by device and inode: a link may lead back."""
     _files: dict[tuple[int, int, tuple[Path, ...]], Path] = field(default_factory=dict)
@@ -125,6 +127,7 @@ class Search:
         self._unpaired.clear()
 
     def _through(self, root: Path, directory: Path, levels: int) -> None:
+        self.told(directory)
         try:
             with os.scandir(directory) as entries:
                 listed = sorted(self._counted(directory, entries), key=lambda entry: entry.name)
@@ -196,7 +199,7 @@ class Search:
         only: Path | None = None,
     ) -> None:
         """The models among the files of one directory; of one file alone if ``only`` that is meant."""
-        facts = {path: part_facts(path) for path in files}
+        facts = {path: self._facts(path) for path in files}
         there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
         projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
         self._unpaired |= {path for path in projectors if only in (None, path)}
@@ -222,6 +225,10 @@ class Search:
             kept = tuple(p for p in parts if p in there)
             name, missing = name_of(root, path, repositories), len(parts) - len(kept)
             self._add(name, kept, self._projector(name, path, sorted(there), beside), missing, path=parts[0])
+
+    def _facts(self, path: Path) -> FileFacts:
+        self.told(path)
+        return part_facts(path)
 
     def _projector(self, name: str, path: Path, models: Sequence[Path], beside: Sequence[Path]) -> Path | None:
         """The projector of a model. Where there may be several, or it is not clear whose one is, that is said."""

@@ -157,6 +157,24 @@ class ElasticInfo(Result):
     )
 
 
+class StepInfo(Result):
+    """One of the contexts of an elastic model."""
+
+    ctx: int = Field(description="tokens of a slot")
+    slots: int = Field(description="of an instance")
+    bytes: dict[str, int] = Field({}, description="what an instance would be charged, by device that has it alone")
+    problem: str | None = Field(None, description="why there can be no such instance")
+
+
+class GrowthInfo(Result):
+    """The steps by which a lease of an elastic model grows, and what becomes of its conversation."""
+
+    steps: list[StepInfo]
+    not_carried: str | None = Field(
+        None, description="why a conversation is processed anew as it moves; null: it is not"
+    )
+
+
 class ModelInfo(Result):
     """One profile of the configuration, with the bytes that a new instance of it would be charged."""
 
@@ -166,6 +184,9 @@ class ModelInfo(Result):
     strip: list[str] = Field([], description="parameters that are taken out before")
     variants: list[VariantInfo] = Field([], description="further names, by which other parameters are set")
     engine: str = Field("llama.cpp", description="the name of the engine that runs it")
+    upstream_name: str | None = Field(
+        None, description="the name of it that its engine heeds in a request; null for llama-server, which heeds none"
+    )
     ctx: int
     elastic: ElasticInfo | None = Field(None, description="its contexts, where a lease starts small and grows")
     slots: int

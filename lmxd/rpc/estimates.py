@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lmxd.rpc.books import GrowthInfo
 from lmxd.rpc.messages import CacheType, DeviceNames, Name, Params, Result, SizeParams
 
 
@@ -46,6 +47,7 @@ class Estimated(Result):
     inputs: dict[str, Any] = Field({})
     notes: list[str] = Field([])
     fits: dict[str, Any] = Field({})
+    growth: GrowthInfo | None = Field(None, description="of an elastic model: how its leases grow")
 
 
 class Observed(Result):
@@ -82,11 +84,31 @@ class Context(Result):
     source: str = ""
 
 
+class LearnedRest(Result):
+    """The bytes that launches of one sort took beside weights and cache, where these are known to the byte (vLLM)."""
+
+    model: str
+    card: str
+    bytes: int
+
+
+class LearnedPeak(Result):
+    """The most bytes that an engine took that says its own command: more than its profile declares.
+
+    ``model``: null where no profile is like the one that it was started for.
+    """
+
+    model: str | None
+    bytes: int
+
+
 class Estimates(Result):
-    """All that was learned: contexts of cards, and observations of launches."""
+    """All that was learned: contexts of cards, observations of launches, and of engines other than llama.cpp."""
 
     contexts: list[Context]
     observed: list[Observed]
+    rests: list[LearnedRest] = Field([])
+    peaks: list[LearnedPeak] = Field([])
 
 
 class ForgetParams(Params):

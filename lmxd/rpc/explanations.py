@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lmxd.rpc.books import FitInfo
+from lmxd.rpc.books import FitInfo, GrowthInfo
 from lmxd.rpc.messages import DeviceNames, Name, Params, Result, Wish
 from lmxd.rpc.shortfalls import ShortfallInfo, TurnInfo
 
@@ -54,6 +54,7 @@ class Planned(Result):
     shortfalls: list[ShortfallInfo] = Field([])
     turns: list[TurnInfo] = Field([], description="of what it would wait for, what others use")
     choices: list[ChoiceInfo] = Field([], description="with fit: auto, how it could be divided, the fastest first")
+    growth: GrowthInfo | None = Field(None, description="of an elastic model: how its lease grows")
 
 
 class ExplainParams(Params):

@@ -11,11 +11,22 @@ MAX_NUMBER: Final = 20
 
 
 class DirectoryError(ValueError):
-    """The error for a model directory that vLLM would not load, or that is hostile. The message says what to do."""
+    """The error for a model directory that vLLM would not load, or that is hostile. ``remedy`` says what to do."""
+
+    def __init__(self, problem: str, remedy: str = "fetch the model again") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} ({self.remedy})"
 
 
 class Uncovered(DirectoryError):
     """The error for a model whose bytes no formula here is sure of: they have to be declared."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, "set estimated_memory_gb for the model")
 
 
 def json_object(text: bytes, name: str) -> dict[str, Any]:
@@ -26,11 +37,11 @@ def json_object(text: bytes, name: str) -> dict[str, Any]:
     try:
         found = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except RecursionError as error:
-        raise DirectoryError(f"{name} is nested too deeply: fetch the model again") from error
+        raise DirectoryError(f"{name} is nested too deeply") from error
     except ValueError as error:
-        raise DirectoryError(f"{name} cannot be read ({error}): fetch the model again") from error
+        raise DirectoryError(f"{name} cannot be read ({error})") from error
     if not isinstance(found, dict):
-        raise DirectoryError(f"{name} is {_kind(found)}, not an object: fetch the model again")
+        raise DirectoryError(f"{name} is {_kind(found)}, not an object")
     return found
 
 

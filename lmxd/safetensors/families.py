@@ -63,6 +63,7 @@ aria_text 32 4096 32 - - 2048 no
 axk1 61 7168 64 64 64 32768 no
 bitnet 30 2560 20 5 - 2048 no
 bloom 2 64 8 - - 2048 yes
+chatglm 28 4096 32 - 128 2048 no
 cohere 40 8192 64 - - 8192 yes
 cohere2 40 8192 64 - - 8192 yes
 cohere2_moe 40 8192 64 - 128 8192 yes

@@ -18,6 +18,10 @@ MAX_TENSORS: Final = 131_072
 """Tensors of one file. Kimi K2's shards have 5,000, a whole model in one file 60,000."""
 MAX_SHAPE: Final = 8
 _LENGTH: Final = struct.Struct("<Q")
+_POINTER: Final = b"version "
+"""The beginning of what git leaves in the place of a large file where git-lfs is not installed."""
+_PAGE: Final = b"<"
+"""The beginning of an error that was saved in the place of a file."""
 
 BITS: Final[dict[str, int]] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -47,14 +51,18 @@ def read_header(file: BinaryIO, file_size: int, name: str) -> tuple[StoredTensor
     """
     begin = file.read(_LENGTH.size)
     if len(begin) < _LENGTH.size:
-        raise DirectoryError(f"{name} has {len(begin)} bytes, which is no file of safetensors: fetch it again")
+        raise DirectoryError(f"{name} has {len(begin)} bytes, which is no file of safetensors")
     (length,) = _LENGTH.unpack(begin)
     if length > min(MAX_HEADER, file_size - _LENGTH.size):
+        if begin == _POINTER:
+            raise DirectoryError(f"{name} is a pointer of Git LFS, not the weights", "run git lfs pull where it is")
+        if begin.startswith(_PAGE):
+            raise DirectoryError(f"{name} is a page of HTML or XML, not the weights")
         where = f"the file has {file_size}" if length > file_size - _LENGTH.size else f"{MAX_HEADER} is the most"
-        raise DirectoryError(f"{name} says that its header has {length} bytes, but {where}: fetch it again")
+        raise DirectoryError(f"{name} says that its header has {length} bytes, but {where}")
     text = file.read(length)
     if len(text) < length:
-        raise DirectoryError(f"{name} ends in its header: fetch it again")
+        raise DirectoryError(f"{name} ends in its header")
     return _tensors(json_object(text, name), file_size - _LENGTH.size - length, name)
 
 
@@ -67,13 +75,11 @@ def _tensors(entries: dict[str, Any], data: int, name: str) -> tuple[StoredTenso
     for begin, tensor in sorted(placed, key=lambda item: (item[0], item[1].nbytes)):
         if begin != end:
             fault = "overlaps another" if begin < end else "leaves a hole before it"
-            raise DirectoryError(
-                f"{name}: tensor {tensor.name[:128]!r} {fault}, at byte {begin} of the data: fetch it again"
-            )
+            raise DirectoryError(f"{name}: tensor {tensor.name[:128]!r} {fault}, at byte {begin} of the data")
         end = begin + tensor.nbytes
     if end != data:
         fault = "is cut short" if end > data else "goes on after its tensors"
-        raise DirectoryError(f"{name} {fault}: its tensors take {end} bytes, the file has {data}: fetch it again")
+        raise DirectoryError(f"{name} {fault}: its tensors take {end} bytes, the file has {data}")
     return tuple(tensor for _, tensor in placed)
 
 
@@ -81,20 +87,18 @@ def _tensor(key: str, entry: object, name: str) -> tuple[int, StoredTensor]:
     """(where it begins in the data, the tensor)."""
     where = f"{name}: tensor {key[:128]!r}"
     if not isinstance(entry, dict):
-        raise DirectoryError(f"{where} is described by no object: fetch it again")
+        raise DirectoryError(f"{where} is described by no object")
     kind, shape, offsets = (entry.get(part) for part in ("dtype", "shape", "data_offsets"))
     if not isinstance(kind, str) or kind not in BITS:
-        raise DirectoryError(
-            f"{where} has the type {kind!r:.64}, which this lmxd does not know: set estimated_memory_gb"
-        )
+        raise DirectoryError(f"{where} has the type {kind!r:.64}, which is not known here", "set estimated_memory_gb")
     if not _whole(shape) or not _whole(offsets) or len(shape) > MAX_SHAPE or len(offsets) != 2:
-        raise DirectoryError(f"{where} has the shape {shape!r:.64} at {offsets!r:.64}, which cannot be: fetch it again")
+        raise DirectoryError(f"{where} has the shape {shape!r:.64} at {offsets!r:.64}, which cannot be")
     count = 1
     for n in shape:
         count *= n
     begin, end = offsets
     if end - begin != -(-count * BITS[kind] // 8):
-        raise DirectoryError(f"{where} of {count} x {kind} does not take {end - begin} bytes: fetch it again")
+        raise DirectoryError(f"{where} of {count} x {kind} does not take {end - begin} bytes")
     return begin, StoredTensor(key, kind, tuple(shape), end - begin)
 
 

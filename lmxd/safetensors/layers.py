@@ -46,7 +46,7 @@ class KeptLayer:
         if self.heads < ranks and ranks % self.heads == 0:  # each rank has a copy of one head
             return self.width
         raise DirectoryError(
-            f"{self.heads} heads of keys cannot be divided by {ranks} GPUs: choose another number of them"
+            f"{self.heads} heads of keys cannot be divided by {ranks} GPUs", "choose another number of them"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lmxd.safetensors.documents import DirectoryError, Uncovered
@@ -18,10 +18,11 @@ _CONTEXTS: Final = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-_ALREADY_LONGER: Final = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn")
+_ALREADY_LONGER: Final = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 """Ways to stretch a context that its length is told with."""
 _MEDIA: Final = ("vision_config", "audio_config", "visual", "mm_vision_tower", "thinker_config")
 _CLASS: Final = re.compile(r"\w{1,128}", re.ASCII)
+NO_TEXTS: Final[Mapping[str, Any]] = {}
 _MOST_CONTEXT: Final = 2**31
 _MOST_WIDTH: Final = 2**22
 _PARALLEL: Final = frozenset({"intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "moe_intermediate_size"})
@@ -66,8 +67,10 @@ class HfModel:
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
-def model_of(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> HfModel:
-    """The model of a config.json and of the tensors of all its files.
+def model_of(
+    config: Mapping[str, Any], tensors: Sequence[StoredTensor], texts: Mapping[str, Any] = NO_TEXTS
+) -> HfModel:
+    """The model of a config.json and of the tensors of all its files. ``texts``: as of ``context_of``.
 
     DirectoryError if a setting cannot be; Uncovered if no formula is sure of what it takes.
     """
@@ -85,13 +88,21 @@ def model_of(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> HfMo
         kv_heads=1 if encoder else settings.kv_heads,
         inner=_widest(settings),
         vocabulary=settings.number("vocab_size", "n_vocab", "padded_vocab_size", default=1),
-        context=_context(settings),
+        context=_context(settings, texts),
         tied=_tied(settings),
         quantized=method_of(config),
         kept=kept_layers(settings),
         states=kept_states(settings),
         tensors=tuple(tensors),
     )
+
+
+def context_of(config: Mapping[str, Any], texts: Mapping[str, Any] = NO_TEXTS) -> int:
+    """The most tokens that vLLM serves, 0 if nothing says so. DirectoryError, Uncovered.
+
+    ``texts``: what a file of Sentence Transformers says of them, which counts in place of config.json.
+    """
+    return _context(settings_of(config), texts)
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
@@ -117,8 +128,10 @@ def _tied(settings: Settings) -> bool:
     return said if said is not None else settings.family is not None and settings.family.tied
 
 
-def _context(settings: Settings) -> int:
+def _context(settings: Settings, texts: Mapping[str, Any]) -> int:
     """The longest context (vllm: config/model.py, _get_and_verify_max_len)."""
+    if texts.get("max_seq_length") is not None:
+        return replace(settings, text=texts).number("max_seq_length", most=_MOST_CONTEXT)
     said = [settings.number(name, most=_MOST_CONTEXT) for name in _CONTEXTS if settings.text.get(name) is not None]
     if settings.text.get("model_max_length") is not None:
         said = [settings.number("model_max_length", most=_MOST_CONTEXT)]

@@ -78,7 +78,8 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
     blocks = pool.blocks_for(launch.tokens, launch.context, launch.in_flight)
     if max(weights, blocks * pool.size) >= _MOST:
         raise DirectoryError(
-            "weights or cache would take more bytes than any machine has: config.json cannot be right, or ask for less"
+            "weights or cache would take more bytes than any machine has",
+            "ask for less, or fetch the model again: config.json cannot be right",
         )
     return ServedMemory(
         weights=weights,
@@ -142,15 +143,16 @@ def _check(model: HfModel, launch: ServedLaunch) -> None:
     """DirectoryError for what vLLM itself refuses."""
     if launch.context > model.context > 0:
         raise DirectoryError(
-            f"a context of {launch.context} tokens is more than the {model.context} that config.json says: ask for less"
+            f"a context of {launch.context} tokens is more than the {model.context} that config.json says",
+            "ask for less",
         )
     if launch.kv_tokens and launch.kv_tokens < launch.context:
         raise DirectoryError(
-            f"{launch.kv_tokens} tokens of cache (kv_tokens) hold no request of {launch.context} (context_length):"
-            " raise the one or lower the other"
+            f"{launch.kv_tokens} tokens of cache (kv_tokens) hold no request of {launch.context} (context_length)",
+            "raise the one or lower the other",
         )
     if model.heads % launch.ranks and model.kept:
-        raise DirectoryError(f"{model.heads} heads cannot be divided by {launch.ranks} GPUs: choose another number")
+        raise DirectoryError(f"{model.heads} heads cannot be divided by {launch.ranks} GPUs", "choose another number")
     if launch.quantization and not model.quantized:
         raise Uncovered(f"weights that are quantized while they are loaded (--quantization {launch.quantization:.64})")
 

@@ -111,7 +111,7 @@ class Settings:
         """Heads of keys and values of a layer, all ranks together."""
         if self._multi_query:
             return 1
-        if self.kind == "gpt_bigcode":
+        if self.kind == "gpt_bigcode" or (self.kind == "chatglm" and self._has_a_head_each):
             return self.heads
         if self.kind == "dbrx":
             inner = self.text.get("attn_config")
@@ -127,9 +127,15 @@ class Settings:
         return self.truth("multi_query", default=True)
 
     @property
+    def _has_a_head_each(self) -> bool:
+        return not self.truth("multi_query_attention", default=False)
+
+    @property
     def head(self) -> int:
         """Elements of a key of one head."""
-        return self.number("head_dim", "hidden_size_per_head", default=self.rules.head or self.hidden // self.heads)
+        return self.number(
+            "head_dim", "hidden_size_per_head", "kv_channels", default=self.rules.head or self.hidden // self.heads
+        )
 
     @property
     def window(self) -> int:

@@ -39,7 +39,7 @@ class KeptState:
         """Bytes on one of ``ranks`` GPUs. ``wide``: the recurrence is in float32 anyway."""
         extra = 0 if not self.groups or self.groups % ranks == 0 else (ranks - self.groups) * self.group
         if (self.convolution + extra) % ranks or self.recurrence % ranks:
-            raise DirectoryError(f"states cannot be divided by {ranks} GPUs: choose another number of them")
+            raise DirectoryError(f"states cannot be divided by {ranks} GPUs", "choose another number of them")
         recurrence = max(self.wide or element, 4 if wide else 0)
         return (self.convolution + extra) // ranks * element + self.recurrence // ranks * recurrence
 
@@ -68,11 +68,15 @@ def mixed(settings: Settings) -> tuple[tuple[bool, bool], ...]:
 
 
 def _listed(settings: Settings) -> tuple[str, ...] | None:
-    """The type of each layer, where the file lists them or has NVIDIA's pattern."""
+    """The type of each layer, where the file lists them, or those that attend, or has NVIDIA's pattern."""
     for name in ("layer_types", "layers_block_type"):
         value = settings.text.get(name)
         if isinstance(value, list):
             return settings.words(name, len(value))
+    attends = settings.text.get("full_attn_idxs")
+    if isinstance(attends, list):  # the older name of it, in LFM2's
+        full = {layer for layer in attends if type(layer) is int}
+        return tuple("full_attention" if layer in full else "conv" for layer in range(settings.layers))
     pattern = settings.text.get("hybrid_override_pattern")
     if isinstance(pattern, str):
         named = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}

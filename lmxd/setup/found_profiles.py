@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
 from lmxd.engines.engine import EngineKind
-from lmxd.engines.vllm.server import VllmServer
+from lmxd.engines.vllm.installation import find, installation
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.models.directories import model_directories
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
+from lmxd.terminal import StillLooking
+
+_KEY: Final = "engines.vllm.path"
 
 
 def scan(directories: Sequence[Path]) -> FoundModel:
@@ -33,7 +37,8 @@ def scan(directories: Sequence[Path]) -> FoundModel:
 
 def look(directories: Sequence[Path]) -> FoundModel:
     """The profiles, and sentences about what could not be used. Of the usual places, those count that are there."""
-    search, found = Search(), FoundModel()
+    looking, found = StillLooking(), FoundModel()
+    search = Search(told=looking)
     places = directories or [place for place in usual_places() if _is_open(place)]
     for place in places:
         search.look(place)
@@ -41,6 +46,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
         found.say(sentence)
     asked = [(m.path, m.words) for m in search.models]
     for model, estimated in zip(search.models, estimates_of(asked, Wanted()), strict=True):
+        looking(model.path)
         if model.missing:
             found.say(f"{model.name}: {model.missing} of its parts are missing beside {model.path}")
         elif isinstance(estimated, LmxdError):
@@ -50,7 +56,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
             more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
             found.add(Entry(model.name, model.settings | more, f"{needs(estimated)}{_in_parts(model)}"))
     if _has_vllm():
-        for directory in {x.path: x for place in places for x in model_directories(place)}.values():
+        for directory in {x.path: x for place in places for x in model_directories(place, looking, found.say)}.values():
             note = f"by vLLM; {directory.size / GIB:.2f} GiB of weights"
             found.add(Entry(directory.name, {"engine": EngineKind.VLLM.value, "path": str(directory.path)}, note))
     return found.checked()
@@ -59,7 +65,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
 def _has_vllm() -> bool:
     """Whether there is a vLLM that lmxd finds by itself."""
     try:
-        VllmServer(None).require()
+        installation(find(None, _KEY), _KEY)
     except LmxdError:
         return False
     return True

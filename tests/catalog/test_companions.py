@@ -63,7 +63,7 @@ def test_an_adapter_and_a_draft_are_counted(tmp_path: Path) -> None:
 def test_what_is_proposed_from_the_text_itself_has_its_outputs_counted(tmp_path: Path) -> None:
     alone = resolved(tmp_path)
     found = resolved(tmp_path, "{ngram: mod}")
-    assert found.sizing.flags() == ("--spec-type", "ngram-mod", "--spec-ngram-mod-n-max", "64")
+    assert found.words == ("--spec-type", "ngram-mod", "--spec-ngram-mod-n-max", "64")
     more = found.sizing.charge(found.launch, ())[1] - alone.sizing.charge(alone.launch, ())[1]
     assert more == 16 * 2**20 + 4 * 64 * 100, "its table, and a row of logits for each of 64 tokens"
     assert resolved(tmp_path, "{ngram: simple}").launch.drafted == 48
@@ -105,7 +105,7 @@ def test_the_estimate_counts_the_file_as_it_is_read(
     tmp_path: Path, profile: str, flags: tuple[str, ...], mapped: bool
 ) -> None:
     found = resolved(tmp_path, profile)
-    assert (found.sizing.flags(), found.launch.mmap) == (flags, mapped)
+    assert (found.words, found.launch.mmap) == (flags, mapped)
 
 
 def test_slots_that_share_a_cache_take_one(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_flags_of_keys(tmp_path: Path) -> None:
         "{rerank: true, pooling: rank, rope: {scaling: yarn, scale: 4}, chat_template_file: t.jinja, jinja: true,"
         " reasoning: off, cache_reuse: 256, samplers: {temperature: 0.7, top_k: 40, order: [top_k, temperature]},"
         " chat_template_kwargs: {a: 1}, props: true, engine_flags: [--no-warmup]}",
-    ).sizing.flags()
+    ).words
     assert " ".join(said) == (
         f"--reranking --props --pooling rank --reasoning off --cache-reuse 256 --rope-scaling yarn --rope-scale 4"
         f' --temp 0.7 --top-k 40 --samplers top_k;temperature --chat-template-kwargs {{"a": 1}} --jinja'

@@ -81,7 +81,7 @@ def test_flags_that_decide_about_bytes_count(tmp_path: Path) -> None:
 
 def test_a_batch_is_said_so_that_it_does_not_follow_from_the_card(tmp_path: Path) -> None:
     assert resolved(tmp_path).words == ("--max-num-batched-tokens", "2048")
-    assert resolved(tmp_path, slots=4).sizing.flags() == ("--max-num-batched-tokens", "2048")
+    assert resolved(tmp_path, slots=4).words == ("--max-num-batched-tokens", "2048")
     own = resolved(tmp_path, engine_flags=["--max-num-batched-tokens", "512"])
     assert own.words == ("--max-num-batched-tokens", "512")
 
@@ -92,7 +92,24 @@ def test_what_is_not_taken_in_chunks_fits_in_a_batch(tmp_path: Path) -> None:
     assert resolved(tmp_path, changed=encoder).words == ("--max-num-batched-tokens", "8194")
     own = ["--no-enable-chunked-prefill"]
     assert resolved(tmp_path, context_length=6000, engine_flags=own).words[-1] == "6000"
+    asked = resolved(tmp_path, Size(ctx=9000), context_length=6000, engine_flags=own)
+    assert asked.words[-1] == "9000", "also what a request asks for"
+    usual = resolved(tmp_path, Size(ctx=9000), context_length=6000)
+    assert options(asked, gpus(1))[0].demand[CARDS[0]] > options(usual, gpus(1))[0].demand[CARDS[0]]
     assert resolved(tmp_path, changed={"vision_config": {}}).words[-1] == "8192"
+
+
+def test_a_batch_that_is_too_small_to_start_with_is_refused(tmp_path: Path) -> None:
+    own = ["--max-num-batched-tokens", "128"]
+    assert options(resolved(tmp_path, slots=128, engine_flags=own), gpus(1))
+    for size, flags, slots in (
+        (Size(slots=129), own, 128),
+        (Size(), own, 200),
+        (Size(ctx=129), [*own, "--no-enable-chunked-prefill"], 1),
+    ):
+        with pytest.raises(LmxdError, match="--max-num-batched-tokens is 128, but") as caught:
+            options(resolved(tmp_path, size, slots=slots, engine_flags=flags), gpus(1))
+        assert caught.value.code == "invalid_params"
 
 
 def test_shares_are_on_the_gpus_with_the_most_room(tmp_path: Path) -> None:
@@ -112,8 +129,16 @@ def test_too_few_gpus_for_the_shares_are_said(tmp_path: Path) -> None:
     assert caught.value.remedy == "lower gpus"
 
 
-def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+def test_without_gpus_there_are_no_shares(tmp_path: Path) -> None:
     it = resolved(tmp_path, gpus=2)
+    with pytest.raises(LmxdError, match=r"gpus is 2, but there is none that it can use") as caught:
+        options(it, IN_RAM)
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "lower gpus")
+    assert it.sizing.warnings(it.launch, ()) == ["models.m.gpus is 2, but there are 0 (lower gpus)"]
+
+
+def test_in_ram_one_process_has_it_all(tmp_path: Path) -> None:
+    it = resolved(tmp_path)
     (option,) = options(it, IN_RAM)
     assert option.demand[RAM_ID] == it.sizing.estimate(it.launch, ()).host
 
@@ -151,8 +176,10 @@ def test_a_model_that_no_formula_covers_is_declared(tmp_path: Path) -> None:
     assert options(it, gpus(1))[0].demand[CARDS[0]] == 6 * GIB
     assert kv(it) == 4 * GIB - stored, "the rest is for what vLLM itself needs"
     assert it.sizing.warnings(it.launch, CARDS[:1]) == []
-    with pytest.raises(LmxdError, match="estimated_memory_gb is 1, but weights"):
-        kv(resolved(tmp_path, changed=hybrid, estimated_memory_gb=1))
+    for declared in (1, 2):
+        with pytest.raises(LmxdError, match=f"estimated_memory_gb is {declared}, but .* needs are 2.01") as caught:
+            options(resolved(tmp_path, changed=hybrid, estimated_memory_gb=declared), gpus(1))
+        assert caught.value.code == "invalid_params", "which a start would say only then"
 
 
 def test_warnings_tell_of_what_cannot_be(tmp_path: Path) -> None:
@@ -170,6 +197,21 @@ def test_a_context_beyond_what_the_model_has_is_refused(tmp_path: Path) -> None:
         options(resolved(tmp_path, Size(ctx=40_000)), gpus(1))
     assert caught.value.code == "invalid_params"
     assert resolved(tmp_path, context_length=0).launch.context == 32_768
+
+
+def test_to_resolve_it_takes_no_header(tmp_path: Path) -> None:
+    """To read those of 163 files takes a second. What is wrong with them is told when its bytes are asked for."""
+    (weights,) = (file.name for file in hf_directory(tmp_path / "m", LLAMA, llama_tensors()).glob("*.safetensors"))
+    said = json.dumps({"engine": "vllm", "path": str(tmp_path / "m"), "context_length": 0})
+    (tmp_path / "m" / weights).write_bytes(b"no header")
+    made = Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {said}}}", "test"))
+    it = made.resolve("m")
+    assert it.launch.context == 32_768
+    assert not it.is_warm()
+    it.read()
+    assert it.is_warm(), "why it cannot be used is remembered, too"
+    with pytest.raises(LmxdError, match=r"model\.safetensors"):
+        options(it, gpus(1))
 
 
 def test_it_is_warm_when_its_tensors_are_added_up(tmp_path: Path) -> None:

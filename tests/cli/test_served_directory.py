@@ -85,4 +85,15 @@ def test_what_cannot_be_is_said(llama: str, words: list[str], status: int, sente
 def test_a_directory_that_is_none(tmp_path: Path) -> None:
     answer = run(str(tmp_path), "--gpus", "1")
     assert (answer.exit_code, "no config.json" in answer.stderr) == (EX_CONFIG, True)
-    assert run(str(tmp_path)).stdout.startswith("no GGUF files there")
+    assert run(str(tmp_path)).stdout.endswith("and no config.json of a model for vLLM\n")
+
+
+def test_slots_are_no_more_than_a_profile_may_have(llama: str) -> None:
+    assert found(llama, "--as-gpu", "H100")["fits"]["most_slots"] == 256
+
+
+def test_gpus_that_are_not_there_are_said(llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmxd.cli.served.places_of", lambda names, backends: [])
+    answer = run(llama, "--gpus", "2")
+    assert (answer.exit_code, answer.stdout) == (EX_USAGE, "")
+    assert "--gpus is 2, but there are none" in answer.stderr

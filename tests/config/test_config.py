@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import load, parse
 from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
@@ -179,9 +181,27 @@ def test_deep_nesting_is_an_error_not_a_crash() -> None:
     assert problems("[" * 5000)
 
 
+def test_the_engines_of_twice_as_many_models_take_twice_the_work() -> None:
+    def steps(count: int) -> int:
+        models = {f"m{n}": {"program": f"/opt/{n}/llama-server"} for n in range(count)}
+        config, taken = parse(yaml.safe_dump({"models": models}), "test"), 0
+
+        def step(*_: object) -> None:
+            nonlocal taken
+            taken += 1
+
+        sys.setprofile(step)
+        try:
+            Catalog(config)
+        finally:
+            sys.setprofile(None)
+        return taken
+
+    assert steps(80) < 2.5 * steps(40)
+
+
 def variant_of(config: Config, name: str) -> str:
-    profile = config.models[name]
-    return profile.variant(config.engine_of(profile))
+    return config.models[name].variant(config.engines_of_models()[name])
 
 
 def test_a_variant_names_the_engines_settings_only() -> None:
@@ -270,7 +290,7 @@ models:
   e: {engine: command, command: [/x, '{socket}'], estimated_memory_gb: 1}
 """
     config = parse(text, "test")
-    found = {name: config.engine_of(profile) for name, profile in config.models.items()}
+    found = config.engines_of_models()
     assert {
         name: (x.name, str(x.path), x.endpoint, dict(x.environment), x.load_timeout) for name, x in found.items()
     } == {

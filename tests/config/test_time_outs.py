@@ -20,7 +20,7 @@ models:
 
 def test_a_profile_overrides_its_engine_and_that_all_engines() -> None:
     config = parse(CONFIG, "test")
-    found = {name: config.engine_of(profile) for name, profile in config.models.items()}
+    found = config.engines_of_models()
     assert {name: (each.load_timeout, each.stop_timeout) for name, each in found.items()} == {
         "plain": (100, 9),
         "slow": (1200, 9),
@@ -31,8 +31,9 @@ def test_a_profile_overrides_its_engine_and_that_all_engines() -> None:
 
 def test_instances_with_other_time_outs_are_interchangeable() -> None:
     config = parse(CONFIG, "test")
-    slow, slower = (config.models[name] for name in ("slow", "slower"))
-    assert slow.variant(config.engine_of(slow)) == slower.variant(config.engine_of(slower))
+    found = config.engines_of_models()
+    slow, slower = (config.models[name].variant(found[name]) for name in ("slow", "slower"))
+    assert slow == slower
 
 
 def test_what_other_programs_say_of_one_model_is_carried_over(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def test_what_llama_swaps_users_write() -> None:
 def test_filters_make_no_other_launch() -> None:
     models = "{a: {}, b: {set: {temperature: 1}}, c: {strip: seed}, d: {variants: {t: {set: {seed: 1}}}}}"
     config = parse(f"models: {models}", "test")
-    assert len({profile.variant(config.engine_of(profile)) for profile in config.models.values()}) == 1
+    found = config.engines_of_models()
+    assert len({profile.variant(found[name]) for name, profile in config.models.items()}) == 1
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,21 @@ def test_one_load_says_how_fast_others_are() -> None:
     assert world.state.expectations.launch("b", 16 * 2**30) == pytest.approx(3.0, abs=0.01)
 
 
+def test_a_slow_engine_is_expected_to_be_slow_and_teaches_nothing_of_others() -> None:
+    world = World()
+    first = world.ask("a", 16, begun=20.0)
+    assert world.state.expectations.launch("a", 16 * 2**30, 20.0) == pytest.approx(24.0)
+    second = world.ask("c", 16)
+    assert told(world, second).eta == pytest.approx(24.0 + 10.0 + 1.0 + 5.0, abs=1)
+    world.cancel(second)
+    world.pass_time(40.0)
+    world.ready("a#1")
+    world.release(first)
+    launch = world.state.expectations.launch
+    assert launch("a", 16 * 2**30, 20.0) == pytest.approx(40.0, abs=0.01)
+    assert launch("b", 16 * 2**30) == pytest.approx(5.0, abs=0.01), "by what is assumed of a fast one"
+
+
 def test_a_hold_teaches_nothing_of_the_model_whose_name_it_has() -> None:
     world = World()
     hold = world.ask("m", 4, external=True, variant="hold")

@@ -130,11 +130,24 @@ def test_a_launch_that_failed_is_not_tried_again_in_a_loop() -> None:
         early = world.ask("a", 4)
         assert world.refused()[early] == "launch_failed"
         assert len(world.started()) == number, "it is answered without a launch"
-        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)
+        refusal = world.last(RefuseLease).refusal
+        assert refusal.retry_in == pytest.approx(pause, abs=0.01)
+        assert refusal.remedy.startswith("fetch the model again")
+        assert refusal.remedy.endswith("then wait, or lmxctl reload")
         world.pass_time(pause)
     world.ask("a", 4)
     world.ready("a#4")
     assert world.state.failed == {}, "one that comes up is forgiven"
+
+
+def test_what_says_its_own_remedy_gets_no_second_one() -> None:
+    world = World()
+    world.ask("a", 4)
+    world.exited("a#1", Failure(code="engine_missing", message="there is none (install it)"))
+    assert world.last(RefuseLease).refusal.remedy == ""
+    world.measure()
+    world.ask("a", 4)
+    assert world.last(RefuseLease).refusal.remedy == "wait, or lmxctl reload"
 
 
 def test_another_size_of_what_failed_may_be_tried() -> None:

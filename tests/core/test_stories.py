@@ -500,6 +500,7 @@ def test_a_failed_launch_is_told_to_all_who_waited_for_it() -> None:
     failure = world.last(RefuseLease).refusal.failure
     assert failure is not None
     assert failure.log == ("cudaMalloc failed",)
+    assert "lower context_length" in world.last(RefuseLease).refusal.remedy
 
 
 def test_a_late_report_of_a_dead_instance_changes_nothing() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from house import House, Registered, model
+from sleeping_vllm import DEVICES, sleepy, sleepy_card
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
@@ -227,6 +228,50 @@ async def test_only_the_gateway_and_administrators_say_whom_they_ask_for(tmp_pat
                 await anna.request("a", user="ben")
             assert refused.value.code == "not_permitted"
             assert (await anna.request("a")).instance == "a#1"
+
+
+async def test_only_the_gateway_and_administrators_reach_a_model_that_sleeps(tmp_path: Path, become: Become) -> None:
+    """Its engine puts to sleep whoever's it is for everybody who reaches its socket."""
+    models = {"v": sleepy(tmp_path, "v"), "a": HALF}
+    async with House(tmp_path, sleepy_card(tmp_path), models=models, gpu=DEVICES).open() as h:
+        system_wide(h)
+        h.daemon.access.gateway = GATEWAY
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            for call in (anna.request, anna.plan):
+                with pytest.raises(LmxdError, match=f"uid {ANNA} may not lease v: it has sleep: true") as refused:
+                    await call("v")
+                assert refused.value.code == "not_permitted"
+                assert "ask the gateway" in refused.value.remedy
+            assert not h.state.instances
+            assert (await anna.request("a")).instance == "a#1"
+        for uid, group in ((GATEWAY, MEMBERS), (CHIEF, ADMINS), (0, 0)):
+            become(uid, group)
+            async with h.client() as asking:
+                assert (await asking.request("v")).instance == "v#1"
+                assert (await asking.plan("v")).outcome
+
+
+async def test_who_waits_for_a_model_that_a_reload_lets_sleep_does_not_get_it(tmp_path: Path, become: Become) -> None:
+    awake = {key: value for key, value in sleepy(tmp_path, "v").items() if key != "sleep"}
+    models = {"v": awake, "w": sleepy(tmp_path, "w") | {"sleep": False}}
+    async with House(tmp_path, sleepy_card(tmp_path), models=models, gpu=DEVICES).open() as h:
+        system_wide(h)
+        become(BEN, MEMBERS)
+        async with h.client() as ben:
+            in_the_way = await ben.request("w")
+            become(ANNA, MEMBERS)
+            async with h.client() as anna:
+                waiting = asyncio.create_task(anna.request("v"))
+                await h.until(lambda: len(h.state.queue) == 1)
+                h.write(models={**models, "v": awake | {"sleep": True}})
+                become(CHIEF, ADMINS)
+                async with h.client() as chief:
+                    await chief.reload()
+                await in_the_way.release()
+                with pytest.raises(LmxdError, match="it has sleep: true"):
+                    await waiting
+                await h.until(lambda: not h.state.leases)
 
 
 @pytest.mark.parametrize("user", ["", "two words", "a\n", "\x1b[31m", "x" * 65, "<b>", "[red]"])

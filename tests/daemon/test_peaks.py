@@ -64,7 +64,11 @@ async def test_forget_forgets_it(tmp_path: Path, said: dict[str, str], forgotten
     models = {"v": profile(tmp_path), "w": {}}
     async with House(tmp_path, nvml, models=models).open() as house, house.client() as lmxd:
         await started(house, nvml, 2.0)
+        (told,) = (await lmxd.estimates()).peaks
+        assert told.model == "v"
+        assert told.bytes == pytest.approx(8 * GIB)
         assert (await lmxd.forget(**said)).count == forgotten
+        assert len((await lmxd.estimates()).peaks) == 1 - forgotten
         promised = (await lmxd.models()).models[0].bytes["GPU-a"]
         assert promised == pytest.approx((4 if forgotten else 8) * GIB)
     assert len(json.loads((house.where.state / "peaks.json").read_text())) == 1 - forgotten

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from devices.fake_nvml import Card, FakeNvml
 from hf_directory import LLAMA, hf_directory, llama_tensors
 from house import House, card, fake_vllm
 
+from lmxd.cli.main import main
 from lmxd.daemon.learning.rests import Rests
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import InstanceInfo
@@ -44,6 +46,10 @@ async def running(client: AsyncClient) -> InstanceInfo:
     """The one that is ready, beside those that end."""
     (instance,) = (i for i in (await client.instances()).instances if i.phase == "ready")
     return instance
+
+
+def socket_of(house: House) -> dict[str, str]:
+    return {"LMXD_SOCKET": str(house.where.socket)}
 
 
 def is_started(house: House, instance: str) -> bool:
@@ -85,7 +91,13 @@ async def test_what_is_far_beyond_is_learned_once_and_outlives_a_restart(tmp_pat
     assert len(set(later)) == 1
     assert 900 * MIB <= later[0] - first[gpu.uuid] < 964 * MIB
     async with house.open(), house.client() as client:
+        (told,) = (await client.estimates()).rests
+        assert (told.model, told.card) == ("v", gpu.name)
+        assert told.bytes == house.daemon.catalog.rests.get(*house.daemon.catalog.rests.sizes)
+        shown = (await asyncio.to_thread(CliRunner().invoke, main, ["estimates"], env=socket_of(house))).output
+        assert f"{told.bytes // MIB:,}" in shown.partition("BESIDE WEIGHTS AND CACHE MiB")[2]
         assert (await client.forget(model="v")).count == 1
+        assert (await client.estimates()).rests == []
         async with started(house) as promised:
             assert promised == first
 
@@ -159,6 +171,21 @@ async def test_equal_shares_on_two_cards_are_told_to_it(tmp_path: Path) -> None:
 async def test_more_cards_than_there_are_is_said(tmp_path: Path) -> None:
     async with house_of(tmp_path, card(24), gpus=2).open() as h, h.client() as client:
         with pytest.raises(LmxdError, match="gpus is 2"):
+            await client.request("v")
+
+
+async def test_a_cache_that_is_too_large_is_said_with_one_that_fits(tmp_path: Path) -> None:
+    async with house_of(tmp_path, card(24), kv_tokens=2**30).open() as h, h.client() as client:
+        with pytest.raises(LmxdError, match="never more than") as caught:
+            await client.request("v")
+        (helps,) = (word for word in caught.value.data["would_help"] if "kv_tokens" in word)
+        assert helps in caught.value.remedy
+        fitting = int(helps.split()[2])
+        assert fitting % 4096 == 0
+    async with house_of(tmp_path, card(24), kv_tokens=fitting).open() as h, h.client() as client:
+        await client.request("v")
+    async with house_of(tmp_path, card(24), kv_tokens=fitting + 8192).open() as h, h.client() as client:
+        with pytest.raises(LmxdError, match="never more than"):
             await client.request("v")
 
 

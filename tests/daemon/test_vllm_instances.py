@@ -31,7 +31,8 @@ async def test_it_is_started_with_what_was_admitted(tmp_path: Path) -> None:
         assert lease.api_key not in " ".join(words)
 
 
-async def test_a_failure_has_its_code_and_the_cause(tmp_path: Path) -> None:
+async def test_a_failure_has_its_code_and_the_cause(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lmxd.audit")
     lines = [
         "(EngineCore pid=12) ERROR 11-25 20:24:45 [core.py:1] ValueError: To serve at least one request with the"
         " model's max seq len (4096), 0.25 GiB KV cache is needed",
@@ -41,7 +42,11 @@ async def test_a_failure_has_its_code_and_the_cause(tmp_path: Path) -> None:
     async with House(tmp_path, models={"v": profile}).open() as h, h.client() as client:
         with pytest.raises(LmxdError) as caught:
             await client.request("v")
+        texts = [step.text for step in (await client.explain("v#1")).steps]
+    assert any("v#1 ended (bad_context): " in text and "To serve at least one request" in text for text in texts)
     assert caught.value.code == "launch_failed"
+    assert any(line.startswith("end v#1: bad_context, ") for line in caplog.messages)
+    assert caught.value.remedy == "lower context_length of its profile"
     assert "bad_context" in str(caught.value.data)
     assert "To serve at least one request" in str(caught.value)
 
@@ -61,4 +66,7 @@ async def test_a_missing_program_is_told_with_its_key(tmp_path: Path) -> None:
     async with House(tmp_path, models={"v": profile}).open() as h, h.client() as client:
         with pytest.raises(LmxdError) as caught:
             await client.request("v")
+        with pytest.raises(LmxdError) as planned:
+            await client.plan("v")
+    assert str(planned.value) == str(caught.value), "a plan says what a request would be told"
     assert "models.v.program" in str(caught.value)

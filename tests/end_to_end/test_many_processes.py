@@ -9,12 +9,14 @@ import random
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway_process import Gateway
 from lmxd_process import Lmxd
 from waiting import wait_until
 
@@ -104,6 +106,20 @@ def test_nothing_outlives_a_server_that_is_gone(many: Lmxd, which: int) -> None:
     many.until(lambda: not many.instances())
     assert seen.is_gone
     assert belongings(many) == []
+
+
+def test_who_asks_while_the_rest_of_a_dead_one_ends_is_served_by_the_next(many: Lmxd) -> None:
+    """Its bytes are not free before its worker is killed, five seconds later, and it is no instance to be asked."""
+    (many.directory / "stubborn").touch()
+    many.json("request", "many")
+    with Gateway(many) as gateway:
+        os.kill(Seen(many.directory).server, signal.SIGKILL)
+        asked = urllib.request.Request(
+            f"{gateway.url}/upstream/many/anything", headers={"Authorization": f"Bearer {gateway.key}"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert answer.status == 200
+    assert list(many.instances()) == ["many#2"]
 
 
 def test_what_all_of_them_shared_is_removed_though_all_are_killed_at_once(many: Lmxd) -> None:

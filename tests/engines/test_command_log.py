@@ -33,7 +33,7 @@ UVICORN = ["", "ERROR:    Application startup failed. Exiting."]
         (
             [*STACK, "ModuleNotFoundError: No module named 'requests'"],
             1,
-            FailureCode.EXITED,
+            FailureCode.ENGINE_BROKEN,
             "No module named 'requests'",
         ),
         (["it says nothing"], 1, FailureCode.EXITED, "its log does not say why"),

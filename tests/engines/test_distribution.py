@@ -8,7 +8,7 @@ import pytest
 from engines.canned import installed
 
 from lmxd.engines.distribution import Distribution, distribution
-from lmxd.engines.vllm.installation import find, installation, stamp
+from lmxd.engines.vllm.installation import find, installation
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
@@ -87,10 +87,9 @@ def test_a_program_that_is_not_there_is_named_with_its_key(tmp_path: Path, monke
 
 def test_an_upgrade_in_its_place_is_another(tmp_path: Path) -> None:
     program = installed(tmp_path, "vllm-1.0")
-    before = stamp(program)
+    before = installation(program, "engines.vllm.path").stamp()
     (tmp_path / "lib/python3.12/site-packages/vllm-1.0.dist-info").rename(
         tmp_path / "lib/python3.12/site-packages/vllm-1.1.dist-info"
     )
     assert before is not None
-    assert stamp(program) not in (None, before)
-    assert stamp(tmp_path / "gone") is None
+    assert installation(program, "engines.vllm.path").stamp() not in (None, before)

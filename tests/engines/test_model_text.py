@@ -93,6 +93,14 @@ def test_what_a_template_prints_is_no_reason(tmp_path: Path) -> None:
     assert log.diagnose(1, [last, *LOG[:slots]], path).code == "out_of_memory"
 
 
+def test_what_it_got_over_while_it_loaded_is_no_reason(tmp_path: Path) -> None:
+    path = file(tmp_path, "m.gguf", {})
+    pinned = "0.00.1 W ggml_cuda_host_malloc: failed to allocate 512.00 MiB of pinned memory: out of memory"
+    loading = LOG[: next(n for n, line in enumerate(LOG) if "model loaded" in line)]
+    assert log.diagnose(-signal.SIGSEGV, [pinned, *loading], path).code == "out_of_memory"
+    assert log.diagnose(-signal.SIGSEGV, [pinned, *LOG], path).code == "crashed"
+
+
 def test_a_file_that_is_gone_may_have_said_anything(tmp_path: Path) -> None:
     assert said(tmp_path / "none.gguf", ["buffer size"]) == {"buffer size"}
     assert log.buffers(LOG, tmp_path / "none.gguf") == {}

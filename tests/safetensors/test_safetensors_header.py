@@ -60,7 +60,12 @@ def test_each_type_has_its_bytes(kind: str) -> None:
         (file({"t": 1}), "described by no object"),
         (file({"t": entry(kind="F9")}, 8), "the type 'F9'"),
         (file({"t": entry(kind=["F32"])}, 8), "the type ['F32']"),
-        (file({"t": entry(kind="F" * 10_000)}, 8), "does not know"),
+        (file({"t": entry(kind="F" * 10_000)}, 8), "which is not known here (set estimated_memory_gb)"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d",
+            "a pointer of Git LFS, not the weights (run git lfs",
+        ),
+        (b"<!DOCTYPE html><html>", "a page of HTML or XML, not the weights (fetch the model again)"),
         (file({"t" * 10_000: entry(4, 12)}, 12), "leaves a hole"),
         (file({"t": entry(shape=(-2, -2))}, 8), "cannot be"),
         (file({"t": entry(shape=(True, 4))}, 8), "cannot be"),

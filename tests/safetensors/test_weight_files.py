@@ -48,7 +48,7 @@ def test_of_mistrals_two_copies_its_own_is_taken() -> None:
 @pytest.mark.parametrize(
     ("names", "documents", "sentence"),
     [
-        (("model.safetensors",), {}, "no config.json: name a directory"),
+        (("model.safetensors",), {}, "no config.json (name a directory"),
         (("adapter_config.json", "adapter_model.safetensors"), {}, "an adapter (LoRA)"),
         (("params.json", "consolidated.safetensors"), {}, "Mistral's params.json"),
         (("model_index.json",), {}, "a pipeline of diffusers"),

@@ -12,8 +12,11 @@ from hf_directory import LLAMA, hf_directory, llama_tensors
 
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import rendered
+from lmxd.models import directories
 from lmxd.models.directories import model_directories
+from lmxd.models.found import Search
 from lmxd.setup.found_profiles import scan
+from lmxd.terminal import StillLooking
 
 
 @pytest.fixture
@@ -47,6 +50,37 @@ def test_each_is_a_profile_with_its_weights(tmp_path: Path, vllm: Path) -> None:
     assert profile == {"engine": "vllm", "path": str(path)}
     assert name == model_directories(tmp_path)[0].name
     assert "GiB of weights" in text
+
+
+def test_who_waits_is_told_where_it_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a slow disk it read for minutes without a word."""
+    now = 0.0
+    looking = StillLooking(lambda: now)
+    for name in ("a", "b"):
+        hf_directory(tmp_path / name, LLAMA, llama_tensors())
+        (tmp_path / name / "m.gguf").write_bytes(b"GGUF")
+
+    def told(place: Path) -> None:
+        nonlocal now
+        now += 2
+        looking(place)
+
+    Search(told=told).look(tmp_path)
+    assert capsys.readouterr().err.splitlines() == [
+        f"still looking: 3 files and directories so far, now {tmp_path}/a/m.gguf"
+    ]
+    model_directories(tmp_path, told)
+    assert [line.rpartition("now ")[2] for line in capsys.readouterr().err.splitlines()] == [str(tmp_path)]
+
+
+def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_directory(tmp_path / "a", LLAMA, llama_tensors())
+    left: list[str] = []
+    model_directories(tmp_path, left=left.append)
+    assert left == []
+    monkeypatch.setattr(directories, "MOST_ENTRIES", 2)
+    model_directories(tmp_path, left=left.append)
+    assert left == [f"{tmp_path}: is not looked at to its end, as there are 2 files already"]
 
 
 def test_without_vllm_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

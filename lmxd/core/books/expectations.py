@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from lmxd.core.words import BEGUN
+
 _NEWEST: Final = 0.3
 """Weight of the newest observation in a mean: after three, two thirds of the mean are of these three."""
 _USUAL_HOLD: Final = 10.0
@@ -13,8 +15,6 @@ _USUAL_GAP: Final = 300.0
 """Seconds between two requests for a model, until a second one was made: the default ``idle_timeout``."""
 _PATIENCE: Final = 0.05
 """The part of a load that may be spent on waiting for a client: 5 s of loading are worth 0.25 s."""
-_LOAD_BEGUN: Final = 1.0
-"""Seconds that a load takes whatever its size, until a profile's own launches are known."""
 _LOAD_RATE: Final = 4 * 2**30
 """Bytes per second from the page cache, until a large model was loaded here."""
 _LARGE: Final = 2 * 2**30
@@ -90,11 +90,11 @@ class Expectations:
             return 0.0
         return min(PROMPT, _PATIENCE * self.launch(profile, size))
 
-    def launched(self, profile: str, seconds: float, size: int) -> None:
-        """Note the seconds of a load. A large model's load also tells how fast others will load."""
+    def launched(self, profile: str, seconds: float, size: int, begun: float = BEGUN) -> None:
+        """Note the seconds of a load. A large model's also tells how fast others load, but of a slow engine."""
         _mix(self.launches, profile, seconds)
-        if size >= _LARGE and seconds > 2 * _LOAD_BEGUN:
-            _mix(self.rates, _ANY, size / (seconds - _LOAD_BEGUN))
+        if begun <= BEGUN and size >= _LARGE and seconds > 2 * BEGUN:
+            _mix(self.rates, _ANY, size / (seconds - BEGUN))
 
     def woke(self, profile: str, seconds: float) -> None:
         """Note the seconds of a wake."""
@@ -108,10 +108,10 @@ class Expectations:
         _mix(self.holds, profile, seconds)
         _mix(self.holds, _ANY, seconds)
 
-    def launch(self, profile: str, size: int) -> float:
-        """Seconds that an instance of ``size`` bytes is expected to take to load."""
+    def launch(self, profile: str, size: int, begun: float = BEGUN) -> float:
+        """Seconds that an instance of ``size`` bytes is expected to take to load. ``begun``: as of an Ask."""
         known = self.launches.get(profile)
-        return _LOAD_BEGUN + size / self.rates.get(_ANY, _LOAD_RATE) if known is None else known
+        return begun + size / self.rates.get(_ANY, _LOAD_RATE) if known is None else known
 
     def reuse(self, profile: str, idle: float) -> float:
         """The likelihood, in (0, 1], that the profile is wanted again after ``idle`` seconds.

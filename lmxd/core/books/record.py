@@ -58,7 +58,7 @@ from lmxd.core.holders import Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Failure, Hold, Phase, Yielded
-from lmxd.failures import FailureCode
+from lmxd.failures import FailureCode, remedy_of
 
 _CALM: Final = (
     LeaseRequested, GrowthRequested, ConversationCarried, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen,
@@ -228,7 +228,7 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
         awake(state, instance, event.loading)
     elif not instance.ask.external:
         loading = state.now - instance.started_at if event.loading is None else event.loading
-        state.expectations.launched(instance.ask.profile, loading, instance.option.size)
+        state.expectations.launched(instance.ask.profile, loading, instance.option.size, instance.ask.begun)
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
     state.step.touched.instances.add(instance.id)
@@ -260,7 +260,13 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
     for lease in list(instance.leases.values()):
         end_lease(state, lease, EndReason.INSTANCE_EXITED, failure.message)
     for ticket in list(instance.tickets.values()):
-        refuse(state, ticket, Refusal(code=RefusalCode.LAUNCH_FAILED, message=failure.message, failure=failure))
+        refused = Refusal(
+            code=RefusalCode.LAUNCH_FAILED,
+            message=failure.message,
+            remedy=remedy_of(failure.code),
+            failure=failure,
+        )
+        refuse(state, ticket, refused)
     instance.phase = Phase.RECLAIMING
     state.retire(instance)
     state.ledger.mark_exited(instance.id, state.now)

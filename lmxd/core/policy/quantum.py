@@ -124,7 +124,7 @@ def load_seconds(state: State, ask: Ask) -> float:
     """Seconds that an instance for ``ask`` is expected to take to load; to wake, if one of them sleeps."""
     if state.asleep and any(i.is_like(ask) for i in state.asleep.values()):
         return state.expectations.wake(ask.profile, ask.size)
-    return state.expectations.launch(ask.profile, ask.size)
+    return state.expectations.launch(ask.profile, ask.size, ask.begun)
 
 
 def reload_seconds(state: State, instance: Instance) -> float:
@@ -133,10 +133,12 @@ def reload_seconds(state: State, instance: Instance) -> float:
     naps = instance.ask.sleeps and profile in state.residues and profile in state.expectations.wakes
     if naps and instance.live and state.residues[profile] < SLEEPLESS:
         return state.expectations.wake(profile, size)
-    return state.expectations.launch(profile, size)
+    return state.expectations.launch(profile, size, instance.ask.begun)
 
 
 def seconds_to_ready(state: State, instance: Instance) -> float:
     """Seconds that it takes an instance to be ready from when it began to load, or to wake."""
-    expected = state.expectations.wake if instance.phase is Phase.WAKING else state.expectations.launch
-    return expected(instance.ask.profile, instance.option.size)
+    profile, size = instance.ask.profile, instance.option.size
+    if instance.phase is Phase.WAKING:
+        return state.expectations.wake(profile, size)
+    return state.expectations.launch(profile, size, instance.ask.begun)

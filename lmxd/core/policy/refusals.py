@@ -20,6 +20,7 @@ from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.policy.turns import turns
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Ask, User
+from lmxd.failures import remedy_of
 from lmxd.text import several, user_name
 
 _NAMED: Final = 3
@@ -193,7 +194,7 @@ def failed_lately(state: State, failed: Failed) -> Refusal:
     return Refusal(
         code=RefusalCode.LAUNCH_FAILED,
         message=f"it failed to load {times}, and is not tried again for {left:.1f} s: {failed.failure.message}",
-        remedy="mend what its log says (lmxctl logs), then wait, or lmxctl reload",
+        remedy=", then ".join(filter(None, (remedy_of(failed.failure.code), "wait, or lmxctl reload"))),
         failure=failed.failure,
         retry_in=left,
     )

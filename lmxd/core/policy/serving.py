@@ -188,7 +188,7 @@ def _make_room_rather(this: SchedulingPass, ticket: Ticket, option: Option) -> b
     ask, expectations = ticket.ask, this.state.expectations
     if option.wakes is not None:
         return False
-    saved = expectations.launch(ask.profile, ask.size) - expectations.wake(ask.profile, ask.size)
+    saved = expectations.launch(ask.profile, ask.size, ask.begun) - expectations.wake(ask.profile, ask.size)
     if wakes(this.state, ask) and _make_room_for(this, ticket, wakes_for=saved):
         return True
     return bool(option.spills) and _make_room_for(this, ticket, option.spills)

@@ -85,10 +85,23 @@ class Access:
 
     def require_proxy(self, peer: Peer, user: str) -> None:
         """Check that a peer may ask for other users. LmxdError ``not_permitted``."""
-        is_gateway = self.shared and peer.uid == self.gateway and peer.subordinate is None
-        if not self.is_admin(peer) and not is_gateway:
+        if not self._is_proxy(peer):
             remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
+
+    def require_reach(self, peer: Peer, model: str) -> None:
+        """Check that a peer may reach the endpoint of a model that sleeps. LmxdError ``not_permitted``.
+
+        Its engine puts to sleep, wakes and resets for whoever reaches its socket, with or without its key. The gateway
+        passes on none of these paths; administrators may stop it, too.
+        """
+        if not self._is_proxy(peer):
+            message = f"uid {peer.uid} may not lease {model}: it has sleep: true, so that its socket is for the gateway"
+            raise LmxdError("not_permitted", message, "ask the gateway for it, or have sleep left out of its profile")
+
+    def _is_proxy(self, peer: Peer) -> bool:
+        is_gateway = self.shared and peer.uid == self.gateway and peer.subordinate is None
+        return is_gateway or self.is_admin(peer)
 
     def require_owner(self, peer: Peer, uids: Set[int], what: str) -> None:
         if peer.uid in uids:

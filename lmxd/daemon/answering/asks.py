@@ -60,9 +60,13 @@ class Asks:
         ask = self._made.get((model, size, mine))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size, user)
-            self._present.engine(resolved.engine.name, resolved.engine.kind).require()  # before bytes are reserved
+            self.require_engine(resolved)  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
+
+    def require_engine(self, resolved: Resolved) -> None:
+        """LmxdError ``engine_missing`` if the engine of a model is not there."""
+        self._present.engine(resolved.engine.name, resolved.engine.kind).require()
 
     async def warm(self, model: str, size: Size = Size(), user: User | None = None) -> Resolved:
         """A model at a size, with a fresh reading and its file read, so that a decision on it takes microseconds.
@@ -109,7 +113,7 @@ class Asks:
         """
         model, size, _ = self._growth(lease, need)
         resolved = await self.warm(model, size, lease.owner.who)
-        self._present.engine(resolved.engine.name, resolved.engine.kind).require()
+        self.require_engine(resolved)
         return self.grown_again(lease, need)
 
     def grown_again(self, lease: Lease, need: int) -> Ask:

@@ -16,6 +16,7 @@ from lmxd.core.decisions import (
     StopInstance,
     WakeInstance,
 )
+from lmxd.core.events import Event, InstanceExited
 from lmxd.core.words import InstanceId, Owner
 from lmxd.rpc.peer import Peer
 
@@ -29,6 +30,12 @@ def decided(decision: Decision, acts: Acts) -> None:
             acts.came(_kind(decision.instance), lambda: _line(decision))
         case GrantLease() | MoveLease() | AskToYield() | EndLease():
             acts.came(_key(decision.owner), lambda: _line(decision))
+
+
+def heard(event: Event, acts: Acts) -> None:
+    """Log that an instance ended by itself, which nobody decided."""
+    if isinstance(event, InstanceExited) and (failure := event.failure) is not None:
+        acts.came(_kind(event.instance), lambda: f"end {event.instance}: {failure.code}, {failure.message}")
 
 
 def _line(decision: Decision) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
+from lmxd.daemon.learning.learning import Learning
 from lmxd.devices.measurement import DeviceKind
 from lmxd.estimate import contexts
 from lmxd.estimate.learned import RAM, Card, Learned
-from lmxd.rpc.estimates import Context, Estimated, Estimates, FileUse, Observed
+from lmxd.rpc.estimates import Context, Estimated, Estimates, FileUse, LearnedPeak, LearnedRest, Observed
 
 
 def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) -> Estimated:
@@ -37,8 +39,9 @@ def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) 
     )
 
 
-def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
-    """The contexts of present and earlier cards, and every observation."""
+def estimates(learning: Learning, catalog: Catalog, cards: Iterable[Card]) -> Estimates:
+    """The contexts of present and earlier cards, every observation, and what other engines took."""
+    learned = learning.observations.learned
     shown = sorted(set(cards), key=str)
     for o in learned.observations:
         if o.card.name != RAM and not any(o.card.is_like(card) for card in shown):
@@ -58,6 +61,12 @@ def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
                 count=o.count,
             )
             for o in learned.observations
+        ],
+        rests=[LearnedRest(model=whose.model, card=whose.card, bytes=size) for whose, size in learning.rests.listed()],
+        peaks=[
+            LearnedPeak(model=name, bytes=size)
+            for variant, size in learning.peaks.sizes.items()
+            for name in tuple(catalog.like(variant)) or (None,)
         ],
     )
 

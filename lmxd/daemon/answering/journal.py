@@ -21,7 +21,8 @@ from lmxd.core.decisions import (
     StopInstance,
     WakeInstance,
 )
-from lmxd.core.words import DeviceId
+from lmxd.core.events import Event, InstanceExited
+from lmxd.core.words import DeviceId, Owner
 from lmxd.daemon.answering.refused import message, places, turns_of
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.text import sentence_among, several
@@ -33,7 +34,7 @@ _ENTRIES = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JournalEntry:
-    """One entry: a decision, its time in seconds since the epoch, its subjects (``about``), and its owner's uid."""
+    """One entry: a decision or an end, its time in seconds since the epoch, its subjects, and its owner's uid."""
 
     at: float
     event: str
@@ -66,12 +67,18 @@ class Journal:
     def note(self, decision: Decision) -> None:
         """Add a decision to the history of each of its subjects."""
         text = _sentence(decision, self._called)
-        if text is None:
-            return
-        subjects = list(_subjects(decision))
-        owner = getattr(decision, "owner", None)
+        if text is not None:
+            self._add(type(decision).__name__, text, tuple(_subjects(decision)), getattr(decision, "owner", None))
+
+    def heard(self, event: Event) -> None:
+        """Add to the history of an instance that it ended by itself: nobody decided that."""
+        if isinstance(event, InstanceExited) and (failure := event.failure) is not None:
+            text = f"{event.instance} ended ({failure.code}): {failure.message}"
+            self._add(type(event).__name__, text, (event.instance,), None)
+
+    def _add(self, event: str, text: str, subjects: tuple[str, ...], owner: Owner | None) -> None:
         uid = None if owner is None else owner.uid
-        entry = JournalEntry(at=time.time(), event=type(decision).__name__, text=text, about=tuple(subjects), uid=uid)
+        entry = JournalEntry(at=time.time(), event=event, text=text, about=subjects, uid=uid)
         for subject in subjects:
             history = self._histories.get(subject) or History()
             self._histories.put(subject, uid, history)

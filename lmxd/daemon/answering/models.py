@@ -16,8 +16,9 @@ from lmxd.core.policy.fit import fit
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
+from lmxd.daemon.answering.steps import charges, growth
 from lmxd.daemon.answering.together import SharedAnswer
-from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.learning import Learning
 from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.engines.engine import shown_engine
@@ -38,12 +39,12 @@ class ModelCalls:
     """Answers the calls ``models``, ``show``, ``estimate`` and ``estimates``."""
 
     def __init__(
-        self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
+        self, state: State, present: Present, asks: Asks, learning: Learning, served: ServedDirectories
     ) -> None:
         self._state = state
         self._present = present
         self._asks = asks
-        self._observations = observations
+        self._learning = learning
         self._served = served
         self._descriptions = Descriptions()
         self._models = SharedAnswer(self._all)
@@ -80,18 +81,20 @@ class ModelCalls:
             bytes={},
             running=running,
             engine=shown_engine(profile.engine_name),
+            upstream_name=self._present.catalog.heeded(name),
             settings=profile.without_texts(),
         )
         try:
             resolved = await self._asks.read(name)
-            view = view.model_copy(update={"ctx": resolved.launch.context, "elastic": self._elastic(resolved)})
+            elastic = self._elastic(resolved)
+            most = resolved.launch.context if elastic is None else elastic.steps[-1]
+            view = view.model_copy(update={"ctx": most, "elastic": elastic})
             ask = self._asks.ask(resolved)
-            charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
             found = fit(self._state, ask)
             there = FitInfo(when=found.when.value, ends=list(found.ends))
-            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown, "fit": there})
+            view = view.model_copy(update={"bytes": charges(ask), "basis": basis, "path": shown, "fit": there})
             file, taken = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
             able = abilities(resolved, file, taken)
             view = view.model_copy(update={"file": info(file), "capabilities": able, "media": taken})
@@ -123,13 +126,16 @@ class ModelCalls:
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
-        return estimated.explain(resolved, self._present.layout, self._state.ledger.called)
+        user = connection.peer.uid, ""
+        resolved = await self._asks.warm(params.model, size, user)
+        found = estimated.explain(resolved, self._present.layout, self._state.ledger.called)
+        steps = self._present.catalog.steps(params.model)
+        return found.model_copy(update={"growth": await growth(self._asks, resolved, steps, user)})
 
     def estimates(self) -> Estimates:
         engines = self._present.catalog.in_use()
         cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
-        return estimated.estimates(self._observations.learned, cards)
+        return estimated.estimates(self._learning, self._present.catalog, cards)
 
 
 def _variant(model: str, profile: Profile, tag: str) -> VariantInfo:

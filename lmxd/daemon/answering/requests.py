@@ -17,6 +17,7 @@ from lmxd.daemon.answering.choices import choices
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.journal import Journal
 from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.steps import growth
 from lmxd.daemon.present import Present
 from lmxd.daemon.rules import max_priority
 from lmxd.engines.engine import shown_engine
@@ -55,6 +56,7 @@ class Requests:
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         if params.user is not None:
             self._access.require_proxy(connection.peer, params.user)
+        self._require_reach(connection, params.model)
         self._health.require_ledger()
         user = connection.peer.uid, params.user or ""
         if params.reuse:
@@ -64,20 +66,28 @@ class Requests:
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(connection, id, params, ask, again, params.deadline, params.user)
         assert isinstance(granted, Granted)
+        try:
+            self._require_reach(connection, params.model)  # a reload may have let it sleep
+        except LmxdError:
+            self._leasing.release(connection, granted.lease)
+            raise
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
 
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
+        self._require_reach(connection, params.model)
         user = connection.peer.uid, ""
         size = self._size(connection, params, user)
         resolved = await self._asks.warm(params.model, size, user)
+        self._asks.require_engine(resolved)
+        grows = await growth(self._asks, resolved, self._present.catalog.steps(params.model), user)
         async with self._planning:
             await asyncio.sleep(0)
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
             planned = explaining.plan(self._admission, ask, connection.peer, params.deadline)
             found = choices(self._admission.state, self._present.layout, resolved, ask, planned)
-            said = {"engine": shown_engine(resolved.engine.name), "choices": found}
+            said = {"engine": shown_engine(resolved.engine.name), "choices": found, "growth": grows}
             if planned.code == RefusalCode.NEVER_FITS:
                 said["remedy"] = ways_out(ask, self._admission.state, self._present).remedy
             return planned.model_copy(update=said)
@@ -85,6 +95,11 @@ class Requests:
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""
         return explaining.explain(self._journal, self._access, connection.peer, subject)
+
+    def _require_reach(self, connection: Connection, model: str) -> None:
+        profile = self._present.catalog.config.models.get(model)
+        if profile is not None and profile.sleep:
+            self._access.require_reach(connection.peer, model)
 
     def _size(self, connection: Connection, wish: Wish, user: User) -> Size:
         """The size of a request. LmxdError ``not_permitted`` if its class is higher than the caller may ask for.

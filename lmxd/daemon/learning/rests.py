@@ -100,6 +100,10 @@ class Rests:
             del self._whose[old]
         self._keep(found)
 
+    def listed(self) -> list[tuple[Whose, int]]:
+        """Each figure in bytes, and what it is about."""
+        return [(whose, self.known.sizes[key]) for key, whose in self._whose.items()]
+
     def forget(self, wanted: Callable[[Whose], bool]) -> int:
         """Drop those of which ``wanted`` says so; how many."""
         dropped = [key for key, whose in self._whose.items() if wanted(whose)]

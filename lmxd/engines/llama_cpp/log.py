@@ -31,6 +31,8 @@ _USING: Final = re.compile(
 )
 _SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ", re.ASCII)
 """Everything is allocated by then. What follows is of templates, which can print whatever they like, and of clients."""
+_SERVES: Final = re.compile(STAMP + r"(?:main|srv +\w+): (?:model loaded|all slots are idle)$", re.ASCII)
+"""It got over all that it said before, such as memory that it did not get and did without."""
 _FIGURES: Final = ("buffer size", "offloaded ", "n_slots")
 """Phrases of these lines. A file that says one of them is no file to learn from."""
 
@@ -165,4 +167,5 @@ def _believed(status: int | None, log: Sequence[str], model: Path | None) -> Seq
     slots = next((n for n, line in enumerate(log) if _SLOTS.match(line)), None)
     if model is None or slots is None:
         return log
-    return [*log[:slots], *(line for line in log[slots:] if status == -signal.SIGABRT and _FATAL.match(line))]
+    loading = [] if any(_SERVES.match(line) for line in log[slots:]) else log[:slots]
+    return [*loading, *(line for line in log[slots:] if status == -signal.SIGABRT and _FATAL.match(line))]

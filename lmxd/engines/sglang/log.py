@@ -8,6 +8,7 @@ from typing import Final
 
 from lmxd.engines import python_log
 from lmxd.engines.engine import Diagnosis
+from lmxd.engines.signs_of_life import last_part
 from lmxd.failures import FailureCode
 
 _WRAPPERS: Final = re.compile("Rank 0 scheduler is dead|Initialization failed|Scheduler hit an exception")
@@ -42,9 +43,12 @@ _DIED: Final = "Received sigquit from a child process"
 
 def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
     """The reason why SGLang ended with ``status``. A child that fails ends the whole with SIGKILL."""
-    found = python_log.diagnose(status, log, _REASONS, _SENTENCES, _WRAPPERS)
+    lines = last_part(log)
+    found = python_log.diagnose(status, lines, _REASONS, _SENTENCES, _WRAPPERS)
     by_itself = found.code in (FailureCode.EXITED, FailureCode.KILLED)
-    if not (by_itself and any(_DIED in line for line in log)):
+    if not (by_itself and any(_DIED in line for line in lines)):
         return found
-    cause = next((cause for cause in python_log.causes(log) if not _WRAPPERS.search(cause)), "its log does not say why")
+    cause = next(
+        (cause for cause in python_log.causes(lines) if not _WRAPPERS.search(cause)), "its log does not say why"
+    )
     return Diagnosis(code=FailureCode.ENGINE_DIED, message=f"a process of the engine died: {cause[:300]}")

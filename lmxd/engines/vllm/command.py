@@ -9,9 +9,6 @@ from typing import Final
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
 from lmxd.engines.launching import free_socket, kept_key, temporary, whose
-from lmxd.engines.visibility import HIDDEN, natively
-from lmxd.engines.vllm.installation import Installation
-from lmxd.errors import LmxdError
 
 _LEAST: Final = "0.01"
 """Of a device's memory. vLLM does not start if so much is not free, though it takes no notice of it otherwise, for
@@ -26,16 +23,16 @@ _TOLD_TO_SLEEP: Final = {"VLLM_SERVER_DEV_MODE": "1"}
 """Opens /sleep and /wake_up, and more that is nobody's but ours: the gateway passes none of them on."""
 
 
-def command(found: Installation, plan: Plan, own: Mapping[str, str] | None = None) -> Command:
+def command(program: Path, plan: Plan, shown: Mapping[str, str], own: Mapping[str, str] | None = None) -> Command:
     """Its command line: on a Unix socket, for it answers some paths without a key. ``own``: as configured.
 
-    LmxdError if it cannot be told to use the plan's GPUs alone, or its files cannot be written.
+    ``shown``: the variables that show it its GPUs. LmxdError if its files cannot be written.
     """
-    env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | _shown(plan) | whose(plan)
+    env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | dict(shown) | whose(plan)
     env |= _TOLD_TO_SLEEP if plan.sleeps else {}
     key, key_file = kept_key(plan)  # up to 0.24 at least its cache of what torch compiled is by the key, too
     socket = free_socket(plan)
-    argv = (str(found.path), "serve", *_words(plan, socket), *plan.flags)
+    argv = (str(program), "serve", *_words(plan, socket), *plan.flags)
     address = Address(key_file=key_file, socket=socket)
     return Command(argv=argv, env=env | {"VLLM_API_KEY": key}, key=key, address=address)
 
@@ -49,13 +46,3 @@ def _words(plan: Plan, socket: Path) -> Iterator[str]:
         yield from ("--tensor-parallel-size", str(len(plan.gpus)))
     if plan.sleeps:
         yield "--enable-sleep-mode"
-
-
-def _shown(plan: Plan) -> dict[str, str]:
-    """The variables that show it its GPUs, and no other. LmxdError if there are none for these."""
-    if not plan.gpus:
-        return dict(HIDDEN)
-    if (found := natively(plan.gpus)) is None:
-        names = ", ".join(plan.gpu_ids)
-        raise LmxdError("engine_missing", f"vLLM cannot be told to use {names} alone", "choose another device")
-    return found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lmxd.engines.distribution import distribution
-from lmxd.engines.programs import program
+from lmxd.engines.programs import FoundProgram, program
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
@@ -17,27 +16,12 @@ _DISTRIBUTIONS: Final = (_OF_CPU, _OF_ROCM, "vllm")
 """Its names on PyPI. Two of them may stand side by side: the one with a suffix says more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """A vLLM on disk. ``version``: with what it was built for, such as 0.32.0+cpu. ``key``: the key that chose it."""
-
-    path: Path
-    version: str
-    backends: frozenset[Backend]
-    key: str = "engines.vllm.path"
-
-    @property
-    def name(self) -> str:
-        """The program and its version, for people."""
-        return f"{self.path} ({self.version})"
-
-
 def find(configured: Path | None, key: str) -> Path:
     """The program to use. LmxdError ``engine_missing`` says where it was looked for."""
     return program("vllm", configured, key, "pip install vllm, in an environment of its own")
 
 
-def installation(path: Path, key: str) -> Installation:
+def installation(path: Path, key: str) -> FoundProgram:
     """The vLLM whose program this is. LmxdError ``engine_missing`` if its metadata is not found."""
     found = distribution(path, *_DISTRIBUTIONS)
     if found is None:
@@ -51,13 +35,4 @@ def installation(path: Path, key: str) -> Installation:
     else:
         backends = frozenset({Backend.CUDA})
     version = found.version if backends or built_for else f"{found.version}+cpu"
-    return Installation(path, version, backends, key)
-
-
-def stamp(path: Path) -> tuple[str, int, str] | None:
-    """Tells an installation from another that comes to its place; None if there is none."""
-    found = distribution(path, *_DISTRIBUTIONS)
-    try:
-        return None if found is None else (str(path), path.stat().st_mtime_ns, found.version)
-    except OSError:
-        return None
+    return FoundProgram(path, version, key, backends)

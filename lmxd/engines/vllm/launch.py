@@ -14,7 +14,9 @@ _BATCHED: Final = 2048
 """Tokens that are computed at once, unless a flag says it: vLLM's own default for most cards. On a card of 70 GiB and
 more it takes 8,192, which needs four times the bytes for hardly more speed."""
 _WITH_MEDIA: Final = 8192
+_BATCH: Final = "--max-num-batched-tokens"
 _CHUNKED: Final = "--enable-chunked-prefill"
+_NOT_CHUNKED: Final = "--no-enable-chunked-prefill"
 _BLOCK_ON_GPU: Final = 16
 _BLOCK_IN_RAM: Final = 128
 _LATENT_ON_GPU: Final = 64
@@ -28,17 +30,17 @@ _BATCHES_ON_GPU: Final = 2
 """Batches on their way while one is computed: vLLM's asynchronous scheduling."""
 
 
-def batched(flags: Sequence[str], slots: int, model: HfModel | None, usual: int) -> tuple[str, ...]:
+def batched(flags: Sequence[str], slots: int, model: HfModel | None, context: int) -> tuple[str, ...]:
     """The words that say the size of a batch, unless ``flags`` have them. It is no less than there are requests.
 
-    Texts that are not taken in chunks have to fit in one, and pictures. ``usual``: tokens of a context.
+    Texts that are not taken in chunks have to fit in one, and pictures. ``context``: the tokens of the longest text.
     """
-    if value_of(flags, "--max-num-batched-tokens") is not None:
+    if value_of(flags, _BATCH) is not None:
         return ()
-    least = max(_BATCHED, slots, 0 if is_on(flags, _CHUNKED, usual=True) else usual)
+    least = max(_BATCHED, slots, 0 if is_on(flags, _CHUNKED, usual=True) else context)
     if model is not None:
         least = max(least, model.context if model.reads_whole else 0, _WITH_MEDIA if model.takes_media else 0)
-    return ("--max-num-batched-tokens", str(least))
+    return (_BATCH, str(least))
 
 
 def served_launch(
@@ -46,14 +48,19 @@ def served_launch(
 ) -> ServedLaunch:
     """The launch with these flags on so many GPUs; 0: in RAM. ``latent``: the model keeps one row for all heads.
 
-    LmxdError ``invalid_params`` for a flag whose value is no number.
+    LmxdError ``invalid_params`` for a flag whose value is no number, or less than vLLM starts with.
     """
+    batch = _number(flags, _BATCH, _BATCHED)
+    least = max(sequences, 0 if is_on(flags, _CHUNKED, usual=True) else context)
+    if batch < least:
+        problem = f"{_BATCH} is {batch}, but {least} have to fit in a batch: one of each request, and whole texts"
+        raise LmxdError("invalid_params", problem, f"raise it, or leave it out; without {_NOT_CHUNKED} texts are cut")
     usual = (_LATENT_ON_GPU if latent else _BLOCK_ON_GPU) if ranks else (_LATENT_IN_RAM if latent else _BLOCK_IN_RAM)
     return ServedLaunch(
         context=context,
         sequences=sequences,
         kv_tokens=kv_tokens,
-        batched=_number(flags, "--max-num-batched-tokens", _BATCHED),
+        batched=batch,
         batches=_BATCHES_ON_GPU if ranks else 1,
         dtype=value_of(flags, "--dtype") or "auto",
         kv_dtype=value_of(flags, "--kv-cache-dtype") or "auto",

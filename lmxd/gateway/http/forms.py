@@ -35,8 +35,11 @@ def _said(content_type: str) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 def short_fields(body: bytes, content_type: str, wanted: Collection[str]) -> dict[str, str]:
-    """The wanted fields that a form has. LmxdError ``invalid_request`` if it is malformed."""
-    return _fields(body, content_type, wanted).found
+    """The wanted fields that a form has. LmxdError ``invalid_request`` if it is malformed, or says one in two ways."""
+    fields = _fields(body, content_type, wanted)
+    if fields.doubtful is not None:  # some engines take the first of them, some the last
+        raise LmxdError("invalid_request", f"{fields.doubtful}: the form says it twice", "say it once")
+    return fields.found
 
 
 def with_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
@@ -103,6 +106,8 @@ class _Fields:
 
     def __init__(self, body: bytes, boundary: bytes, wanted: Collection[str]) -> None:
         self.found: dict[str, str] = {}
+        self.doubtful: str | None = None
+        """A wanted field that it has with two values."""
         self.parts: list[_Part] = []
         """The parts that the wanted fields are, in their order."""
         self._body, self._boundary, self._wanted = body, boundary, wanted
@@ -138,7 +143,9 @@ class _Fields:
 
     def part_end(self) -> None:
         if self._name in self._wanted and self._begin is not None:
-            self.found[self._name] = self._value.decode(errors="replace")
+            value = self._value.decode(errors="replace")
+            if self.found.setdefault(self._name, value) != value:
+                self.doubtful = self._name
             self.parts.append(self._part(self._begin))
         self._name = ""
         self._value.clear()

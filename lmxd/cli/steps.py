@@ -1,0 +1,23 @@
+"""The steps of an elastic model as tables show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lmxd.cli import output
+from lmxd.rpc.books import GrowthInfo, StepInfo
+from lmxd.terminal import say
+
+
+def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
+    """Its steps, each with its bytes, and what becomes of a conversation that grows. ``called``: devices' names."""
+    rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in growth.steps]
+    output.table((">GROWS TO CTX", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
+    if growth.not_carried is None:
+        say("a conversation that grows is carried along")
+    else:
+        say(f"a conversation that grows is processed anew: {growth.not_carried}")
+
+
+def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:
+    return output.sizes(step.bytes, called) if step.bytes else "what it takes where it is divided"
