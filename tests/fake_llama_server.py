@@ -5,7 +5,9 @@ hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``chatter`` (log
 without end while it loads, some 60 MB a second), ``silent``
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
-``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
+``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream, ``counts`` (it has contexts, and counts
+tokens, as fake_slots.py does; else any prompt will do), ``restores`` (false: it reads no slot), ``slot_seconds``
+(that each of these takes), ``slot_version`` (of their files).
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 POST /fake/answer sets the bytes that answer all later ones.
 """
@@ -22,6 +24,9 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import fake_slots
+from fake_slots import Slots
 
 TYPE_CHECKING = False  # an import of typing takes as much memory as some of the tests give to the whole process
 if TYPE_CHECKING:
@@ -52,6 +57,7 @@ class State:
     asked = b""
     served = 0
     decoded = 0
+    slots = Slots(1, 0)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -93,14 +99,16 @@ class Handler(BaseHTTPRequestHandler):
             elif self.path == "/fake/asked":
                 self.answer(200, State.asked.decode())
             else:
-                self.answer(200, json.dumps([{"id": 0, "is_processing": State.busy > 0}]))
+                self.answer(200, json.dumps(State.slots.described(State.busy)))
 
-    def slot(self, name: str) -> None:
-        """Save or restore: what is kept is how much was served."""
+    def slot(self, number: int, action: str, name: str) -> None:
+        """Save, restore or erase. Without contexts, what is kept is how much was served."""
         print("slot", name, flush=True)  # as the real one says in its log
         file = Path(self.prompts) / name
+        if State.play.get("counts"):
+            return self.counted_slot(number, action, file)
         try:
-            if self.path.endswith("action=save"):
+            if action == "save":
                 file.write_text(str(State.served).ljust(State.play.get("slot_bytes", 0)))
                 for other in State.play.get("slot_names", []):
                     (file.parent / other).write_text("x" * 100)
@@ -110,6 +118,23 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(500, json.dumps({"error": str(error)}))
         else:
             self.answer(200, "{}")
+
+    def counted_slot(self, number: int, action: str, file: Path) -> None:
+        time.sleep(State.play.get("slot_seconds", 0))
+        try:
+            if action == "erase":
+                State.slots.tokens[number] = []
+                said = {"n_erased": 0}
+            elif action == "save":
+                said = {"n_saved": State.slots.save(number, file, State.play.get("slot_version", 2))}
+            elif not State.play.get("restores", True):
+                raise ValueError("it was told not to")
+            else:
+                said = {"n_restored": State.slots.restore(number, file)}
+        except (OSError, ValueError) as error:
+            self.answer(500 if isinstance(error, OSError) else 400, json.dumps({"error": str(error)}))
+        else:
+            self.answer(200, json.dumps({"id_slot": number} | said))
 
     def stream(self, asked: dict[str, Any]) -> None:
         """A chunk per token; it is busy all the while. A client that has gone is noticed."""
@@ -157,7 +182,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self.permitted():
             return
         if self.path.startswith("/slots/"):
-            self.slot(json.loads(body)["filename"])
+            number, _, action = self.path.removeprefix("/slots/").partition("?action=")
+            self.slot(int(number), action, json.loads(body).get("filename", ""))
         elif self.path == "/fake/busy":
             State.busy = int(body)
             self.answer(200, "{}")
@@ -176,7 +202,9 @@ class Handler(BaseHTTPRequestHandler):
         """As a model would; of a form, nothing is understood."""
         State.asked = body
         asked = {} if self.headers.get("Content-Type", "").startswith("multipart/") else json.loads(body or b"{}")
-        if asked.get("stream"):
+        if State.play.get("counts"):
+            self.counted(asked)
+        elif asked.get("stream"):
             self.stream(asked)
         else:
             State.served += 1
@@ -185,6 +213,47 @@ class Handler(BaseHTTPRequestHandler):
                 message["tool_calls"] = [self.called(asked["tools"][0])]
             shown = {"choices": [{"message": message, "index": 0}], "path": self.path, "asked": asked}
             self.answer(200, json.dumps(shown))
+
+    def counted(self, asked: dict[str, Any]) -> None:
+        """As one that has a context: it counts, answers up to the end of that, or says that a prompt is too long."""
+        prompt, path = fake_slots.prompt_of(asked), self.path.partition("?")[0]
+        if path.endswith(("/input_tokens", "/count_tokens")):
+            self.answer(200, json.dumps({"input_tokens": len(prompt)}))
+        elif path in ("/tokenize", "/apply-template"):
+            self.answer(200, json.dumps({"tokens": prompt, "prompt": fake_slots.templated(asked)}))
+        elif len(prompt) >= State.slots.context:
+            self.answer(400, fake_slots.too_long(prompt, State.slots.context))
+        else:
+            with State.slots.of(prompt, asked.get("id_slot")) as turn:
+                State.busy += 1
+                try:
+                    self.said(turn, asked)
+                except ConnectionError:
+                    self.close_connection = True
+                finally:
+                    State.busy -= 1
+                    State.served += 1
+
+    def said(self, turn: fake_slots.Turn, asked: dict[str, Any]) -> None:
+        """Say an answer: as it comes, or whole."""
+        streams = bool(asked.get("stream"))
+        if streams:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+        wanted = asked.get("n_predict") or asked.get("max_tokens") or asked.get("max_completion_tokens")
+        for letter in turn.letters(wanted):
+            State.decoded += 1
+            time.sleep(State.play.get("token_seconds", 0.0))
+            if streams:
+                self.event(turn.chunk(self.path, letter))
+        whole = turn.whole(self.path, streams=streams)
+        if streams:
+            self.event(whole)
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.answer(200, json.dumps(whole))
 
 
 class UnixServer(ThreadingHTTPServer):
@@ -225,6 +294,7 @@ def main() -> None:
         time.sleep(3600)
     Handler.key = Path(given.api_key_file).read_text().strip()
     Handler.prompts = given.slot_save_path
+    State.slots = Slots.of_flags(rest)
     if given.host.endswith(".sock"):
         server: ThreadingHTTPServer = UnixServer(given.host, Handler)
     else:

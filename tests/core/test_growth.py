@@ -279,6 +279,64 @@ def test_a_growth_that_never_fits_beside_its_instance_is_refused_alone() -> None
     assert world.home(lease) == "m#1"
 
 
+def test_two_growths_that_wait_for_each_other_do_not_wait_for_ever() -> None:
+    world = World()
+    first, second = small(world, share=False), small(world, share=False)
+    one, two = world.grow(first, 12), world.grow(second, 12)
+    refusal = world.last(RefuseLease).refusal
+    assert world.refused() == {two: "no_capacity"}
+    assert "beside m#1, whose leases wait to grow, too" in refusal.message
+    assert world.waiting() == [one]
+    assert world.home(second) == "m#2"
+    world.release(second)
+    world.tick(60)
+    world.seen("m#2")
+    world.gone("m#2")
+    world.ready("m#3")
+    world.carried(one)
+    assert world.home(first) == "m#3"
+
+
+def test_a_growth_that_waits_for_one_that_can_be_served_waits() -> None:
+    world = World({"gpu": Gpu(capacity=26 * GIB)})
+    first, second = small(world, 7, share=False), small(world, 7, share=False)
+    one = world.grow(first, 11)
+    two = world.grow(second, 12, context=65536)
+    assert world.waiting() == [two]
+    world.ready("m#3")
+    world.carried(one)
+    world.seen("m#1")
+    world.gone("m#1")
+    assert world.refused() == {}
+    assert world.waiting() == [two], "7 of the second, 11 of the first: it waits until that lease ends"
+    world.release(first)
+    world.tick(60)
+    world.seen("m#3")
+    world.gone("m#3")
+    world.ready("m#4")
+    world.carried(two)
+    assert world.home(second) == "m#4"
+
+
+def test_a_growth_passes_a_request_that_waits_for_the_bytes_of_its_lease() -> None:
+    world = World()
+    lease = small(world)
+    large = world.ask("large", 20)
+    assert world.waiting() == [large]
+    growth = world.grow(lease, 12)
+    assert world.waiting() == [large]
+    assert world.started()[-1] == "m#2"
+    world.ready("m#2")
+    world.carried(growth)
+    world.seen("m#1")
+    world.gone("m#1")
+    world.release(lease)
+    world.tick(60)
+    world.seen("m#2")
+    world.gone("m#2")
+    assert world.started()[-1] == "large#1"
+
+
 def test_a_growth_that_fits_no_device_is_refused_alone() -> None:
     world = World()
     lease = small(world)

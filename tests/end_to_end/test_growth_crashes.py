@@ -51,7 +51,9 @@ def turn(lease: Any, before: list[int], text: str) -> tuple[list[int], int]:
 
 def static(client: Client) -> tuple[list[list[int]], list[int]]:
     """The conversation after each turn, and the tokens processed, on an instance that has the top from the start."""
-    lease, tokens, counts = client.request("static"), [[]], []
+    tokens: list[list[int]] = [[]]
+    counts: list[int] = []
+    lease = client.request("static")
     for text in TURNS:
         said, count = turn(lease, tokens[-1], text)
         tokens, counts = [*tokens, said], [*counts, count]

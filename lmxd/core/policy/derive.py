@@ -32,6 +32,7 @@ from lmxd.core.policy.residents import start_missing
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
+from lmxd.core.policy.standstill import end_standstill
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked_into, look_into_lingering
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
@@ -59,7 +60,11 @@ def derive(state: State, scheduler: Scheduler) -> None:
     if new is not None and new.id not in state.tickets:
         new = None  # the least of waits is over at once
     if new is not None and not refused(state, new) and not _refused_late(state, new):
+        if new.moves is not None:
+            end_standstill(state)
         share(state, (new.ask.kind,))  # a slot serves most new requests
+    if ticked:
+        end_standstill(state)
     if state.step.serve_again or ticked or (new is not None and new is state.queue.head):
         head = scheduler.serve(state)
         while _turn_away(state):

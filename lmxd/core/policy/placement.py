@@ -55,15 +55,6 @@ def useful_shortfalls(state: State, ticket: Ticket) -> tuple[Shortfall, ...]:
     return () if has_all_instances(state, ticket) else shortfalls(state, ticket.ask)
 
 
-def fits_never_beside(state: State, ticket: Ticket) -> bool:
-    """Whether a growth would fit only in place of the instance that its lease has, and no other can serve it."""
-    if ticket.moves is None or state.able(ticket.ask):
-        return False
-    had = state.ledger.charge(state.leases[ticket.moves].instance)
-    beside = ({device: need + had.get(device, 0) for device, need in o.demand.items()} for o in ticket.ask.options)
-    return not any(state.ledger.could_ever_fit(both) for both in beside)
-
-
 def _of_fewest(ask: Ask) -> list[Option]:
     fewest = min((len(o.devices) for o in ask.options), default=0)
     return [o for o in ask.options if len(o.devices) == fewest and not o.spills]

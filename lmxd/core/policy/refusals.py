@@ -31,6 +31,7 @@ _SECTIONS: Final = {"key": "keys", "group": "groups"}
 _LIMITS: Final = {"leases": "max_leases", "holds": "max_holds"}
 """The key of a limit, by the last word of its sentence; of bytes, it is another."""
 _WAITED: Final = "the request waited as long as it would"
+_ANEW: Final = "release the lease and make a new request for this context"
 _LATER: Final = "allow a later deadline, or ask for less"
 
 
@@ -123,8 +124,19 @@ def never_beside(state: State, ticket: Ticket) -> Refusal:
     return Refusal(
         code=RefusalCode.NEVER_FITS,
         message=f"it never fits beside {state.leases[ticket.moves].instance}, which its lease has until it moves",
-        remedy=", or ".join(("release the lease and make a new request for this context", *raised(state, ticket.ask))),
+        remedy=", or ".join((_ANEW, *raised(state, ticket.ask))),
         would_help=raised(state, ticket.ask),
+        shortfalls=shortfalls(state, ticket.ask),
+    )
+
+
+def standstill(state: State, ticket: Ticket, others: Sequence[Ticket]) -> Refusal:
+    """The refusal of a growth that waits for what ``others`` keep, which wait to grow themselves."""
+    keep = [state.leases[t.moves].instance for t in others if t.moves is not None and t is not ticket]
+    return Refusal(
+        code=RefusalCode.NO_CAPACITY,
+        message=f"there is no room beside {several(keep)}, whose leases wait to grow, too",
+        remedy=f"{_ANEW}, or ask again later",
         shortfalls=shortfalls(state, ticket.ask),
     )
 

@@ -70,10 +70,15 @@ class SchedulingPass:
             return None
         return last
 
-    def spares(self, demand: Demand) -> bool:
-        """Whether these bytes are not needed by an earlier ticket at its date."""
+    def spares(self, demand: Demand, ticket: Ticket) -> bool:
+        """Whether an earlier ticket does not need these bytes at its date.
+
+        A growth has them all the same: what its lease has comes free only when it is served.
+        """
         extra = self.extra
-        return not extra or all(need <= extra[device] for device, need in demand.items() if device in extra)
+        if not extra or ticket.moves is not None:
+            return True
+        return all(need <= extra[device] for device, need in demand.items() if device in extra)
 
     def spend(self, demand: Demand) -> None:
         """Subtract bytes that a ticket gets now, or will get."""

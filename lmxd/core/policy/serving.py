@@ -20,7 +20,7 @@ from lmxd.core.final_refusals import DRAINING
 from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.limit import has_all_instances
-from lmxd.core.policy.placement import fits_never_beside, widest
+from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
@@ -29,7 +29,7 @@ from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
-from lmxd.core.words import Ask, Cause, Option
+from lmxd.core.words import Cause, Option
 
 LOOKAHEAD: Final = 64
 """The groups behind the head that are looked at when bytes come free, to bound the time. A new request always is."""
@@ -108,7 +108,7 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
     state = this.state
     if state.waiting(front.id) is None:
         return  # it shares an instance that was started for an earlier ticket
-    if (state.step.refuse_again or front.moves is not None) and refused(state, front):
+    if state.step.refuse_again and refused(state, front):
         for ticket in state.queue.group(front):  # the group asks for the same: all are refused
             refused(state, ticket)
         return
@@ -125,8 +125,6 @@ def refused(state: State, ticket: Ticket) -> bool:
         refuse(state, ticket, DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
-    elif state.policy.enforce and fits_never_beside(state, ticket):
-        refuse(state, ticket, refusals.never_beside(state, ticket))
     elif too_many := beyond_bound(state, ticket):
         refuse(state, ticket, refusals.beyond_quota(too_many))
     elif failed := state.failed.backing_off(ticket.ask.launch, state.now):
@@ -151,7 +149,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         pass  # only a swap can help
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
-    elif (option := _place(this, ask)) and not _make_room_rather(this, ticket, option):
+    elif (option := _place(this, ticket)) and not _make_room_rather(this, ticket, option):
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
@@ -170,14 +168,14 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     return False
 
 
-def _place(this: SchedulingPass, ask: Ask) -> Option | None:
+def _place(this: SchedulingPass, ticket: Ticket) -> Option | None:
     """The option at which an instance wakes, or is started now; None if it fits nowhere."""
-    state = this.state
+    state, ask = this.state, ticket.ask
     if not state.policy.enforce:
         return next(iter(wakes(state, ask)), None) or widest(state, ask.options)
     fits = state.ledger.fits  # this look may be out of date
     ways = chain(wakes(state, ask), this.reach.fitting(ask))
-    return next((o for o in ways if this.spares(o.demand) and fits(o.demand)), None)
+    return next((o for o in ways if this.spares(o.demand, ticket) and fits(o.demand)), None)
 
 
 def _make_room_rather(this: SchedulingPass, ticket: Ticket, option: Option) -> bool:
@@ -204,7 +202,7 @@ def _make_room_for(
     if not this.plans:
         return False
     ways = chain(wakes(this.state, ticket.ask), this.reach.options(ticket.ask) if wakes_for is None else ())
-    within = (o for o in ways if o.spills < spills and this.spares(o.demand))
+    within = (o for o in ways if o.spills < spills and this.spares(o.demand, ticket))
     options = list(islice(within, WEIGHED))
     if not options:
         return False

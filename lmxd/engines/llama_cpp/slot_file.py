@@ -99,13 +99,6 @@ def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
     target.seek(0, os.SEEK_END)
 
 
-def tokens(file: Path) -> int | None:
-    """The tokens in a file of a slot; None if it is none, or not whole. Raises OSError."""
-    with file.open("rb") as saved:
-        found = layout(saved)
-    return None if found is None else found.tokens
-
-
 def layout(saved: BinaryIO) -> SlotFile | None:
     """The layout of a file; None if it is not that of one slot of a plain cache, from its first byte to its last."""
     try:

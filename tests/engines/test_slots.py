@@ -1,0 +1,42 @@
+"""What a llama-server says of its slots, which is not trusted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from engines.canned import engine
+
+from lmxd.engines.llama_cpp import slots
+
+
+def answer(body: object, status: int = 200) -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(raw), raw)
+
+
+async def test_tokens_by_slot_and_none_of_one_at_work() -> None:
+    said = [{"is_processing": False, "n_prompt_tokens": 7}, {"is_processing": True, "n_prompt_tokens": 9}, {}]
+    async with engine(answer(said)) as endpoint:
+        assert await slots.used(endpoint) == (7, None, 0)
+
+
+@pytest.mark.parametrize(
+    "said", [b"[" * 10**5, b"no", {"error": "x"}, [1], None], ids="deep no object number null".split()
+)
+async def test_whatever_else_it_says_is_nothing(said: object) -> None:
+    async with engine(answer(said)) as endpoint:
+        assert await slots.used(endpoint) is None
+
+
+async def test_what_is_done_and_what_is_not() -> None:
+    asked: list[bytes] = []
+    async with engine(answer({"n_saved": 7, "n_restored": 8, "n_erased": 0}), asked) as endpoint:
+        assert (await slots.save(endpoint, 1, "x"), await slots.restore(endpoint, 2, "x")) == (7, 8)
+        assert await slots.erase(endpoint, 3)
+    assert [line.split()[1] for line in asked] == [
+        b"/slots/1?action=save", b"/slots/2?action=restore", b"/slots/3?action=erase",
+    ]  # fmt: skip
+    async with engine(answer({"error": "no"}, 400)) as endpoint:
+        assert (await slots.save(endpoint, 0, "x"), await slots.restore(endpoint, 0, "x")) == (None, None)
+        assert not await slots.erase(endpoint, 0)

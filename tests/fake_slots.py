@@ -1,0 +1,174 @@
+"""The slots of the fake llama-server: a context each, what is in it, and files of it laid out as the real ones.
+
+A token is a byte. An answer follows from the conversation alone, one letter a token, so that it is the same wherever
+the conversation lies; how much of a prompt is processed is what the slot did not have of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+TYPE_CHECKING = False  # as in fake_llama_server.py, which imports this
+if TYPE_CHECKING:
+    from typing import Any
+
+Tokens = list[int]
+
+
+class Turn:
+    """One answer of a slot: what it says, and what that took."""
+
+    def __init__(self, tokens: Tokens, context: int, processed: int) -> None:
+        self.tokens = tokens
+        self.context = context
+        self.prompted = len(tokens)
+        self.processed = processed
+        self.text = ""
+        self.stopped = "stop"
+
+    def letters(self, wanted: int | None) -> Iterator[str]:
+        """Say so many tokens, or as many as it likes; none beyond the context."""
+        most = self.context - self.prompted
+        if wanted is not None or most < 16:
+            self.stopped = "length"
+        for _ in range(min(most, 16 if wanted is None else wanted)):
+            letter = chr(ord("a") + (sum(self.tokens) * 31 + len(self.tokens)) % 26)
+            self.tokens.append(ord(letter))
+            self.text += letter
+            yield letter
+
+    def chunk(self, path: str, letter: str) -> dict[str, object]:
+        """A part of a stream."""
+        if not path.startswith("/v1/"):
+            return {"content": letter, "tokens": [ord(letter)], "stop": False}
+        return {"choices": [{"index": 0, "delta": {"content": letter}, "finish_reason": None}]}
+
+    def whole(self, path: str, *, streams: bool) -> dict[str, object]:
+        """The answer, or the end of a stream."""
+        said, cached = len(self.tokens) - self.prompted, self.prompted - self.processed
+        timings = {"prompt_n": self.processed, "cache_n": cached, "predicted_n": said}
+        if not path.startswith("/v1/"):
+            text = (
+                {"content": "", "tokens": []} if streams else {"content": self.text, "tokens": list(self.text.encode())}
+            )
+            how = {"stop": True, "stop_type": "limit" if self.stopped == "length" else "eos"}
+            figures = {"tokens_evaluated": self.prompted, "truncated": len(self.tokens) == self.context}
+            return {**text, **how, **figures, "timings": timings}
+        usage = {"prompt_tokens": self.prompted, "completion_tokens": said, "total_tokens": len(self.tokens)}
+        message = {"delta": {}} if streams else {"message": {"role": "assistant", "content": self.text}}
+        choice = {"index": 0, "finish_reason": self.stopped} | message
+        return {"choices": [choice], "usage": usage, "timings": timings}
+
+
+class Slots:
+    """``context`` tokens for each of ``count`` slots."""
+
+    def __init__(self, count: int, context: int) -> None:
+        self.context = context
+        self.tokens: list[Tokens] = [[] for _ in range(count)]
+        self.busy = [0] * count
+        self.lock = threading.Lock()
+
+    @classmethod
+    def of_flags(cls, words: list[str]) -> Slots:
+        """As many, and as large, as llama-server's flags say."""
+        given = dict(itertools.pairwise(words))
+        count = int(given.get("-np", 1))
+        return cls(count, int(given.get("-c", 0)) // count)
+
+    def described(self, busy: int) -> list[dict[str, object]]:
+        """What GET /slots says. ``busy``: of requests in flight, of which no slot is known."""
+        return [
+            {
+                "id": n,
+                "n_ctx": self.context,
+                "is_processing": self.busy[n] > 0 or n < busy - sum(self.busy),
+                "n_prompt_tokens": len(tokens),
+            }
+            for n, tokens in enumerate(self.tokens)
+        ]
+
+    def chosen(self, prompt: Tokens, wanted: int | None) -> int:
+        """The slot for a prompt: the one that is wanted, else an idle one that has most of it."""
+        if wanted is not None and 0 <= wanted < len(self.tokens):
+            return wanted
+        idle = [n for n, busy in enumerate(self.busy) if not busy] or range(len(self.tokens))
+        return max(idle, key=lambda n: (common(self.tokens[n], prompt), -len(self.tokens[n])))
+
+    @contextlib.contextmanager
+    def of(self, prompt: Tokens, wanted: int | None) -> Iterator[Turn]:
+        """Have a prompt in a slot, which is busy until its answer is said."""
+        with self.lock:
+            slot = self.chosen(prompt, wanted)
+            self.busy[slot] += 1
+            had = max(0, min(common(self.tokens[slot], prompt), len(prompt) - 1))
+            tokens = self.tokens[slot] = list(prompt)
+        try:
+            yield Turn(tokens, self.context, len(prompt) - had)
+        finally:
+            self.busy[slot] -= 1
+
+    def save(self, slot: int, file: Path, version: int = 2) -> int:
+        """Write a slot to a file that there is: the header, its tokens, and a byte for each of its cells' two rows."""
+        tokens, count = self.tokens[slot], len(self.tokens)
+        cells = struct.pack("<I", len(tokens)) + b"".join(struct.pack("<iIi", n, 1, slot) for n in range(len(tokens)))
+        row = struct.pack("<iQ", 0, 1) + bytes(len(tokens))
+        streams = bytes(4 * slot) + cells + struct.pack("<II", 0, 1) + row * 2 + bytes(4 * (count - slot - 1))
+        with file.open("r+b") as saved:
+            saved.write(struct.pack("<4sII", b"qsgg", version, len(tokens)) + struct.pack(f"<{len(tokens)}I", *tokens))
+            saved.write(struct.pack("<I", count) + streams)
+        return len(tokens)
+
+    def restore(self, slot: int, file: Path) -> int:
+        """Read a file into a slot. ValueError if it is another's, or for other streams, or too long."""
+        raw = file.read_bytes()
+        magic, version, count = struct.unpack_from("<4sII", raw)
+        (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count)
+        if (magic, version) != (b"qsgg", 2):
+            raise ValueError("Unable to restore slot, the file is none")
+        if streams != len(self.tokens):
+            raise ValueError("llama_state_seq_load_file: n_stream mismatch")
+        if count > self.context:
+            raise ValueError("Unable to restore slot, no available space in KV cache or invalid slot save file")
+        self.tokens[slot] = list(struct.unpack_from(f"<{count}I", raw, 12))
+        return int(count)
+
+
+def common(first: Tokens, second: Tokens) -> int:
+    """The tokens that both begin with."""
+    found = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        found += 1
+    return found
+
+
+def prompt_of(asked: dict[str, Any]) -> Tokens:
+    """The tokens of a request's prompt: of a chat, what its template makes of it."""
+    prompt = asked.get("content", asked.get("prompt"))
+    if isinstance(prompt, list):
+        return [int(token) for token in prompt]
+    return list((templated(asked) if prompt is None else str(prompt)).encode())
+
+
+def templated(asked: dict[str, Any]) -> str:
+    """A chat as one text, which ends where the answer begins."""
+    said = asked.get("messages", asked.get("input", []))
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    lines = [f"{said['role']}: {said['content']}\n" for said in messages]
+    tools = [json.dumps(asked["tools"]) + "\n"] if asked.get("tools") else []
+    return "".join([*tools, *lines, "assistant: "])
+
+
+def too_long(prompt: Tokens, context: int) -> str:
+    """The error for a prompt that a slot has no room for."""
+    message = f"request ({len(prompt)} tokens) exceeds the available context size ({context} tokens), try increasing it"
+    error = {"code": 400, "message": message, "type": "exceed_context_size_error"}
+    return json.dumps({"error": error | {"n_prompt_tokens": len(prompt), "n_ctx": context}})
