@@ -33,6 +33,17 @@ _MOST_OF_ERROR: Final = 64 * 1024
 """Bytes of an error that is looked at: another is passed on as it comes."""
 
 
+_NOT_BESIDE: Final = frozenset(("never_fits", "no_capacity"))
+"""Codes of growths that have no room beside the instance that they come from, though there may be without it."""
+
+
+class Anew(LmxdError):
+    """The order to give a lease back, and to ask for one of the size that its request needs."""
+
+    def __init__(self, error: LmxdError) -> None:
+        super().__init__(error.code, error.message, error.remedy, error.data)
+
+
 class _Problem(Struct):
     """The figures of llama-server's error."""
 
@@ -83,6 +94,8 @@ class Growth:
         self._counting = counting
         self._wait = wait
         self._told = told
+        self._least: int | None = None
+        """The context to ask for anew, where its lease cannot grow."""
         self._refused = False
         """Its engine has refused it once: then it is not asked again."""
         self.trace = trace(need.text)
@@ -96,18 +109,17 @@ class Growth:
 
         So a long prompt is not loaded for twice, and one that was carried before need not be again.
         """
+        if self._least is not None:
+            return replace(wish, ctx=self._least, least_ctx=self._least)
         if wish.ctx is not None:
             return wish
-        least = self._slots.context_of(wish.model, self.trace)
-        if least is None:
-            least = self._need.guess + self._need.answer
-        step = next((step for step in self._elastic.steps if step >= least), self._top)
+        step = self._slots.context_of(wish.model, self.trace) or self._enough_for(self._need.guess)
         return wish if step <= self._elastic.start else replace(wish, ctx=step)
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown.
 
-        Where it cannot grow, the request goes with what it has, if its prompt fits. LmxdError if not.
+        Where it cannot grow, the request goes with what it has, if its prompt fits. Anew, or another LmxdError, if not.
         """
         need = self._need
         if lease.ctx >= self._top or (need.most is not None and need.most + need.answer <= lease.ctx):
@@ -118,15 +130,22 @@ class Growth:
         self._require_possible(prompt)
         try:
             return await self._grown(lease, prompt)
-        except LmxdError:
-            if prompt >= lease.ctx:
-                raise
-            return lease
+        except LmxdError as error:
+            if prompt < lease.ctx:
+                return lease
+            raise self._anew(error, prompt) from error
+
+    def _anew(self, error: LmxdError, prompt: int) -> LmxdError:
+        """Where there is no room beside the old instance, it goes for a new one, once: the prompt is processed anew."""
+        if error.code not in _NOT_BESIDE or self._least is not None:
+            return error
+        self._least = self._enough_for(prompt)
+        return Anew(error)
 
     async def again(self, lease: AsyncLease, answer: Exchange, head: Head) -> AsyncLease | None:
         """The lease, grown, of a request that its engine has refused as too long. None if that is not its answer.
 
-        LmxdError if it cannot be had.
+        Anew, or another LmxdError, if it cannot be had.
         """
         short = head.length is not None and head.length <= _MOST_OF_ERROR
         if head.status != _REFUSED or not short or lease.ctx >= self._top or self._refused:
@@ -136,7 +155,10 @@ class Growth:
         if prompt is None:
             return None
         self._require_possible(prompt)
-        return await self._grown(lease, prompt)
+        try:
+            return await self._grown(lease, prompt)
+        except LmxdError as error:
+            raise self._anew(error, prompt) from error
 
     def _require_possible(self, prompt: int) -> None:
         """LmxdError for a prompt that no growth helps."""
@@ -146,11 +168,16 @@ class Growth:
 
     async def _grown(self, lease: AsyncLease, prompt: int) -> AsyncLease:
         self._told(RequestProgress(state="growing", instances=(lease.instance,)))
-        least = min(prompt + self._need.answer, self._top)
+        least = self._enough_for(prompt)
         slot = self._slots.lies_in(lease, self.trace)
         grown = await self._leases.grow(lease, least, slot, self._wait, self._hear)
         self._slots.moved(grown, lease, slot, self.trace)
         return grown
+
+    def _enough_for(self, prompt: int) -> int:
+        """The least step for a prompt and its answer; the last if none has so much."""
+        least = prompt + self._need.answer
+        return next((step for step in self._elastic.steps if step >= least), self._top)
 
     def _hear(self, progress: RequestProgress) -> None:
         self._told(replace(progress, state="growing"))

@@ -16,7 +16,7 @@ from lmxd.gateway.answers.message_events import MessageEvents
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
-from lmxd.gateway.growing import Growing, Growth
+from lmxd.gateway.growing import Anew, Growing, Growth
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
@@ -124,20 +124,21 @@ class Serving:
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
-                async with self._leased(wish, told, growth) as lease, contextlib.AsyncExitStack() as stack:
-                    served.leased()
-                    if growth is not None:
-                        lease = await growth.room(lease, call)
-                    told(RequestProgress(state="served", instances=(lease.instance,)))
-                    try:
-                        answer, head = await stack.enter_async_context(self._answered(lease, call, growth))
-                    except Unreachable:
-                        self._leases.unfit(lease)
-                        continue
-                    note.edges = answer.edges
-                    yield answer, head
-                    served.status = answer.outcome(head)
-                    return
+                with contextlib.suppress(Anew):
+                    async with self._leased(wish, told, growth) as lease, contextlib.AsyncExitStack() as stack:
+                        served.leased()
+                        if growth is not None:
+                            lease = await growth.room(lease, call)
+                        told(RequestProgress(state="served", instances=(lease.instance,)))
+                        try:
+                            answer, head = await stack.enter_async_context(self._answered(lease, call, growth))
+                        except Unreachable:
+                            self._leases.unfit(lease)
+                            continue
+                        note.edges = answer.edges
+                        yield answer, head
+                        served.status = answer.outcome(head)
+                        return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
     @contextlib.asynccontextmanager
@@ -176,6 +177,8 @@ class Serving:
         try:
             async with self._leases.lease(wish if growth is None else growth.begins_with(wish), told) as lease:
                 yield lease
+        except Anew:
+            raise
         except LmxdError as error:
             if mended := await self._remedies.mended(error, wish):
                 raise mended from error

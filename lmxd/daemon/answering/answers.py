@@ -52,6 +52,8 @@ class Waiting:
     again: Callable[[], Ask]
     """Makes the ask once more, for the devices and the configuration that there are by then. LmxdError."""
     answer: asyncio.Future[Granted | Held]
+    grows: bool = False
+    """It is a growth: what it lacks, it lacks beside the bytes that its lease has."""
 
 
 class Answers:
@@ -203,18 +205,7 @@ class Answers:
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:
-            shown = natively(self._present.catalog.default.usable.cards(devices), numbered=False) or {}
-            return Held(
-                lease=lease.id,
-                instance=instance.id,
-                devices=devices,
-                called=self._called(devices),
-                cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
-                environment=shown,
-                hold=lease.hold.value,
-                ttl=lease.ttl,
-                waited=waited,
-            )
+            return self._held(lease, devices, waited)
         launched = self._performer.launched(instance.id)
         if launched is None or launched.endpoint is None:
             raise InstanceGone
@@ -243,6 +234,20 @@ class Answers:
             wanted=self._is_wanted(),
         )
 
+    def _held(self, lease: Lease, devices: dict[DeviceId, int], waited: float) -> Held:
+        shown = natively(self._present.catalog.default.usable.cards(devices), numbered=False) or {}
+        return Held(
+            lease=lease.id,
+            instance=lease.instance,
+            devices=devices,
+            called=self._called(devices),
+            cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
+            environment=shown,
+            hold=lease.hold.value,
+            ttl=lease.ttl,
+            waited=waited,
+        )
+
     def _called(self, devices: Iterable[DeviceId]) -> dict[str, str]:
         called = self._state.ledger.called
         return {device: called[device] for device in devices if device in called}
@@ -252,16 +257,16 @@ class Answers:
         if waiting is None or waiting.answer.done():
             return
         try:
-            waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
+            waiting.answer.set_exception(self._error(decision.ask, decision.refusal, grows=waiting.grows))
         except Exception:  # the answer then lacks figures
             log.exception("%s could not be put into words", decision)
             refusal = decision.refusal
             waiting.answer.set_exception(LmxdError(refusal.code, refusal.message, refusal.remedy))
 
-    def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
+    def _error(self, ask: Ask, refusal: Refusal, *, grows: bool) -> LmxdError:
         message, remedy = refused.message(refusal), refusal.remedy
         data = {"model": ask.profile, **views.refusal(refusal)}
-        if refusal.code is RefusalCode.NEVER_FITS:
+        if refusal.code is RefusalCode.NEVER_FITS and not grows:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = self._beyond(ask, room)
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)

@@ -96,7 +96,7 @@ class Moving:
         """Wait for the answer to one growth. Withdrawn, or without one, the lease stays where it is."""
         answer = asyncio.get_running_loop().create_future()
         self._answers.waiting[asked.ticket] = Waiting(
-            connection=connection, request=id, ask=asked.ask, again=again, answer=answer
+            connection=connection, request=id, ask=asked.ask, again=again, answer=answer, grows=True
         )
         self._report(asked)
         hit("growth_asked")
