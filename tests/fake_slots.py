@@ -130,7 +130,7 @@ class Slots:
         raw = file.read_bytes()
         magic, version, count = struct.unpack_from("<4sII", raw)
         (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count)
-        if (magic, version) != (b"qsgg", 2):
+        if magic != b"qsgg" or version not in (2, 3):
             raise ValueError("Unable to restore slot, the file is none")
         if streams != len(self.tokens):
             raise ValueError("llama_state_seq_load_file: n_stream mismatch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -239,9 +239,23 @@ class Catalog:
         for name in self.config.models:
             resolved = self.resolve(name)
             found += resolved.sizing.warnings(resolved.launch, resolved.usable.among(gpus))
+            found += [doubt for doubt in self._doubts_of_steps(resolved, gpus) if doubt not in found]
             if resolved.profile.fit == "auto" and HOST not in (self.config.gpu.refs or (HOST,)):
                 found.append(f"models.{name}.fit: what runs in RAM is not counted: add host to gpu.devices")
             if resolved.profile.suspend and not self.config.suspends(resolved.profile):
                 why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
                 found.append(f"models.{name}.suspend has no effect: {why}")
         return found
+
+    def _doubts_of_steps(self, resolved: Resolved, gpus: Sequence[DeviceId]) -> Iterator[str]:
+        """A sentence if leases of a model are to grow, and cannot."""
+        name, steps = resolved.name, self.steps(resolved.name)
+        if len(steps) == 1:
+            how = "set a smaller start, or take elastic out"
+            yield f"models.{name}.elastic: nothing grows, for the model was trained for {steps[0]} tokens: {how}"
+        elif steps:
+            top = self.resolve(name, Size(ctx=steps[-1]))
+            try:
+                top.sizing.estimate(top.launch, top.usable.among(gpus)[:1])
+            except LmxdError as error:
+                yield f"models.{name}: {error}"

@@ -32,5 +32,5 @@ class Carrier(Protocol):
         ...
 
     def fit(self, file: Path, slots: int) -> bool:
-        """Make a saved file one for an instance of ``slots`` slots. False: it cannot be. Raises OSError."""
+        """Make a saved file one for an instance of another number of slots. False: it cannot be. Raises OSError."""
         ...

@@ -92,21 +92,29 @@ async def test_two_that_come_to_one_instance_have_a_slot_each(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("play", "why"),
-    [({"restores": False}, "did not read it"), ({"slot_version": 3}, "laid out in another way")],
+    ("slots", "play", "why"),
+    [(1, {"restores": False}, "did not read it"), (2, {"slot_version": 3}, "laid out in another way")],
     ids=["not-read", "another-layout"],
 )
 async def test_what_cannot_be_carried_is_processed_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, play: dict[str, Any], why: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, slots: int, play: dict[str, Any], why: str
 ) -> None:
-    async with house(tmp_path, play=play).open() as h, h.client() as lmxd:
+    async with house(tmp_path, slots=slots, play=play).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
-        answer, _ = await said(lease, PROMPT)
-        lease = await lmxd.grow(lease.lease, ctx=512)
+        answer, _ = await said(lease, PROMPT, id_slot=0)
+        lease = await lmxd.grow(lease.lease, ctx=512, slot=0)
         assert (lease.slot, await slots_of(lease)) == (None, [0])
         assert (await said(lease, PROMPT + answer))[1] == len(PROMPT + answer)
         assert left(h) == []
     assert why in caplog.text
+
+
+async def test_between_as_many_slots_the_layout_of_a_file_is_the_engines_own_matter(tmp_path: Path) -> None:
+    async with house(tmp_path, play={"slot_version": 3}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        lease = await lmxd.grow(lease.lease, ctx=512)
+        assert (await said(lease, PROMPT + answer))[1] == 1
 
 
 async def test_without_a_conversation_there_is_nothing_to_carry(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmxd_process import Lmxd, get_over
+from lmxd_process import Lmxd, get_over, post
 
 from lmxd.accounts import SystemUser, account_warnings, engine_account
 from lmxd.errors import LmxdError
@@ -40,7 +40,8 @@ class SystemLmxd(Lmxd):
 def system(smollm2: Path) -> Iterator[SystemLmxd]:
     with tempfile.TemporaryDirectory(prefix="lmxd-system-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
-        models = {"smollm2": {"path": str(smollm2), "context_length": 1024}}
+        fixed = {"path": str(smollm2), "context_length": 1024}
+        models = {"smollm2": fixed, "grows": fixed | {"slots": 2, "elastic": {"start": 512}}}
         config = {"gpu": {"device": "host", "max_memory_gb": 0.5}, "models": models, "engine": {"endpoint": "unix"}}
         running = SystemLmxd(Path(directory), config)
         with running:
@@ -116,6 +117,20 @@ def test_links_that_an_engine_leaves_are_not_followed(system: SystemLmxd) -> Non
     system.until(lambda: not place.exists())
     assert (victim / "precious").read_text() == "precious"
     assert victim.stat().st_uid == 0
+
+
+@as_root
+def test_conversations_are_carried_between_engines_of_another_user(system: SystemLmxd) -> None:
+    """They are in files that root's lmxd takes, makes fit the other's slots, and hands over."""
+    body = {"prompt": "Once upon a time", "n_predict": 4, "temperature": 0, "return_tokens": True, "id_slot": 1}
+    with system.client() as client:
+        lease = client.request("grows")
+        answer = post(lease, "/completion", body)
+        prompt = post(lease, "/tokenize", {"content": body["prompt"]})["tokens"] + answer["tokens"]
+        grown = client.grow(lease.lease, ctx=1024, slot=1)
+        assert grown.slot == 0
+        again = post(grown, "/completion", body | {"prompt": prompt, "id_slot": 0})
+    assert again["timings"]["prompt_n"] == 1, "all but the last token was there"
 
 
 @as_root

@@ -65,6 +65,13 @@ class _End:
             finally:
                 self.doorway.shut()
 
+    async def fit(self, file: Path) -> None:
+        """Make a file of another number of slots one that can be read. Raises _Uncarried, and OSError for files."""
+        if _room(file.parent) < file.stat().st_size:  # it may have to be copied
+            raise _Uncarried("the disk is full")
+        if not await asyncio.to_thread(self.carrier.fit, file, self.slots):
+            raise _Uncarried("what its engine saved is laid out in another way than lmxd knows")
+
     async def restore(self, slot: int, file: Path, tokens: int) -> None:
         """Have a file read into a slot. Raises _Uncarried, and OSError for files."""
         try:
@@ -134,10 +141,8 @@ class Carrying:
         try:
             tokens = await source.save(carry.slot, file)
             hit("growth_saved")
-            if _room(self._directory) < file.stat().st_size:  # it may have to be copied
-                raise _Uncarried("the disk is full")
-            if not await asyncio.to_thread(target.carrier.fit, file, target.slots):
-                raise _Uncarried("what its engine saved is laid out in another way than lmxd knows")
+            if source.slots != target.slots:
+                await target.fit(file)
             slot = await self._restored(target, file, tokens, decision.lease)
             hit("growth_restored")
         finally:

@@ -64,8 +64,9 @@ class Doorway:
         """Take a file that was written out of it, to be ours at ``file``. Raises OSError, also if it is none."""
         self.path.chmod(0o700)  # nothing is taken from a directory that is shut
         (self.path / name).rename(file)
-        if not stat.S_ISREG(file.lstat().st_mode):
-            raise OSError(f"what was written as {file} is no file")
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # the engine may have put another there
+            raise OSError(f"what was written as {name} is no file with one name")
         if self._account is not None:
             os.chown(file, os.geteuid(), -1, follow_symlinks=False)
 

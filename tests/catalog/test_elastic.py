@@ -1,0 +1,131 @@
+"""Elastic contexts in the catalog: the launch of a step, the size that a lease grows to, and what is charged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from house import model
+
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import Layout
+from lmxd.catalog.size import Size
+from lmxd.config.file import parse
+from lmxd.core.words import Ask, DeviceId
+from lmxd.devices.measurement import DeviceKind
+from lmxd.errors import LmxdError
+
+GIB = 2**30
+CARD = DeviceId("GPU-a")
+GPU = Layout({CARD: DeviceKind.GPU})
+TWELVE = "{context_length: 32768, slots: 12, elastic: {start: 4096, steps: [16384]}}"
+
+
+def catalog(tmp_path: Path, profile: str = TWELVE) -> Catalog:
+    model(tmp_path, "m")  # it was trained for 32,768 tokens
+    return Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {profile}}}", "test"))
+
+
+def asked(made: Catalog, size: Size = Size()) -> Ask:
+    return made.resolve("m", size).ask(GPU)
+
+
+def charged(ask: Ask) -> int:
+    (option,) = ask.options
+    return option.demand[CARD]
+
+
+def test_a_lease_starts_small_and_any_context_is_a_step(tmp_path: Path) -> None:
+    made = catalog(tmp_path)
+    assert made.steps("m") == (4096, 16384, 32768)
+    found = [(ask.context, ask.spread) for ask in (asked(made, Size(ctx=n)) for n in (None, 1, 4096, 4097, 20000))]
+    assert found == [(4096, 12), (4096, 12), (4096, 12), (16384, 3), (32768, 1)]
+    assert asked(made).elastic
+
+
+def test_an_instance_of_a_larger_step_has_no_more_cells_than_one_of_the_first(tmp_path: Path) -> None:
+    made = catalog(tmp_path)
+    launches = [made.resolve("m", Size(ctx=n)).launch for n in made.steps("m")]
+    cells = [launch.cells * launch.streams for launch in launches]
+    assert cells == [12 * 4096, 3 * 16384, 32768]
+    fixed = catalog(tmp_path, "{context_length: 32768, slots: 12}")
+    assert charged(asked(fixed)) > max(charged(asked(made, Size(ctx=n))) for n in made.steps("m"))
+
+
+def test_a_lease_of_several_slots_has_them_at_each_step(tmp_path: Path) -> None:
+    ask = asked(catalog(tmp_path), Size(ctx=30000, slots=2))
+    assert (ask.context, ask.slots, ask.spread) == (32768, 2, 2)
+
+
+def test_instances_of_a_fixed_and_of_an_elastic_context_can_serve_each_others_leases(tmp_path: Path) -> None:
+    elastic, fixed = asked(catalog(tmp_path)), asked(catalog(tmp_path, "{context_length: 32768, slots: 12}"))
+    assert elastic.kind == fixed.kind
+    assert not fixed.elastic
+
+
+def test_a_need_is_grown_to_the_least_step_that_has_it(tmp_path: Path) -> None:
+    made, had = catalog(tmp_path), Size(slots=1, priority=3, share=False)
+    assert made.grown("m", had, 5000) == replace(had, ctx=16384)
+    assert made.grown("m", had, 32768) == replace(had, ctx=32768)
+    with pytest.raises(LmxdError, match=r"ctx is 32769, but m grows to 32768 tokens at most") as refused:
+        made.grown("m", had, 32769)
+    assert refused.value.code == "invalid_params"
+    assert "raise context_length of models.m" in (refused.value.remedy or "")
+
+
+def test_a_fixed_context_does_not_grow(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{context_length: 32768}")
+    assert made.steps("m") == ()
+    with pytest.raises(LmxdError, match="the context of m is fixed: its leases do not grow") as refused:
+        made.grown("m", Size(), 5000)
+    assert "set context: elastic in models.m" in (refused.value.remedy or "")
+
+
+def test_an_instance_is_started_at_the_size_that_it_was_admitted_with_whatever_the_steps_are_now(
+    tmp_path: Path,
+) -> None:
+    admitted = asked(catalog(tmp_path), Size(ctx=16384))
+    later = catalog(tmp_path, "{context_length: 32768, slots: 20, elastic: {start: 8192}}")
+    launch = later.resolve("m", Size.of(admitted)).launch
+    assert (launch.context, launch.slots) == (16384, 3)
+
+
+def test_a_declared_size_is_that_of_the_start_and_larger_steps_add_the_difference(tmp_path: Path) -> None:
+    word = catalog(tmp_path, "{context_length: 32768, context: elastic, estimated_memory_gb: 2}")
+    formula = catalog(tmp_path, "{context_length: 32768, context: elastic}")
+    more = charged(asked(formula, Size(ctx=32768))) - charged(asked(formula))
+    assert charged(asked(word)) == 2 * GIB
+    assert more > 0
+    assert charged(asked(word, Size(ctx=32768))) == 2 * GIB + more
+
+
+def test_the_top_may_be_what_the_model_was_trained_for(tmp_path: Path) -> None:
+    assert catalog(tmp_path, "{context_length: 0, context: elastic}").steps("m") == (4096, 16384, 32768)
+
+
+@pytest.mark.parametrize(
+    ("profile", "warning"),
+    [
+        (
+            "{context_length: 0, elastic: {start: 32768}}",
+            "models.m.elastic: nothing grows, for the model was trained for 32768 tokens: set a smaller start, or take",
+        ),
+        ("{context_length: 65536, context: elastic}", "models.m: ctx is 65536, but m was trained for 32768 tokens"),
+    ],
+)
+def test_what_only_the_file_tells_is_warned_of(tmp_path: Path, profile: str, warning: str) -> None:
+    (found,) = catalog(tmp_path, profile).warnings([CARD])
+    assert found.startswith(warning)
+
+
+def test_a_good_profile_is_not_warned_of(tmp_path: Path) -> None:
+    assert catalog(tmp_path).warnings([CARD]) == []
+
+
+def test_what_goes_with_the_model_decides_whether_a_conversation_is_carried(tmp_path: Path) -> None:
+    assert catalog(tmp_path).resolve("m").not_carried is None
+    beside = catalog(tmp_path, f"{{context_length: 32768, context: elastic, draft: {tmp_path / 'm.gguf'}}}")
+    assert "drafts" in (beside.resolve("m").not_carried or "")
+    (tmp_path / "m.gguf").write_bytes(b"no model")
+    assert "does not tell" in (Catalog(beside.config).resolve("m").not_carried or "")
