@@ -666,6 +666,35 @@ def test_a_growth_beyond_a_quota_waits_until_another_lease_of_its_user_ends() ->
     assert world.waiting() == []
 
 
+def test_growths_that_wait_for_each_others_part_of_a_quota_do_not_wait_for_ever() -> None:
+    world = World({"gpu": Gpu(capacity=48 * GIB)}, quotas={1000: Quota(max_bytes=14 * GIB)})
+    first, second = small(world, 6, share=False), small(world, 6, share=False)
+    one, two = world.grow(first, 10), world.grow(second, 10)
+    assert world.refused() == {two: "over_quota"}
+    assert world.waiting() == [one]
+    assert world.home(second) == "m#2"
+    world.release(second)
+    world.seen("m#2")
+    assert world.waiting() == []
+
+
+def test_nothing_is_ended_for_a_quota_that_is_exceeded_only_until_a_lease_has_moved() -> None:
+    world = World(quotas={1000: Quota(max_bytes=16 * GIB)})
+    other = world.ask("other", 3)
+    world.ready("other#1")
+    world.release(other)
+    world.seen("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    world.seen("other#1", busy=True, worked=True)
+    assert world.stopped() == []
+    world.ready("m#2")
+    world.carried(growth)
+    world.seen("m#1")
+    world.seen("other#1", busy=True, worked=True)
+    assert world.stopped() == [("m#1", "grown")]
+
+
 def test_a_growth_that_no_quota_of_its_user_allows_is_refused() -> None:
     world = World(quotas={1000: Quota(max_bytes=10 * GIB)})
     lease = small(world)

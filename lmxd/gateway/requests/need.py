@@ -28,10 +28,10 @@ _GUESSED: Final = 4
 """Bytes per token of prose in English: a guess that is too low costs one growth."""
 _MORE_THAN_TEXT: Final = re.compile(
     rb'"(?:tools|functions|chat_template_kwargs|response_format|json_schema|text|lora)"\s*:\s*[^"]'
-    rb"|image|audio|video|multimodal|\\u00"
+    rb"|image|audio|video|multimodal|\\u00[2-7]"
 )
 """Words of bodies that become more tokens than they have bytes: templates describe tools in words of their own, and a
-picture is not its address. The text of a part is a string, and is no such word; the last may hide one."""
+picture is not its address. The text of a part is a string, and is no such word; the last, an escaped letter, may hide one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,165 @@
+"""Requests of an elastic model: each gets the context that it needs, and the answers are those of a fixed one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from gateway.front import Front, opened, read_until
+
+LONG = "x" * 700
+
+
+def house(tmp_path: Path, play: dict[str, Any] | None = None, slots: int = 1, gb: float = 2, **more: Any) -> House:
+    """Two models that answer alike: ``elastic`` of 512 to 3,072 tokens, and ``fixed`` with those from the start."""
+    fixed = {"context_length": 3072, "slots": slots, "estimated_memory_gb": gb}
+    for name in ("elastic", "fixed"):
+        model(tmp_path, name, counts=True, **(play or {}))
+    models = {"elastic": fixed | {"elastic": {"start": 512, "steps": [1024]}}, "fixed": fixed}
+    return House(tmp_path, FakeNvml(card()), models=models, **more)
+
+
+async def talk(front: Front, name: str, who: str, turns: int = 6) -> list[str]:
+    """The answers of a conversation of some 200 tokens a turn."""
+    messages, found = [], []
+    for turn in range(turns):
+        messages.append({"role": "user", "content": f"{who} {turn} " + who * (180 // len(who))})
+        answer = await front.chat(name, messages=messages, max_tokens=20)
+        assert answer.status == 200, answer.text
+        messages.append(json.loads(answer.text)["choices"][0]["message"])
+        found.append(messages[-1]["content"])
+    return found
+
+
+def contexts(house: House) -> list[int]:
+    return sorted(i.ask.context for i in house.state.instances.values() if i.live and i.ask.profile == "elastic")
+
+
+async def test_a_conversation_grows_by_steps_and_is_carried(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        assert await talk(front, "elastic", "ann") == await talk(front, "fixed", "ann")
+        await front.until(lambda: contexts(h) == [3072])
+        last = await front.chat("elastic", messages=[{"role": "user", "content": "short"}], max_tokens=2)
+        assert last.status == 200
+        await front.until(lambda: not h.state.leases)
+
+
+async def test_only_what_a_turn_adds_is_processed_after_a_growth(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        prompt, processed = "", []
+        for turn in range(4):
+            prompt += f"{turn}" * 200
+            answer = await front.ask("/completion", {"model": "elastic", "prompt": prompt, "n_predict": 10})
+            said = json.loads(answer.text)
+            prompt += said["content"]
+            processed.append(said["timings"]["prompt_n"])
+        assert all(200 <= each <= 202 for each in processed), processed
+
+
+async def test_a_short_request_asks_its_engine_nothing_beforehand(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        answer = await front.ask("/completion", {"model": "elastic", "prompt": [1, 2, 3], "n_predict": 4})
+        assert answer.status == 200
+        assert contexts(h) == [512]
+
+
+async def test_a_long_first_request_starts_with_the_step_that_it_needs(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        body = {"model": "elastic", "prompt": list(range(900)), "n_predict": 50}
+        assert (await front.ask("/completion", body)).status == 200
+        assert contexts(h) == [1024]
+        assert len(h.state.instances) == 1
+
+
+async def test_four_clients_at_once_grow_each_by_itself(tmp_path: Path) -> None:
+    async with opened(house(tmp_path, slots=4, gb=1), instances=8) as front:
+        names = ["ann", "bob", "cyd", "dan"]
+        found = await asyncio.gather(*(talk(front, "elastic", who, turns=4) for who in names))
+        assert found == [await talk(front, "fixed", who, turns=4) for who in names]
+
+
+async def test_a_prompt_that_the_engine_refuses_as_too_long_is_sent_again(tmp_path: Path) -> None:
+    """Numbers as strings: nobody but the engine knows how many tokens they are."""
+    async with opened(h := house(tmp_path)) as front:
+        answer = await front.ask("/completion", {"model": "elastic", "prompt": ["7"] * 600, "n_predict": 5})
+        assert answer.status == 200, answer.text
+        assert json.loads(answer.text)["tokens_evaluated"] == 600
+        await front.until(lambda: contexts(h) == [1024])
+
+
+async def test_a_request_that_is_too_long_for_the_last_step_is_told_its_figures(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        await front.chat("elastic", messages=[{"role": "user", "content": "short"}], max_tokens=2)
+        body = {"model": "elastic", "prompt": "x" * 3500, "n_predict": 5}
+        answer = await front.ask("/completion", body)
+        assert answer.status == 400
+        assert "3500 tokens, which exceeds the available context size of 3072 tokens" in answer.text
+        assert 3072 not in contexts(h)
+
+
+async def test_a_refusal_of_another_kind_is_passed_on_whole(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        warm = await front.ask("/completion", {"model": "elastic", "prompt": [1], "n_predict": 1})
+        assert warm.status == 200
+        said = b'{"error":{"code":400,"message":"no such thing","type":"invalid_request_error"}}'
+        refused = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+            said
+        )
+        await front.ask("/upstream/elastic/fake/answer", refused + said)
+        answer = await front.ask("/completion", {"model": "elastic", "prompt": [1], "n_predict": 1})
+        assert (answer.status, answer.text.encode()) == (400, said)
+
+
+async def test_without_room_beside_it_the_old_instance_goes_for_the_larger_one(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, gb=15)) as front:
+        assert await talk(front, "elastic", "ann", turns=3)
+        assert contexts(h) == [1024]
+        await front.until(lambda: not h.state.leases)
+
+
+async def test_a_request_that_cannot_grow_gets_the_refusal_and_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, slots=2, gb=13)) as front, h.client() as lmxd:
+        other = await lmxd.request("elastic")
+        body = {"model": "elastic", "prompt": LONG, "n_predict": 5}
+        answer = await front.ask("/completion", body, Prefer="wait=0")
+        assert answer.status == 429, answer.text
+        assert json.loads(answer.text)["error"]["code"] == "no_capacity"
+        await front.until(lambda: not h.state.tickets and [*h.state.leases] == [other.lease])
+        short = await front.ask("/completion", {"model": "elastic", "prompt": "y" * 450, "n_predict": 100})
+        assert short.status == 200, "it runs with what it has: its prompt fits"
+
+
+async def test_a_stream_says_that_it_grows(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, {"load_seconds": 1.5})) as front:
+        await front.chat("elastic", messages=[{"role": "user", "content": "short"}], max_tokens=2)
+        body = {"model": "elastic", "prompt": LONG, "n_predict": 5, "stream": True}
+        async with front.session.post("/completion", json=body, headers=front.headers()) as answer:
+            said = await read_until(answer, '"stop": true')
+        assert ": growing" in said
+        assert contexts(h)[-1] == 1024
+
+
+async def test_a_client_that_leaves_takes_its_growth_with_it(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        await front.chat("elastic", messages=[{"role": "user", "content": "short"}], max_tokens=2)
+        model_file = tmp_path / "elastic.json"
+        model_file.write_text(json.dumps({"counts": True, "load_seconds": 30}))
+        body = {"model": "elastic", "prompt": LONG, "n_predict": 5}
+        asked = asyncio.create_task(front.session.post("/completion", json=body, headers=front.headers()))
+        await front.until(lambda: any(lease.growing for lease in h.state.leases.values()))
+        asked.cancel()
+        await front.until(lambda: not h.state.leases and not h.state.tickets)
+
+
+async def test_num_ctx_of_ollama_is_had_by_growing(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        body = {"model": "elastic", "messages": [{"role": "user", "content": "short"}], "stream": False}
+        answer: SimpleNamespace = await front.ask("/api/chat", body | {"options": {"num_ctx": 2048, "num_predict": 4}})
+        assert answer.status == 200, answer.text
+        assert contexts(h) == [512]
