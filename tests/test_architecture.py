@@ -335,7 +335,8 @@ def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
         "catalog/catalog.py": ["profile.command"],
         "catalog/declared.py": ["self.command", "self.command"],
         "catalog/resolved.py": ["self.sizing.command"] * 2,
-        "config/profile.py": ["self.command"] * 2,
+        "config/kinds.py": ["profile.command"],
+        "config/profile.py": ["self.command"],
         "engines/command.py": ["plan.command"] * 2,
     }
 

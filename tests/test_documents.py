@@ -23,6 +23,7 @@ from sources import parse, parsed
 
 from lmxd import __version__
 from lmxd.cli.main import main
+from lmxd.config.elastic_keys import ElasticConfig
 from lmxd.config.engine import NamedEngineConfig
 from lmxd.config.filters import Variant
 from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig, RopeConfig, SamplersConfig
@@ -92,6 +93,7 @@ SECTIONS: dict[str, Any] = {
     "metrics": Config.model_fields["metrics"].annotation,
     "gateway": Config.model_fields["gateway"].annotation,
     "one of models": Profile,
+    "elastic of a model": ElasticConfig,
     "draft of a model": DraftConfig,
     "one of lora of a model": LoraConfig,
     "rope of a model": RopeConfig,

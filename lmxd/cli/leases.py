@@ -1,4 +1,4 @@
-"""Commands about leases: request, release, touch, cancel."""
+"""Commands about leases: request, grow, release, touch, cancel."""
 
 from __future__ import annotations
 
@@ -128,6 +128,25 @@ def _next(client: Client) -> dict[str, Any]:
 
 @click.command()
 @LEASE
+@click.option("--ctx", type=click.IntRange(1), required=True, metavar="TOKENS", help="The context that it must have.")
+@wait_options
+@answers
+def grow(lease: str, ctx: int, wait: float | None, no_wait: bool, json_wanted: bool) -> None:
+    """Move LEASE to an instance with more context, its conversation with it; print where it answers from now on.
+
+    A lease that cannot grow stays where it is. Exit status: as of request.
+    """
+    waiting = waiting_time(wait, no_wait)
+    with connect() as client, WaitBar() as progress:
+        grown = client.grow(lease, ctx, wait=waiting, on_progress=progress.show)
+    if json_wanted:
+        output.as_json(grown)
+    else:
+        _print_lease(grown)
+
+
+@click.command()
+@LEASE
 @answers
 def release(lease: str, json_wanted: bool) -> None:
     """End LEASE (by default the one in LMXD_LEASE). Its instance stays for the next one until it is idle too long."""
@@ -160,4 +179,4 @@ def cancel(ticket: str, json_wanted: bool) -> None:
         output.as_json(done)
 
 
-COMMANDS = (request, release, touch, cancel)
+COMMANDS = (request, grow, release, touch, cancel)

@@ -46,6 +46,7 @@ COMMANDS = {
     "estimate": "m",
     "forget": "m",
     "request": "m",
+    "grow": "l --ctx 1",
     "release": "l",
     "touch": "l",
     "cancel": "t",

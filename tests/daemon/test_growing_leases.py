@@ -62,7 +62,7 @@ async def test_what_is_not_carried_is_processed_anew(tmp_path: Path) -> None:
         ("m", {"ctx": 1024, "slot": 3}, "has the slots 0 to 0"),
     ],
 )
-async def test_a_growth_that_cannot_be_says_why(tmp_path: Path, name: str, how: dict[str, int], words: str) -> None:
+async def test_a_growth_that_cannot_be_says_why(tmp_path: Path, name: str, how: dict[str, Any], words: str) -> None:
     h = house(tmp_path)
     async with h.open(), h.client() as lmxd:
         lease = await lmxd.request(name)

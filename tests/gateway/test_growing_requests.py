@@ -108,10 +108,8 @@ async def test_a_refusal_of_another_kind_is_passed_on_whole(tmp_path: Path) -> N
         warm = await front.ask("/completion", {"model": "elastic", "prompt": [1], "n_predict": 1})
         assert warm.status == 200
         said = b'{"error":{"code":400,"message":"no such thing","type":"invalid_request_error"}}'
-        refused = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-            said
-        )
-        await front.ask("/upstream/elastic/fake/answer", refused + said)
+        head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        await front.ask("/upstream/elastic/fake/answer", head % len(said) + said)
         answer = await front.ask("/completion", {"model": "elastic", "prompt": [1], "n_predict": 1})
         assert (answer.status, answer.text.encode()) == (400, said)
 

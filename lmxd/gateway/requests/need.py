@@ -31,7 +31,7 @@ _MORE_THAN_TEXT: Final = re.compile(
     rb"|image|audio|video|multimodal|\\u00[2-7]"
 )
 """Words of bodies that become more tokens than they have bytes: templates describe tools in words of their own, and a
-picture is not its address. The text of a part is a string, and is no such word; the last, an escaped letter, may hide one."""
+picture is not its address. The text of a part is a string, and no such word; an escaped letter may hide one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
