@@ -18,7 +18,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return tuple(self.scale.of(tokens) for tokens in (START, MIDDLE)) + (self.scale.top,)
+        return self.scale.of(START), self.scale.of(MIDDLE), self.scale.top
 
     def names(self) -> list[str]:
         """The model that each agent asks for."""
@@ -167,21 +167,23 @@ def report(setting: Setting, trials: Sequence[Trial]) -> bool:
 
 
 def compare_bytes(trials: Sequence[Trial]) -> None:
-    """Agents at once, and byte-seconds for an answer, of either side's median."""
-    by = {name: [trial for trial in trials if trial.side.name == name] for name in ("static", "elastic")}
-    if not all(by.values()):
+    """Agents at once, and byte-seconds for an answer: the median of one side against that of the other."""
+    if {trial.side.name for trial in trials} != {"static", "elastic"}:
         return
-    at_once, ledger, taken = (
-        statistics.median(figure(t) for t in by["elastic"])
-        / max(1e-9, statistics.median(figure(t) for t in by["static"]))
-        for figure in (
-            lambda t: t.run.at_once,
-            lambda t: t.seen.byte_seconds / max(1, len(t.run.served)),
-            lambda t: t.taken / max(1, len(t.run.served)),
-        )
-    )
+    at_once = ratio(trials, lambda trial: trial.run.at_once)
+    ledger = ratio(trials, lambda trial: trial.seen.byte_seconds / len(trial.run.answers))
+    taken = ratio(trials, lambda trial: trial.taken / len(trial.run.answers))
     print(f"elastic against static: {at_once:.1f} x the agents at once", end="")
-    print(f", {ledger - 1:+.0%} byte-seconds an answer by the ledger, {taken - 1:+.0%} as taken")
+    print(f", {ledger - 1:+.0%} byte-seconds by the ledger, {taken - 1:+.0%} as taken")
+
+
+def ratio(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> float:
+    """Elastic over static."""
+    elastic, static = (
+        statistics.median(figure(trial) for trial in trials if trial.side.name == name)
+        for name in ("elastic", "static")
+    )
+    return elastic / max(1e-9, static)
 
 
 def grown(trials: Iterable[Trial]) -> None:
