@@ -244,7 +244,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="the sides whose names match this expression")
     given = parser.parse_args()
     if given.shortest:
-        given.agents, given.talks, given.scale = 2, 4, 16
+        given.agents, given.talks, given.scale, given.limit = 2, 4, 16, 1.0
     given.scale = given.scale or (1 if given.gpu else 4)
     return given
 
