@@ -148,20 +148,27 @@ def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
     for side in given:
         steps = setting.steps if side.keys else setting.steps[-1:]
         print(f"{side.name}: slots {side.slots}{each}, of {', then '.join(f'{step:,}' for step in steps)} tokens")
+    print(f"\n{'':9}{'agents':>7}{'answers':>9}{'wait, s':>14}{'GiB s':>18}{'most':>6}{'tokens':>10}")
+    print(
+        f"{'':9}{'at once':>7}{'/min':>9}{'p50':>7}{'p99':>7}{'ledger':>9}{'taken':>9}{'GiB':>6}{'computed':>10}",
+        flush=True,
+    )
+
+
+def show(trial: Trial) -> None:
+    """The line of a trial, as soon as it is over."""
+    run, seen = trial.run, trial.seen
+    computed = sum(answer.computed for answer in run.answers)
+    print(
+        f"{trial.side.name:9}{run.at_once:7}{trial.per_minute:9.1f}{part(run.waits, 0.5):7.2f}"
+        f"{part(run.waits, 0.99):7.2f}{seen.byte_seconds / GIB:9.1f}{trial.taken / GIB:9.1f}"
+        f"{seen.most / GIB:6.2f}{computed:10,}",
+        flush=True,
+    )
 
 
 def report(setting: Setting, trials: Sequence[Trial]) -> bool:
-    """Print all that was seen; whether it is as it must be."""
-    print(f"\n{'':9}{'agents':>7}{'answers':>9}{'wait, s':>14}{'GiB s':>18}{'most':>6}{'tokens':>10}")
-    print(f"{'':9}{'at once':>7}{'/min':>9}{'p50':>7}{'p99':>7}{'ledger':>9}{'taken':>9}{'GiB':>6}{'computed':>10}")
-    for trial in trials:
-        run, seen = trial.run, trial.seen
-        computed = sum(answer.computed for answer in run.answers)
-        print(
-            f"{trial.side.name:9}{run.at_once:7}{trial.per_minute:9.1f}{part(run.waits, 0.5):7.2f}"
-            f"{part(run.waits, 0.99):7.2f}{seen.byte_seconds / GIB:9.1f}{trial.taken / GIB:9.1f}"
-            f"{seen.most / GIB:6.2f}{computed:10,}"
-        )
+    """Print how the sides compare; whether all is as it must be."""
     compare_bytes(trials)
     grown(trials)
     return compare_answers(setting, trials) & sound(trials)
@@ -276,7 +283,9 @@ def main() -> None:
         least, trials = memory.used(), list[Trial]()
         for number in range(given.trials):
             first = number % len(every)
-            trials += [measure(setting, side, memory, least) for side in every[first:] + every[:first]]
+            for side in every[first:] + every[:first]:
+                trials.append(measure(setting, side, memory, least))
+                show(trials[-1])
         sys.exit(not report(setting, trials))
 
 
