@@ -247,6 +247,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, help="GiB that lmxd may use")
     parser.add_argument("--agents", type=int, default=12)
     parser.add_argument("--talks", type=int, default=2, help="conversations of each agent")
+    parser.add_argument(
+        "--above", type=float, default=0.0, help="only conversations larger than this part, such as 0.9"
+    )
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 1 on a GPU, else 4")
     parser.add_argument("--trials", type=int, default=1)
@@ -263,7 +266,7 @@ def parsed() -> argparse.Namespace:
 def settings(given: argparse.Namespace, place: Path) -> Setting:
     model = given.gguf or (tiny(place) if given.shortest else file_of(place, given.shape))
     scale = Scale(given.scale)
-    said = trace(given.seed, given.agents, given.talks, scale, given.pause)
+    said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
     # alone, there is room for what each has and for what it grows into
     usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)

@@ -77,15 +77,15 @@ class Trace:
         return sum(len(talk.turns) for talk in self)
 
 
-def trace(seed: int, agents: int, talks: int, scale: Scale, pause: float) -> Trace:
+def trace(seed: int, agents: int, talks: int, scale: Scale, *, pause: float = 0.0, above: float = 0.0) -> Trace:
     """So many ``talks`` of each of ``agents``, whose pauses are ``pause`` seconds in the mean.
 
     Sizes are drawn one from each of as many strata as there are conversations, so that a short trace has its share
-    of large ones, too.
+    of large ones, too. ``above``: only of the sizes that this part of all conversations does not reach.
     """
     chance = random.Random(seed)
     count = agents * talks
-    sizes = [size_at((n + chance.random()) / count) for n in range(count)]
+    sizes = [size_at(above + (1 - above) * (n + chance.random()) / count) for n in range(count)]
     chance.shuffle(sizes)
     said = [_talk(chance, n % agents, sizes[n], scale, pause) for n in range(count)]
     return Trace(tuple(tuple(said[n::agents]) for n in range(agents)))

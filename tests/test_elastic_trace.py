@@ -32,7 +32,7 @@ def test_every_request_has_room_in_the_whole_context(seed: int, agents: int, tal
 @settings(max_examples=10)
 @given(seed=SEEDS)
 def test_one_seed_is_one_trace(seed: int) -> None:
-    one, same, other = (trace(number, 4, 2, Scale(16), 0.0) for number in (seed, seed, seed + 1))
+    one, same, other = (trace(number, 4, 2, Scale(16)) for number in (seed, seed, seed + 1))
     assert one == same
     assert one != other
 
@@ -41,10 +41,17 @@ def test_one_seed_is_one_trace(seed: int) -> None:
 @given(seed=SEEDS)
 def test_a_short_trace_has_its_share_of_large_conversations(seed: int) -> None:
     """Sizes are drawn from strata; a conversation ends where a turn would exceed its size."""
-    sizes = [talk.tokens for talk in trace(seed, 12, 5, Scale(), 0.0)]
+    sizes = [talk.tokens for talk in trace(seed, 12, 5, Scale())]
     large = sum(size > LARGE for size in sizes)
     assert len(sizes) // 10 - 1 <= large <= len(sizes) // 10 + 1
     assert MEDIAN - LEAST - ANSWER - 300 < statistics.median(sizes) < MEDIAN + 300
+
+
+@settings(max_examples=10)
+@given(seed=SEEDS)
+def test_a_trace_of_large_conversations_alone(seed: int) -> None:
+    sizes = [talk.tokens for talk in trace(seed, 4, 2, Scale(), above=0.9)]
+    assert min(sizes) > LARGE - MOST
 
 
 @pytest.mark.parametrize(("part", "tokens"), [(0.5, MEDIAN), (0.9, LARGE), (1.0, TOP)])
