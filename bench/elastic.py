@@ -1,14 +1,15 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
-[--scale N] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway
-in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a small slot for each agent,
-and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens divided by ``--scale``, under a
-limit that gives the same shares as 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first
-static run. That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives
-each agent a model of its own with one slot, and room for all; then every answer must be equal. A shape has zero weights
-and one answer to everything: what it says of bytes and times holds, of tokens nothing. Exit status 1: an answer failed,
-memory was short, or an answer that had to be equal is not.
+[--scale N] [--above PART] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy
+tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a
+small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
+divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
+8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
+takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
+for all; then every answer must be equal. A shape has zero weights and one answer to everything: what it says of bytes
+and times holds, of tokens nothing. Exit status 1: an answer failed, memory was short, or an answer that had to be equal
+is not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import synthetic
 from arena_models import SMOLLM2, Model, file_of, size_of
 from arena_watch import Card, Memory, Ram, Watch, settle
-from elastic_agents import Agents, Run, compared
+from elastic_agents import Agents
+from elastic_report import Trial, head, report, show
 from elastic_trace import Scale, Trace, trace
-from elastic_watch import Ledger, Seen
+from elastic_watch import Ledger
 from gateway_overhead import Quietly
 from gateway_process import Gateway
 
@@ -85,21 +87,6 @@ class Side:
     keys: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One side, once. ``taken``: byte-seconds of its processes, as the card or /proc has them."""
-
-    side: Side
-    run: Run
-    seen: Seen
-    taken: float
-    ooms: int
-
-    @property
-    def per_minute(self) -> float:
-        return 60 * len(self.run.served) / self.run.took
-
-
 def sides(setting: Setting) -> list[Side]:
     start, *larger = setting.steps
     fitting = 1
@@ -133,7 +120,7 @@ def measure(setting: Setting, side: Side, memory: Memory, least: int) -> Trial:
             watch.over.set()
             watch.join()
         logs = [file.read_text(errors="replace") for file in Path(name).rglob("*.log")]
-    return Trial(side, run, seen, watch.byte_seconds, sum(log.count("out of memory") for log in logs))
+    return Trial(side.name, run, seen, watch.byte_seconds, sum(log.count("out of memory") for log in logs))
 
 
 def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
@@ -148,93 +135,7 @@ def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
     for side in given:
         steps = setting.steps if side.keys else setting.steps[-1:]
         print(f"{side.name}: slots {side.slots}{each}, of {', then '.join(f'{step:,}' for step in steps)} tokens")
-    print(f"\n{'':9}{'agents':>7}{'answers':>9}{'wait, s':>14}{'GiB s':>18}{'most':>6}{'tokens':>10}")
-    print(
-        f"{'':9}{'at once':>7}{'/min':>9}{'p50':>7}{'p99':>7}{'ledger':>9}{'taken':>9}{'GiB':>6}{'computed':>10}",
-        flush=True,
-    )
-
-
-def show(trial: Trial) -> None:
-    """The line of a trial, as soon as it is over."""
-    run, seen = trial.run, trial.seen
-    computed = sum(answer.computed for answer in run.answers)
-    print(
-        f"{trial.side.name:9}{run.at_once:7}{trial.per_minute:9.1f}{part(run.waits, 0.5):7.2f}"
-        f"{part(run.waits, 0.99):7.2f}{seen.byte_seconds / GIB:9.1f}{trial.taken / GIB:9.1f}"
-        f"{seen.most / GIB:6.2f}{computed:10,}",
-        flush=True,
-    )
-
-
-def report(setting: Setting, trials: Sequence[Trial]) -> bool:
-    """Print how the sides compare; whether all is as it must be."""
-    compare_bytes(trials)
-    grown(trials)
-    return compare_answers(setting, trials) & sound(trials)
-
-
-def compare_bytes(trials: Sequence[Trial]) -> None:
-    """Agents at once, and byte-seconds for an answer: the median of one side against that of the other."""
-    if {trial.side.name for trial in trials} != {"static", "elastic"}:
-        return
-    at_once = ratio(trials, lambda trial: trial.run.at_once)
-    ledger = ratio(trials, lambda trial: trial.seen.byte_seconds / len(trial.run.answers))
-    taken = ratio(trials, lambda trial: trial.taken / len(trial.run.answers))
-    print(f"elastic against static: {at_once:.1f} x the agents at once", end="")
-    print(f", {ledger - 1:+.0%} byte-seconds by the ledger, {taken - 1:+.0%} as taken")
-
-
-def ratio(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> float:
-    """Elastic over static."""
-    elastic, static = (
-        statistics.median(figure(trial) for trial in trials if trial.side.name == name)
-        for name in ("elastic", "static")
-    )
-    return elastic / max(1e-9, static)
-
-
-def grown(trials: Iterable[Trial]) -> None:
-    seen = [trial.seen for trial in trials if trial.seen.growths]
-    if not seen:
-        return
-    growths = sorted(seconds for one in seen for seconds in one.growths)
-    beyond = sorted(seconds for one in seen for seconds in one.beyond_load)
-    loads = sorted(seconds for one in seen for seconds in one.loads)
-    carries = sum(one.carries for one in seen)
-    print(f"growths: {len(growths)}, {carries} with a conversation to carry; added seconds", end="")
-    print(f" p50 {part(growths, 0.5):.2f}, p99 {part(growths, 0.99):.2f}", end="")
-    print(f"; beyond the load p50 {part(beyond, 0.5):.2f}, p99 {part(beyond, 0.99):.2f}", end="")
-    print(f"; loads p50 {part(loads, 0.5):.2f}, longest {part(loads, 1):.2f}")
-
-
-def compare_answers(setting: Setting, trials: Sequence[Trial]) -> bool:
-    """Whether all are equal that have to be."""
-    first = next((trial for trial in trials if trial.side.name == "static"), None)
-    held = True
-    for trial in trials:
-        if first is None or trial is first:
-            continue
-        same = compared(first.run, trial.run)
-        print(f"{trial.side.name}: {same.equal} of {same.answers} answers are equal, token by token", end="")
-        print(f", {same.equal_talks} of {same.talks} conversations")
-        held &= same.equal == same.answers
-    return held or not setting.alone
-
-
-def sound(trials: Sequence[Trial]) -> bool:
-    """Whether nothing failed."""
-    ooms, overdrawn = sum(trial.ooms for trial in trials), sum(trial.seen.overdrawn for trial in trials)
-    errors = [f"{trial.side.name}: {error}" for trial in trials for error in trial.run.errors]
-    print(f"{ooms} out of memory, {len(errors)} answers failed", end="")
-    print(f"; {overdrawn} of {sum(trial.seen.looks for trial in trials)} looks showed less than nothing free")
-    for error in errors:
-        print(f"  ! {error}")
-    return not ooms and not errors
-
-
-def part(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+    head()
 
 
 def parsed() -> argparse.Namespace:
@@ -298,7 +199,7 @@ def main() -> None:
             for side in every[first:] + every[:first]:
                 trials.append(measure(setting, side, memory, least))
                 show(trials[-1])
-        sys.exit(not report(setting, trials))
+        sys.exit(not report(trials, alone=setting.alone))
 
 
 if __name__ == "__main__":

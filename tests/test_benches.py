@@ -49,6 +49,7 @@ PARTS = {
     "arena_watch.py",
     "builds.py",
     "elastic_agents.py",
+    "elastic_report.py",
     "elastic_trace.py",
     "elastic_watch.py",
     "fast_server.py",
