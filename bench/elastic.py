@@ -2,8 +2,8 @@
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
 [--scale N] [--above PART] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy
-tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a
-small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
+tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with
+a small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
 divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
 8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
 takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
