@@ -91,7 +91,8 @@ class Ledger(threading.Thread):
 
     def _told(self, _: str, said: dict[str, Any]) -> None:
         """Note a decision."""
-        event, instance, lease, at = (said.get(key) for key in ("event", "instance", "lease", "at"))
+        event, instance, lease = (said.get(key) for key in ("event", "instance", "lease"))
+        at = float(said["at"])
         if event == "StartInstance":
             self._starts[instance] = at
         elif event in ("GrantLease", "CarryConversation", "MoveLease") and instance in self._starts:
