@@ -50,12 +50,13 @@ def models(place: Path, specs: Iterable[str], on_gpu: bool) -> list[Model]:
         shape, context, slots = spec.split(":")
         seen[shape] += 1
         name = shape if seen[shape] == 1 else f"{shape}-{seen[shape]}"
-        model = Model(name, _file(place, shape), int(context), int(slots), on_gpu)
-        found.append(replace(model, size=_size(model)))
+        model = Model(name, file_of(place, shape), int(context), int(slots), on_gpu)
+        found.append(replace(model, size=size_of(model)))
     return found
 
 
-def _file(place: Path, shape: str) -> Path:
+def file_of(place: Path, shape: str) -> Path:
+    """The file of a shape, or SmolLM2's, in ``place``."""
     if shape != SMOLLM2:
         return written(place, shape, speaking=True)
     path = place / f"{SMOLLM2}.gguf"
@@ -67,7 +68,8 @@ def _file(place: Path, shape: str) -> Path:
     return path
 
 
-def _size(model: Model) -> int:
+def size_of(model: Model) -> int:
+    """Bytes that a server of it takes, by lmxd's estimate."""
     words = [sys.executable, "-m", "lmxd.cli.main", "estimate", str(model.path), "--json"]
     words += ["--as-gpu", CARD] if model.on_gpu else []
     words += ["--flags", " ".join(model.flags[:4])]

@@ -18,6 +18,7 @@ FORMS = {
     "gateway_overhead.py --shortest": "CPU us/req",
     "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
     "suspend.py --shortest": "suspending",
+    "elastic.py --shortest --alone": "80 of 80 answers are equal",
     # large-model-proxy is not there, and is left out
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "walk.py": "from StartInstance to the argv",
@@ -47,6 +48,10 @@ PARTS = {
     "arena_traces.py",
     "arena_watch.py",
     "builds.py",
+    "elastic_agents.py",
+    "elastic_report.py",
+    "elastic_trace.py",
+    "elastic_watch.py",
     "fast_server.py",
     "http_load.py",
     "shapes.py",

@@ -50,7 +50,7 @@ class Counting:
     def __init__(self, connections: KeptConnections) -> None:
         self._connections = connections
 
-    async def prompt(self, lease: Granted, call: UpstreamCall) -> int | None:
+    async def tokens_of(self, lease: Granted, call: UpstreamCall) -> int | None:
         """The tokens of a request's prompt; None where its engine does not count it, or it has several."""
         path = call.path.partition("?")[0]
         with contextlib.suppress(LmxdError, msgspec.MsgspecError, ValueError, RecursionError):

@@ -67,15 +67,15 @@ class Growing:
 
     def of(
         self, model: ModelInfo, call: UpstreamCall, wish: LeaseWish, told: Callable[[RequestProgress], None]
-    ) -> Growth | None:
+    ) -> RequestGrowth | None:
         """The growth of a request that may need it. ``told``: hears how it stands."""
         if model.elastic is None or (need := need_of(call)) is None:
             return None
-        return Growth(model.elastic, need, self._leases, self._slots, self._counting, wish.wait, told)
+        return RequestGrowth(model.elastic, need, self._leases, self._slots, self._counting, wish.wait, told)
 
 
-class Growth:
-    """What one request may need, and what is done for it."""
+class RequestGrowth:
+    """The context of one request: guessed before its lease is asked for, counted before it is sent."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Growth:
         need = self._need
         if lease.ctx >= self._top or (need.most is not None and need.most + need.answer <= lease.ctx):
             return lease
-        prompt = await self._counting.prompt(lease, call)
+        prompt = await self._counting.tokens_of(lease, call)
         if prompt is None or prompt + need.answer <= lease.ctx:
             return lease
         self._require_possible(prompt)

@@ -16,7 +16,7 @@ from lmxd.gateway.answers.message_events import MessageEvents
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
-from lmxd.gateway.growing import Anew, Growing, Growth
+from lmxd.gateway.growing import Anew, Growing, RequestGrowth
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
@@ -143,7 +143,7 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _answered(
-        self, lease: AsyncLease, call: UpstreamCall, growth: Growth | None
+        self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
     ) -> AsyncIterator[tuple[Exchange, Head]]:
         """The answer of a leased instance. One that its engine refused as too long is asked again, once."""
         with self._in_slot(lease, call, growth) as placed:
@@ -171,7 +171,7 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _leased(
-        self, wish: LeaseWish, told: Callable[[RequestProgress], None], growth: Growth | None = None
+        self, wish: LeaseWish, told: Callable[[RequestProgress], None], growth: RequestGrowth | None = None
     ) -> AsyncIterator[AsyncLease]:
         """A lease, of the size that ``growth`` begins with. LmxdError with a remedy for HTTP's clients."""
         try:
@@ -185,7 +185,7 @@ class Serving:
             raise
 
     @contextlib.contextmanager
-    def _in_slot(self, lease: AsyncLease, call: UpstreamCall, growth: Growth | None) -> Iterator[UpstreamCall]:
+    def _in_slot(self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None) -> Iterator[UpstreamCall]:
         """A call to the slot of an instance that has seen most of its prompt, as long as its answer takes."""
         if lease.instance_slots == 1 or not takes_slot(call):
             with contextlib.nullcontext() if growth is None else self._slots.taken(lease, growth.trace):

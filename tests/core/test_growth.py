@@ -127,6 +127,36 @@ def test_a_free_slot_of_a_larger_instance_that_runs_takes_no_bytes() -> None:
     assert world.started() == ["m#1", "m#2"]
 
 
+@pytest.mark.parametrize("spread", [1, 2])
+def test_what_a_lease_leaves_by_moving_at_once_serves_those_who_wait(spread: int) -> None:
+    """One slot that came free serves two: the growth has it, and who stands behind has the slot of before."""
+    world = World({"gpu": Gpu(capacity=20 * GIB)})
+    holders = [small(world, spread=spread) for _ in range(spread)]
+    large = [world.ask("m", 12, context=16384, spread=1, elastic=True)]
+    world.ready("m#2")
+    growth = world.grow(holders[0], 12, slot=None)
+    behind = world.ask("m", 8, elastic=True, spread=2)
+    assert world.waiting() == [growth, behind]
+    world.release(large[0])
+    world.seen("m#2")
+    assert world.moves() == [(lease_of(holders[0]), "m#1", "m#2", None)]
+    assert world.home(behind) == "m#1"
+
+
+def test_an_instance_that_is_left_by_moving_at_once_is_looked_at_at_once() -> None:
+    world = World({"gpu": Gpu(capacity=20 * GIB)})
+    lease = small(world)
+    large = world.ask("m", 12, context=16384, elastic=True)
+    world.ready("m#2")
+    world.grow(lease, 12, slot=None)
+    world.release(large)
+    world.seen("m#2")
+    assert world.home(lease) == "m#2"
+    assert world.last(CheckActivity).instance == "m#1"
+    world.seen("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+
+
 def test_a_conversation_that_cannot_be_carried_is_processed_anew() -> None:
     world = World()
     lease = small(world)
@@ -664,6 +694,35 @@ def test_a_growth_beyond_a_quota_waits_until_another_lease_of_its_user_ends() ->
     world.release(other)
     world.seen("other#1")
     assert world.waiting() == []
+
+
+def test_growths_that_wait_for_each_others_part_of_a_quota_do_not_wait_for_ever() -> None:
+    world = World({"gpu": Gpu(capacity=48 * GIB)}, quotas={1000: Quota(max_bytes=14 * GIB)})
+    first, second = small(world, 6, share=False), small(world, 6, share=False)
+    one, two = world.grow(first, 10), world.grow(second, 10)
+    assert world.refused() == {two: "over_quota"}
+    assert world.waiting() == [one]
+    assert world.home(second) == "m#2"
+    world.release(second)
+    world.seen("m#2")
+    assert world.waiting() == []
+
+
+def test_nothing_is_ended_for_a_quota_that_is_exceeded_only_until_a_lease_has_moved() -> None:
+    world = World(quotas={1000: Quota(max_bytes=16 * GIB)})
+    other = world.ask("other", 3)
+    world.ready("other#1")
+    world.release(other)
+    world.seen("other#1")
+    lease = small(world)
+    growth = world.grow(lease, 12)
+    world.seen("other#1", busy=True, worked=True)
+    assert world.stopped() == []
+    world.ready("m#2")
+    world.carried(growth)
+    world.seen("m#1")
+    world.seen("other#1", busy=True, worked=True)
+    assert world.stopped() == [("m#1", "grown")]
 
 
 def test_a_growth_that_no_quota_of_its_user_allows_is_refused() -> None:

@@ -25,7 +25,9 @@ class Growths(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World({"gpu": Gpu(capacity=24 * GIB, margin=GIB)}, quotas={7: Quota(max_leases=2)})
+        self.world = World(
+            {"gpu": Gpu(capacity=24 * GIB, margin=GIB)}, quotas={7: Quota(max_leases=2, max_bytes=16 * GIB)}
+        )
         self.wanted: dict[TicketId, int] = {}
         """The context that each growth asked for."""
         self.answering: set[InstanceId] = set()

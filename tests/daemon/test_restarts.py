@@ -104,6 +104,7 @@ def open_to_all() -> Iterator[Path]:
         place = Path(directory)
         place.chmod(0o755)
         shutil.copy(FAKE, place / "fake.py")
+        shutil.copy(FAKE.with_name("fake_slots.py"), place)
         engine = place / "llama-server"
         engine.write_text(f'#!/bin/sh\nexec {PYTHON} -S -E {place}/fake.py "$@"\n')
         engine.chmod(0o755)

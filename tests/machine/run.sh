@@ -13,7 +13,7 @@ fi
 (cd "$here" && VERSION=0.1.0 contrib/deb/build.sh && VERSION=0.1.1 contrib/deb/build.sh) >"$work/build.log" 2>&1
 rm -rf "$root/try"
 install -d "$root/try"
-cp "$here"/build/lmxd_0.1.[01]_amd64.deb "$here/tests/machine/inside.sh" "$here/tests/fake_llama_server.py" "$root/try/"
+cp "$here"/build/lmxd_0.1.[01]_amd64.deb "$here/tests/machine/inside.sh" "$here/tests/fake_llama_server.py" "$here/tests/fake_slots.py" "$root/try/"
 cp "$model" "$root/try/model.gguf"
 cat >"$root/etc/systemd/system/try.service" <<'UNIT'
 [Unit]

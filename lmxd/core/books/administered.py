@@ -7,7 +7,7 @@ from dataclasses import replace
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import refuse, stop
 from lmxd.core.books.state import State
-from lmxd.core.events import DrainEnded, DrainRequested, KeepAliveChanged, PinChanged, StopRequested
+from lmxd.core.events import DrainEnded, DrainRequested, KeepAliveChanged, PinChanged, ResidentsChanged, StopRequested
 from lmxd.core.final_refusals import DRAINING
 from lmxd.core.words import Cause
 
@@ -28,6 +28,12 @@ def administered(state: State, event: StopRequested | PinChanged | KeepAliveChan
             state.alarms.set((AlarmKind.SLEEP, instance.id), state.now + instance.stays)
         state.reach.touch(instance.demand)
         state.step.touched.instances.add(instance.id)
+
+
+def residents_changed(state: State, event: ResidentsChanged) -> None:
+    """Take over the list of residents, which decides who is kept."""
+    state.residents = {s.ask.kind: s for s in event.residents}
+    state.reach.touch(state.ledger.accounts)
 
 
 def drain_changed(state: State, event: DrainRequested | DrainEnded) -> None:

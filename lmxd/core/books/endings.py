@@ -11,7 +11,7 @@ from lmxd.core.final_refusals import DRAINING, LEASE_ENDED, STOPPED
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Phase
+from lmxd.core.words import Cause, LeaseId, Phase
 
 _LEASE_REASONS: Final = {
     Cause.IDLE: EndReason.IDLE_TIMEOUT,
@@ -35,6 +35,12 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
     state.step.decisions.append(
         RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
     )
+
+
+def release(state: State, lease: LeaseId) -> None:
+    """End a lease that its holder releases, if there is one of that id."""
+    if found := state.lease(lease):
+        end_lease(state, found, EndReason.RELEASED)
 
 
 def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -> None:

@@ -14,7 +14,15 @@ from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
 from lmxd.core.holders import Lease, Ticket
 
 
-def growth_requested(state: State, event: GrowthRequested) -> None:
+def growth_told(state: State, event: GrowthRequested | ConversationCarried) -> None:
+    """Take in that a growth is wanted, or that its conversation was carried."""
+    if isinstance(event, GrowthRequested):
+        _requested(state, event)
+    elif (ticket := state.ticket(event.ticket)) is not None and ticket.carrying:
+        state.step.carried.append((ticket, event.slot))
+
+
+def _requested(state: State, event: GrowthRequested) -> None:
     """Have a growth wait in the queue. One whose lease is over, or has enough context, is answered at once."""
     lease = state.lease(event.lease)
     if lease is None:
@@ -52,13 +60,6 @@ def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:
         moves=lease.id,
         carry=event.carry,
     )
-
-
-def conversation_carried(state: State, event: ConversationCarried) -> None:
-    """Note that a conversation lies where its lease goes, or is processed anew there."""
-    ticket = state.ticket(event.ticket)
-    if ticket is not None and ticket.carrying:
-        state.step.carried.append((ticket, event.slot))
 
 
 def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:

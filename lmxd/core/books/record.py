@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core.answers import Refusal
-from lmxd.core.books.administered import administered, drain_changed
+from lmxd.core.books.administered import administered, drain_changed, residents_changed
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
-from lmxd.core.books.endings import end_lease, refuse
-from lmxd.core.books.moving import conversation_carried, growth_requested
+from lmxd.core.books.endings import end_lease, refuse, release
+from lmxd.core.books.moving import growth_told
 from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
@@ -73,13 +73,10 @@ def record(state: State, event: Event) -> None:
     match event:
         case LeaseRequested():
             _lease_requested(state, event)
-        case GrowthRequested():
-            growth_requested(state, event)
-        case ConversationCarried():
-            conversation_carried(state, event)
+        case GrowthRequested() | ConversationCarried():
+            growth_told(state, event)
         case LeaseReleased():
-            if lease := state.lease(event.lease):
-                end_lease(state, lease, EndReason.RELEASED)
+            release(state, event.lease)
         case LeaseRenewed():
             _lease_renewed(state, event)
         case AskChanged():
@@ -107,8 +104,7 @@ def record(state: State, event: Event) -> None:
         case PolicyChanged():
             _policy_changed(state, event)
         case ResidentsChanged():
-            state.residents = {s.ask.kind: s for s in event.residents}
-            state.reach.touch(state.ledger.accounts)
+            residents_changed(state, event)
         case YieldRequested() | YieldEnded():
             _yields_changed(state, event)
         case LedgerRestored():

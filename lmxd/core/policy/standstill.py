@@ -1,49 +1,57 @@
-"""Standstill: growths of which each keeps the bytes that another waits for.
+"""Standstill: growths of which each keeps what another waits for, bytes or a quota.
 
-In: the growths in the queue. Out: refusals. The rule: bytes of all others come free sometime,
-but an instance whose lease waits to grow goes on until that has moved. If some growths could not be served even so, the
-last of them is refused; its lease stays, and its holder may release it for a new one.
+In: the growths in the queue. Out: refusals. The rule: what all others have comes free sometime, but a lease that waits
+to grow stays until it has moved. If some growths could not be served even so, the last of them is refused; its lease
+stays, and its holder may release it for a new one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.endings import refuse
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.holders import Ticket
-from lmxd.core.instances import Instance
 from lmxd.core.policy import refusals
-from lmxd.core.words import DeviceId, InstanceId
+from lmxd.core.words import DeviceId
 
 
 def end_standstill(state: State) -> None:
     """Refuse the growths that could never be served, as long as those before them are to be."""
     while left := _stuck(state):
-        never = next((t for t in left if not _could_be_served(state, t, _held(state, (t,)))), None)
+        never = next((t for t in left if not _could_be_served(state, t, (t,))), None)
         if never is not None:
-            refuse(state, never, refusals.never_beside(state, never))
+            refuse(state, never, _refusal(state, never, (never,)))
         else:
-            refuse(state, left[-1], refusals.standstill(state, left[-1], left))
+            refuse(state, left[-1], _refusal(state, left[-1], left))
         state.step.serve_again = True
 
 
 def _stuck(state: State) -> list[Ticket]:
-    """The growths that wait for each other, or fit only in place of their own instances; in order of the queue."""
+    """The growths that wait for each other, or could not be served alone; in order of the queue."""
     left = [t for t in state.queue if t.moves is not None] if state.policy.enforce else []
-    while served := [t for t in left if _could_be_served(state, t, _held(state, left))]:
+    while served := [t for t in left if _could_be_served(state, t, left)]:
         left = [t for t in left if t not in served]
     return left
 
 
-def _held(state: State, growths: Iterable[Ticket]) -> set[InstanceId]:
-    return {state.leases[t.moves].instance for t in growths if t.moves is not None}
+def _refusal(state: State, ticket: Ticket, waiting: Sequence[Ticket]) -> Refusal:
+    if not _within_quotas(state, ticket, waiting) and (quota := over_quota(state, ticket)):
+        return refusals.beyond_quota(quota, "ask for less")
+    if len(waiting) == 1:
+        return refusals.never_beside(state, ticket)
+    return refusals.standstill(state, ticket, waiting)
 
 
-def _could_be_served(state: State, ticket: Ticket, held: set[InstanceId]) -> bool:
-    """Whether a slot or the bytes for a growth come free if only the ``held`` instances go on."""
-    if any(_has_a_slot(i, ticket, held) for i in state.able(ticket.ask)):
+def _could_be_served(state: State, ticket: Ticket, waiting: Sequence[Ticket]) -> bool:
+    """Whether a growth will be served if only the leases of those that wait go on."""
+    if not _within_quotas(state, ticket, waiting):
+        return False
+    held = {state.leases[t.moves].instance for t in waiting if t.moves is not None}
+    if any(i.id not in held or i.serves(ticket.ask) for i in state.able(ticket.ask)):
         return True
     had: Counter[DeviceId] = Counter()
     for name in held:
@@ -52,5 +60,12 @@ def _could_be_served(state: State, ticket: Ticket, held: set[InstanceId]) -> boo
     return any(state.ledger.could_ever_fit(both) for both in beside)
 
 
-def _has_a_slot(instance: Instance, ticket: Ticket, held: set[InstanceId]) -> bool:
-    return instance.id not in held or instance.serves(ticket.ask)
+def _within_quotas(state: State, ticket: Ticket, waiting: Sequence[Ticket]) -> bool:
+    """Whether its user's quotas of bytes leave room for a growth beside the other leases that wait to grow."""
+    for who, _, quota in state.shares.bounds(ticket.owner, state.policy):
+        if quota.max_bytes is not None:
+            theirs = [t for t in waiting if t is not ticket and who in state.shares.binding(t.owner, state.policy)]
+            had = sum(state.leases[t.moves].size for t in theirs if t.moves is not None)
+            if had + ticket.ask.portion > quota.max_bytes:
+                return False
+    return True

@@ -42,6 +42,10 @@ def end_beyond_quota(state: State) -> None:
     if disturbs(state, instance):
         return
     assert instance.last_use is not None
+    if any(
+        t.moves is not None and t.instance is not None and _bears_on(state, instance, t) for t in state.tickets.values()
+    ):
+        return  # its lease counts twice until it has moved
     if quota := state.shares.exceeded(instance.last_use.owner, state.policy):
         stop(state, instance, Cause.EVICTED, f"nobody has a lease on it, and it is beyond a quota: {quota}")
         state.step.serve_again = True

@@ -88,7 +88,7 @@ class _End:
 
 
 class Carrying:
-    """Carries conversations, each within ``_LONGEST`` seconds. ``directory`` has their files meanwhile."""
+    """Carries conversations, each within half a minute. ``directory`` has their files meanwhile."""
 
     def __init__(
         self,

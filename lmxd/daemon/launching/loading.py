@@ -92,8 +92,8 @@ class Gate:
 
 
 @dataclass(slots=True)
-class Growth:
-    """The growth of one instance's bytes from look to look."""
+class Rise:
+    """The rise of one instance's bytes from look to look."""
 
     since: float
     size: int = 0
@@ -110,18 +110,18 @@ class Loading:
 
     def __init__(self) -> None:
         self.gate = Gate()
-        self._growths: dict[InstanceId, Growth] = {}
+        self._rises: dict[InstanceId, Rise] = {}
 
     def see(self, begun: float, readings: Iterable[DeviceReading]) -> None:
         """One look at the devices, and when it began."""
         by_device = {reading.device: reading for reading in readings if reading.unavailable is None}
         alone = self.gate.alone
-        self._growths = {instance: self._growths.get(instance, Growth(begun)) for instance in alone}
+        self._rises = {instance: self._rises.get(instance, Rise(begun)) for instance in alone}
         for instance, devices in alone.items():
             if not devices <= by_device.keys():
                 continue  # one of them does not answer
             size = sum(_size(by_device[device], instance) for device in devices)
-            if self._growths[instance].has_stopped(begun, size):
+            if self._rises[instance].has_stopped(begun, size):
                 self.gate.share(instance)
 
 

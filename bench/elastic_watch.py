@@ -1,0 +1,108 @@
+"""What bench/elastic.py reads of lmxd while a trace runs: bytes over time, leases at once, growths and loads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmxd_process import Lmxd
+
+from lmxd.rpc.client import Client
+
+EVERY = 0.1
+"""Seconds between two looks."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """``byte_seconds``: charged, with those that end and are not seen free yet; ``most``: bytes at one time.
+
+    ``leases``: the most at one time. ``growths``: seconds from each one's request until its lease had moved, and
+    ``beyond_load``: those less the load of an instance that was started for it. ``loads``: seconds from each start of
+    an instance until something was granted on it, or carried to it. ``overdrawn``: looks at which more was charged
+    than there is.
+    """
+
+    byte_seconds: float = 0.0
+    most: int = 0
+    leases: int = 0
+    looks: int = 0
+    overdrawn: int = 0
+    growths: list[float] = field(default_factory=list)
+    beyond_load: list[float] = field(default_factory=list)
+    carries: int = 0
+    loads: list[float] = field(default_factory=list)
+
+
+class Ledger(threading.Thread):
+    """``with Ledger(lmxd) as seen``: looks ten times a second, and is told of every decision, until the block ends."""
+
+    def __init__(self, running: Lmxd) -> None:
+        super().__init__(daemon=True)
+        self._running, self._over, self._begun = running, threading.Event(), threading.Event()
+        self.seen = Seen()
+        self._starts: dict[Any, float] = {}
+        """The instances that load -> the time of their start."""
+        self._loaded_for: dict[Any, float] = {}
+        """The leases that grow into an instance -> the seconds of its load."""
+        self._failed: Exception | None = None
+
+    def __enter__(self) -> Seen:
+        self.start()
+        self._begun.wait(60)
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def run(self) -> None:
+        try:
+            with Client(self._running.socket, on_notification=self._told) as client:
+                client.watch()
+                self._look_on(client)
+        except Exception as error:  # it is raised where the block ends
+            self._failed = error
+            self._begun.set()
+
+    def _look_on(self, client: Client) -> None:
+        self._look(client, 0.0)
+        last = time.monotonic()
+        self._begun.set()
+        while not self._over.wait(EVERY):
+            now = time.monotonic()
+            self._look(client, now - last)
+            last = now
+
+    def _look(self, client: Client, seconds: float) -> None:
+        """``seconds``: since the last one."""
+        seen = self.seen
+        devices = client.devices().devices
+        charged = sum(device.charged + device.reclaiming for device in devices)
+        seen.byte_seconds += charged * seconds
+        seen.most = max(seen.most, charged)
+        seen.leases = max(seen.leases, sum(len(instance.leases) for instance in client.instances().instances))
+        seen.overdrawn += any(device.headroom < 0 for device in devices)
+        seen.looks += 1
+
+    def _told(self, _: str, said: dict[str, Any]) -> None:
+        """Note a decision."""
+        event, instance, lease = (said.get(key) for key in ("event", "instance", "lease"))
+        at = float(said["at"])
+        if event == "StartInstance":
+            self._starts[instance] = at
+        elif event in ("GrantLease", "CarryConversation", "MoveLease") and instance in self._starts:
+            load = at - self._starts.pop(instance)
+            self.seen.loads.append(load)
+            self._loaded_for[lease] = load
+        if event == "CarryConversation":
+            self.seen.carries += 1
+        elif event == "MoveLease":
+            self.seen.growths.append(said["waited"])
+            self.seen.beyond_load.append(said["waited"] - self._loaded_for.get(lease, 0.0))
+        if event in ("GrantLease", "MoveLease"):
+            self._loaded_for.pop(lease, None)
