@@ -29,9 +29,9 @@ from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
 
-_LONGEST: Final = 30.0
+LONGEST: Final = 30.0
 """Seconds until a conversation is processed anew rather than waited for."""
-_SPARE: Final = 256 * 2**20
+SPARE: Final = 256 * 2**20
 """Bytes that stay free on the disk, which has lmxd's ledger, too."""
 
 
@@ -57,7 +57,7 @@ class _End:
                 self.doorway.make(file.name)
                 self.doorway.admit()
                 saving = self.carrier.save_slot(self.endpoint, slot, file.name)
-                tokens = await self.doorway.written(saving, _room(file.parent), _LONGEST)
+                tokens = await self.doorway.written(saving, _room(file.parent), LONGEST)
                 if not tokens:
                     raise _Uncarried(f"slot {slot} of {self.instance} was not saved, or has nothing")
                 self.doorway.take(file.name, file)
@@ -118,12 +118,12 @@ class Carrying:
     async def _carry(self, decision: CarryConversation) -> None:
         slot, why = None, ""
         try:
-            async with asyncio.timeout(_LONGEST):
+            async with asyncio.timeout(LONGEST):
                 slot = await self._carried(decision)
         except _Uncarried as error:
             why = str(error)
         except TimeoutError:
-            why = f"it takes longer than {_LONGEST:g} s"
+            why = f"it takes longer than {LONGEST:g} s"
         except OSError as error:
             why = str(error)
         except Exception:
@@ -201,4 +201,4 @@ def _least(used: Sequence[int | None], lying: Collection[int]) -> int | None:
 def _room(directory: Path) -> int:
     """Bytes that may be written there."""
     disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize - _SPARE
+    return disk.f_bavail * disk.f_frsize - SPARE
