@@ -49,7 +49,7 @@ def rss(pid: int) -> int:
 def routes() -> list[tuple[str, str]]:
     """(method, path) of all that the gateway serves."""
 
-    leases = SimpleNamespace(client=AsyncClient(Path("/nonexistent")))
+    leases = SimpleNamespace(client=AsyncClient(Path("/nonexistent")), connections=None)
     nobody = cast(Authentication, None), cast(Pulls, None)
     app = application(GatewayConfig(anonymous=True), cast(Leases, leases), *nobody)
     return [
