@@ -21,6 +21,7 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
 from lmxd.catalog.vllm import VllmSizing
+from lmxd.config.elastic_keys import Steps
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
@@ -131,25 +132,29 @@ class Catalog:
     def steps(self, name: str) -> tuple[int, ...]:
         """The contexts that a lease of a model can have, ascending; none if it has one only. LmxdError
         ``unknown_model``."""
+        found = self._steps(name)
+        return () if found is None else found.contexts
+
+    def _steps(self, name: str) -> Steps | None:
         profile = self.profile(name)
         if not profile.is_elastic:
-            return ()
+            return None
         sizing = self._sizing(name, profile, self._formula(name, profile))
-        return profile.steps(sizing.context(profile.context_length)).contexts
+        return profile.steps(sizing.context(profile.context_length))
 
     def grown(self, name: str, size: Size, need: int) -> Size:
         """A size with the least step of ``need`` tokens.
 
         LmxdError ``unknown_model``, and ``invalid_params`` if no step has so many, or the model has none.
         """
-        steps = self.steps(name)
-        if not steps:
+        steps = self._steps(name)
+        if steps is None:
             what = f"the context of {name} is fixed: its leases do not grow"
             raise LmxdError("invalid_params", what, f"set context: elastic in models.{name}, or make a new request")
-        if need > steps[-1]:
-            what = f"ctx is {need}, but {name} grows to {steps[-1]} tokens at most"
+        if need > steps.top:
+            what = f"ctx is {need}, but {name} grows to {steps.top} tokens at most"
             raise LmxdError("invalid_params", what, f"ask for less, or raise context_length of models.{name}")
-        return replace(size, ctx=next(step for step in steps if step >= need))
+        return replace(size, ctx=steps.least(need))
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.
