@@ -19,6 +19,7 @@ from typing import Final
 from lmxd.core.books.state import State
 from lmxd.core.decisions import CarryConversation
 from lmxd.core.events import ConversationCarried, Event
+from lmxd.core.policy.growing import CARRIED_WITHIN
 from lmxd.core.words import InstanceId, LeaseId
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.doorway import Doorway, remove
@@ -29,7 +30,7 @@ from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
 
-LONGEST: Final = 30.0
+LONGEST: Final = CARRIED_WITHIN
 """Seconds until a conversation is processed anew rather than waited for."""
 SPARE: Final = 256 * 2**20
 """Bytes that stay free on the disk, which has lmxd's ledger, too."""
