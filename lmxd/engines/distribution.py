@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lmxd.errors import LmxdError
+
 _FIRST_LINE: Final = 512
 """Bytes of a script that are read: the kernel itself reads 256 of its first line."""
 _PYTHON: Final = re.compile(rb"(/[^\s\"']*/python[\w.]*)")
@@ -35,6 +37,17 @@ def distribution(program: Path, *names: str) -> Distribution | None:
                 if _VERSION.fullmatch(version):
                     return Distribution(name, version)
     return None
+
+
+def required(program: Path, called: str, key: str, *names: str) -> Distribution:
+    """The same, of a server that people call so. LmxdError ``engine_missing`` if none is found.
+
+    ``names``: the last of them is that of its program, too. ``key``: the key of the configuration that chose it.
+    """
+    if (found := distribution(program, *names)) is None:
+        problem = f"{program}: there is no {called} in its environment"
+        raise LmxdError("engine_missing", problem, f"set {key} to the bin/{names[-1]} of the environment that it is in")
+    return found
 
 
 def _packages(program: Path) -> Iterator[Path]:

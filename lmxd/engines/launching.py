@@ -89,10 +89,12 @@ def kept_key(plan: Plan) -> tuple[str, Path]:
 
     It is for an engine that takes its environment for a part of what it compiled, and would compile all anew.
     """
-    kept = plan.home / f"{file_name(plan.profile)}.kept"
-    key = _kept(kept) or secrets.token_urlsafe(32)
-    for path in (kept, key_path(plan.home, plan.instance)):
-        _write_secret(path, key + "\n")
+    kept, path = plan.home / f"{file_name(plan.profile)}.kept", key_path(plan.home, plan.instance)
+    key = _kept(kept)
+    if key is None:
+        key = secrets.token_urlsafe(32)
+        _write_secret(kept, key + "\n")
+    _write_secret(path, key + "\n")
     return key, path
 
 

