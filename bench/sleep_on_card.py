@@ -19,7 +19,7 @@ from typing import Any
 
 from engines_on_card import MIB, World
 from gateway_process import Gateway
-from hf_directory import LLAMA_8B, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA_8B, hollow_directory
 from lmxd_process import Lmxd
 from multi_gpu import Findings
 from shapes import written
@@ -43,16 +43,15 @@ class Swaps:
 
 def models(place: Path, vllm: Path) -> dict[str, dict[str, Any]]:
     """A profile for each way, and the other model."""
-    path = hf_directory(place / "llama", LLAMA_8B)
-    safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
+    path = hollow_directory(place / "llama", LLAMA_8B)
     by_vllm = {"engine": "vllm", "program": str(vllm), "path": str(path), "context_length": TOKENS, "slots": 8}
     by_vllm |= {"kv_tokens": 2 * TOKENS, "engine_flags": ["--load-format", "dummy"]}
     gguf = {"path": str(written(place, "llama31-8b-f16", speaking=True)), "context_length": TOKENS}
     return {
-        "vllm asleep": by_vllm | {"sleep": True},
-        "vllm ended": by_vllm,
-        "llama.cpp suspended": gguf | {"suspend": True},
-        "llama.cpp ended": gguf,
+        "vllm-asleep": by_vllm | {"sleep": True},
+        "vllm-ended": by_vllm,
+        "llama.cpp-suspended": gguf | {"suspend": True},
+        "llama.cpp-ended": gguf,
         "other": {"path": str(written(place, "gemma3-12b-q4_0", speaking=True)), "context_length": 4096},
     }
 
@@ -60,10 +59,9 @@ def models(place: Path, vllm: Path) -> dict[str, dict[str, Any]]:
 @contextmanager
 def world(given: argparse.Namespace, place: Path) -> Iterator[World]:
     (place / "cache").mkdir()
-    named = {name.replace(" ", "-"): profile for name, profile in models(place, given.vllm).items()}
     config = {
         "gpu": {"devices": [{"device": 0, "max_memory_gb": ROOM_GB}, {"device": "host", "max_memory_gb": 64}]},
-        "models": named,
+        "models": models(place, given.vllm),
         "engine": {
             "load_timeout": 600,
             "prompt_cache_gb": 16,

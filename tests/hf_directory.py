@@ -118,6 +118,13 @@ def hf_directory(path: Path, config: Mapping[str, Any] = LLAMA, tensors: Tensors
     return path
 
 
+def hollow_directory(path: Path, config: Mapping[str, Any] = LLAMA) -> Path:
+    """The directory of a Llama whose weights are a hole, for who reads headers, or loads dummies."""
+    hf_directory(path, config)
+    safetensors_file(path / "model.safetensors", llama_tensors(config))
+    return path
+
+
 def _header(tensors: Tensors) -> bytes:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hf_directory import LLAMA, LLAMA_8B, hf_directory, llama_tensors, safetensors_file
+from hf_directory import LLAMA, LLAMA_8B, hf_directory, hollow_directory, llama_tensors, safetensors_file
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.directories import is_directory, is_read, read_context, read_directory, stored_bytes
@@ -186,8 +186,7 @@ def test_on_cards_the_shares_are_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ranks", "taken"), [(1, 24_880), (2, 14_272)])
 def test_the_prior_is_near_what_was_taken(tmp_path: Path, ranks: int, taken: int) -> None:
     """MiB of each H100 under load, by NVML: bench/engines_on_card.py with vLLM 0.24.0."""
-    path = hf_directory(tmp_path / "m", LLAMA_8B)
-    safetensors_file(path / "model.safetensors", llama_tensors(LLAMA_8B))
+    path = hollow_directory(tmp_path / "m", LLAMA_8B)
     launch = ServedLaunch(context=16384, sequences=8, kv_tokens=65536, ranks=ranks)
     for parts in estimate_served(path, launch, (H100,) * ranks).parts.devices:
         assert abs(parts.total - taken * MIB) < 0.03 * parts.total
