@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,9 @@ def test_both_are_found() -> None:
     )
     assert reaches(tree) == {"_b", "_theirs", "_other", "_made", "_SOME"}
     assert sleeps(tree) == [7]
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """Two that no package tells apart are one module: pytest imports the first, and refuses the other."""
+    alone = [path.name for path in sources() if not (path.parent / "__init__.py").exists()]
+    assert not [name for name, count in Counter(alone).items() if count > 1 and name.startswith("test_")]
