@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -20,6 +21,8 @@ class Notifier:
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
         self._address = env.get("NOTIFY_SOCKET", "")
         self._said = ""
+        self._unsent: deque[str] = deque(maxlen=16)
+        """Messages that the manager had no room for, in their order: Linux keeps ten of them, unless told otherwise."""
         microseconds = env.get("WATCHDOG_USEC", "")
         mine = env.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog: float | None = int(microseconds) / 1e6 if microseconds.isdecimal() and mine else None
@@ -46,15 +49,20 @@ class Notifier:
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def alive(self) -> None:
+        """A sign of life, which takes along what the manager had no room for before."""
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
         if not self._address.startswith(("/", "@")):
             return
+        if message not in list(self._unsent)[-1:]:
+            self._unsent.append(message)
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
         with socket.socket(socket.AF_UNIX, kind) as sock, suppress(OSError):
-            sock.sendto(message.encode(), socket.MSG_DONTWAIT, address)  # a manager that is busy stops no daemon
+            while self._unsent:  # a manager that is busy stops no daemon
+                sock.sendto(self._unsent[0].encode(), socket.MSG_DONTWAIT, address)
+                self._unsent.popleft()
 
 
 def activated_socket(env: Mapping[str, str] = os.environ) -> socket.socket | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socket
@@ -87,6 +88,30 @@ def test_a_status_is_a_line_and_says_nothing_else_to_the_manager(tmp_path: Path)
         notifier.ready("b\nSTOPPING=1")
         assert manager.recv(100) == b"STATUS=a\\nMAINPID=1\\x1b\\udcff"
         assert manager.recv(100) == b"READY=1\nSTATUS=b\\nSTOPPING=1"
+
+
+def test_a_manager_that_was_busy_hears_all_in_order(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "n")})
+        manager.setblocking(False)
+        taken = 0
+        with contextlib.suppress(BlockingIOError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            while True:
+                other.sendto(b"WATCHDOG=1", str(tmp_path / "n"))
+                taken += 1
+        for word in ("a", "b", "a"):
+            notifier.status(word)
+        notifier.reloading()
+        for _ in range(100):
+            notifier.alive()
+        assert [manager.recv(100) for _ in range(taken)] == [b"WATCHDOG=1"] * taken
+        notifier.alive()
+        heard = [manager.recv(100).decode() for _ in range(5)]
+        assert heard[:3] == ["STATUS=a", "STATUS=b", "STATUS=a"]
+        assert heard[3].startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert heard[4] == "WATCHDOG=1"
 
 
 def test_engines_may_do_what_engines_of_python_must() -> None:

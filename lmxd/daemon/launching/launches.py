@@ -153,12 +153,14 @@ class Launches:
             if launched.doorway is not None:
                 launched.doorway.shut()
             await asyncio.to_thread(launched.log.trim)
+            await asyncio.to_thread(forget, launched.plan.home, launched.instance)
         except Exception:
             log.exception("%s left something behind", launched.instance)
         finally:
             short.cancel()
-        self._launched.pop(launched.instance, None)
-        await asyncio.to_thread(forget, launched.plan.home, launched.instance)
+        self._launched.pop(
+            launched.instance, None
+        )  # in one step with the report: else a lease could be had of it between
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")
