@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from lmxd.catalog.catalog import Catalog
@@ -13,6 +14,7 @@ from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
@@ -50,9 +52,14 @@ class Asks:
         self._together = Together()
         self._reading = FileReading()
 
+    def started(self, model: str, size: Size, user: User | None) -> Size:
+        """A size with the context that a lease of a user starts with, if it says none. LmxdError ``unknown_model``."""
+        start = self._present.catalog.start(model, user) if size.ctx is None else None
+        return size if start is None else replace(size, ctx=start)
+
     async def prepare(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
-        catalog = self._present.catalog
+        catalog, size = self._present.catalog, self.started(model, size, user)
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
             self._catalog = catalog
@@ -103,7 +110,7 @@ class Asks:
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
         catalog = self._present.catalog
-        return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
+        return self.ask(catalog.resolve(model, self.started(model, size, user)), catalog.private_to(model, size, user))
 
     async def grown(self, lease: Lease, need: int) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
@@ -130,6 +137,23 @@ class Asks:
         had = Size(slots=lease.slots, priority=lease.priority, share=lease.share)
         return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 
+    async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
+        """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
+
+        It takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
+        """
+        ask, user = instance.ask, _user_of(instance)
+        if not ask.elastic:
+            return None
+        held = sum(lease.slots for lease in instance.leases.values())
+        now = Size(ctx=ask.context, slots=max(1, held), priority=ask.priority, share=ask.share)
+        if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
+            return None
+        resolved = await self.read(ask.profile, size, user)
+        found, had = self.ask(resolved, ask.private_to), instance.demand
+        takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
+        return found if any(sum(need.values()) < sum(had.values()) for need in takes) else None
+
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
         return any(
@@ -155,3 +179,10 @@ class Asks:
             except LmxdError:
                 continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))
+
+
+def _user_of(instance: Instance) -> User | None:
+    """The one user who has leases on an instance, or had the last one; None if there are several."""
+    leases = [*instance.leases.values()] or [x for x in (instance.last_use,) if x is not None]
+    users = {lease.owner.who for lease in leases}
+    return users.pop() if len(users) == 1 else None
