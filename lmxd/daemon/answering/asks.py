@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
+from lmxd.core.policy.fit import FitWhen, fit
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
@@ -52,14 +54,10 @@ class Asks:
         self._together = Together()
         self._reading = FileReading()
 
-    def started(self, model: str, size: Size, user: User | None) -> Size:
-        """A size with the context that a lease of a user starts with, if it says none. LmxdError ``unknown_model``."""
-        start = self._present.catalog.start(model, user) if size.ctx is None else None
-        return size if start is None else replace(size, ctx=start)
-
     async def prepare(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
-        catalog, size = self._present.catalog, self.started(model, size, user)
+        size = await self.begun(model, size, user)
+        catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
             self._catalog = catalog
@@ -70,6 +68,34 @@ class Asks:
             self.require_engine(resolved)  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
+
+    async def begun(self, model: str, size: Size, user: User) -> Size:
+        """The size with which a lease starts that was asked for with ``size``. LmxdError ``unknown_model``.
+
+        Where no context is said, it is the one that the user's conversations were seen to need, if there is room for
+        it at once. Nobody waits for a guess: else it is the first step.
+        """
+        if (likely := self._likely(model, size, user)) is not None:
+            with suppress(LmxdError):
+                await self.warm(model, likely, user)
+        return self._begun(model, size, user)
+
+    def _begun(self, model: str, size: Size, user: User) -> Size:
+        """The same for the configuration and the devices that there are now."""
+        if (likely := self._likely(model, size, user)) is None:
+            return size
+        try:
+            mine = self._present.catalog.private_to(model, likely, user)
+            ask = self.ask(self._present.catalog.resolve(model, likely), mine)
+        except LmxdError:
+            return size  # the context is more than the model or the machine can have
+        served = any(i.serves(ask) for i in self._state.with_free_slots.get(ask.kind, {}).values())
+        return likely if served or fit(self._state, ask).when is FitWhen.NOW else size
+
+    def _likely(self, model: str, size: Size, user: User) -> Size | None:
+        """A size with the context that conversations were seen to need; None if that is said, or the first step."""
+        start = self._present.catalog.start(model, user) if size.ctx is None else None
+        return None if start is None or start == self._present.catalog.steps(model)[0] else replace(size, ctx=start)
 
     def require_engine(self, resolved: Resolved) -> None:
         """LmxdError ``engine_missing`` if the engine of a model is not there."""
@@ -109,8 +135,8 @@ class Asks:
 
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
-        catalog = self._present.catalog
-        return self.ask(catalog.resolve(model, self.started(model, size, user)), catalog.private_to(model, size, user))
+        catalog, size = self._present.catalog, self._begun(model, size, user)
+        return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
 
     async def grown(self, lease: Lease, need: int) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
