@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmxd.core.answers import Refusal, Shortfall, Turn
-from lmxd.core.moves import Carry
+from lmxd.core.moves import Carry, Move
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Cause, InstanceId, LeaseId, Option, Owner, TicketId
 
@@ -17,12 +17,16 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartInstance(Decision):
-    """Start an instance at ``option``, whose bytes are reserved already. ``why`` is for the log and the journal."""
+    """Start an instance at ``option``, whose bytes are reserved already. ``why`` is for the log and the journal.
+
+    ``carry``: a conversation that it is to read from its file before it is ready.
+    """
 
     instance: InstanceId
     ask: Ask
     option: Option
     why: str
+    carry: Carry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,14 @@ class GrantLease(Decision):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SaveConversation(Decision):
+    """Save the conversation of a one-slot instance, which is idle and is to end, to a file that outlives it."""
+
+    instance: InstanceId
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CarryConversation(Decision):
     """Carry a conversation to an instance that is ready, to which its lease moves then."""
 
@@ -89,6 +101,8 @@ class CarryConversation(Decision):
 class MoveLease(Decision):
     """Answer a growth: its lease is on ``instance`` now, and no more on the one ``before``.
 
+    A move that nobody asked for has a ticket that nobody waits for.
+
     They are the same if that one has enough context. ``slot``: where the conversation lies; None: it is processed anew.
     ``waited``: seconds from the request to this answer. ``why``: the reason why it was possible now.
     """
@@ -101,6 +115,7 @@ class MoveLease(Decision):
     owner: Owner
     waited: float
     slot: int | None
+    move: Move
     why: str
 
 

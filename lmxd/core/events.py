@@ -82,6 +82,25 @@ class ConversationCarried(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConversationSaved(Event):
+    """The conversation of a one-slot instance lies in ``carry.file`` now. None: it could not be saved."""
+
+    instance: InstanceId
+    carry: Carry | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextSeen(Event):
+    """An elastic instance of one slot was looked at: one of ``smaller`` has enough context for what it uses.
+
+    None: it has no more than it needs.
+    """
+
+    instance: InstanceId
+    smaller: Ask | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseReleased(Event):
     """A holder released its lease."""
 
@@ -263,7 +282,8 @@ class LedgerRestored(Event):
     """The daemon was started, and read from disk the promises that an earlier daemon made.
 
     Nobody is connected for any of them: holders have ``grace`` seconds to come back. Instances that were not ready are
-    being stopped, since their clients are gone. ``counts``: instances by profile, so that no id is given twice.
+    being stopped, since their clients are gone. A parked lease has no instance among ``instances``, or one that ends,
+    and waits for the one that it was to have. ``counts``: instances by profile, so that no id is given twice.
     ``means``: the learned times, as ``Expectations.means`` gives them.
     """
 

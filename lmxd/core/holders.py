@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lmxd.core.moves import Carry
+from lmxd.core.moves import Carry, Parked
 from lmxd.core.words import Ask, Group, Hold, InstanceId, LeaseId, Owner, TicketId
 
 
@@ -82,4 +82,6 @@ class Lease:
     share: bool = True
     """Whether other leases on the same instance are allowed."""
     growing: TicketId | None = None
-    """The ticket by which it is to move to an instance with more context."""
+    """The ticket by which it is to move to another instance."""
+    parked: Parked | None = None
+    """It has no instance: ``instance`` is the one that has ended for its move."""

@@ -72,7 +72,9 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
     SLEEPLESS = "sleepless"
     GROWN = "grown"
-    """Its lease has moved to an instance with more context."""
+    """Its lease has moved to an instance with more context, or waits for one."""
+    SHRUNK = "shrunk"
+    """It gives back what its conversation does not use: one with less context takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

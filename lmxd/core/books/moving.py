@@ -12,6 +12,7 @@ from lmxd.core.decisions import MoveLease, RefuseLease
 from lmxd.core.events import ConversationCarried, GrowthRequested
 from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
 from lmxd.core.holders import Lease, Ticket
+from lmxd.core.moves import Move
 
 
 def growth_told(state: State, event: GrowthRequested | ConversationCarried) -> None:
@@ -96,6 +97,7 @@ def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int
             owner=ticket.owner,
             waited=state.now - ticket.asked_at,
             slot=slot,
+            move=Move.GROWN if before.parked is None else before.parked.move,
             why=ticket.why,
         )
     )

@@ -27,7 +27,9 @@ from lmxd.core.events import (
     ActivitySeen,
     AskChanged,
     ClientLeft,
+    ContextSeen,
     ConversationCarried,
+    ConversationSaved,
     DrainEnded,
     DrainRequested,
     Event,
@@ -109,7 +111,7 @@ def record(state: State, event: Event) -> None:
             _yields_changed(state, event)
         case LedgerRestored():
             restored(state, event)
-        case TimePassed():
+        case TimePassed() | ConversationSaved() | ContextSeen():
             pass
         case _:
             raise AssertionError(f"no such fact: {event!r}")
