@@ -31,6 +31,7 @@ class Contexts:
                 if (read := _read(entry)) is not None:
                     found[read[0]] = read[1]
         self.known = KnownStarts(found)
+        self._unwritten = False
 
     def seen(self, profile: str, user: User | None, used: int, steps: Sequence[int]) -> None:
         """A conversation is over that had so many tokens.
@@ -43,21 +44,25 @@ class Contexts:
             sizes[whose] = before.seeing(used, steps)
         for old in list(sizes)[:-_MOST_KEPT]:
             del sizes[old]
-        self._keep(KnownStarts(sizes))
+        self.known, self._unwritten = KnownStarts(sizes), True
 
     def forget(self, wanted: Callable[[str], bool]) -> int:
         """Drop those of the profiles that are ``wanted``; how many."""
         left = {whose: sizes for whose, sizes in self.known.sizes.items() if not wanted(whose[0])}
         dropped = len(self.known.sizes) - len(left)
         if dropped:
-            self._keep(KnownStarts(left))
+            self.known, self._unwritten = KnownStarts(left), True
+            self.write()
         return dropped
 
-    def _keep(self, found: KnownStarts) -> None:
-        self.known = found
+    def write(self) -> None:
+        """Write them down, if a conversation is over since they were written."""
+        if not self._unwritten:
+            return
+        self._unwritten = False
         document = [
             [profile, user, sizes.count, sizes.start, sizes.below, dict(sizes.buckets)]
-            for (profile, user), sizes in found.sizes.items()
+            for (profile, user), sizes in self.known.sizes.items()
         ]
         replace_text(self._path, json.dumps(document))  # if not, it is still known until the daemon ends
 
