@@ -122,3 +122,22 @@ async def test_the_list_of_models_says_it(tmp_path: Path, monkeypatch: pytest.Mo
         as_json = await asyncio.to_thread(CliRunner().invoke, main, ["models", "--json"])
         elastic = json.loads(as_json.stdout)["models"][0]["elastic"]
         assert (elastic["start"], elastic["learned_from"], elastic["growths_per_hour"]) == (1024, 8, 1)
+
+
+async def test_a_smaller_instance_in_the_place_of_one_takes_fewer_bytes(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    async with h.open(), h.client() as lmxd:
+        lease = await lmxd.request("m", ctx=2048)
+        asks, instance = h.daemon.asks, h.state.instances[InstanceId(lease.instance)]
+        found = await asks.shrunk(instance, (700,))
+        assert found is not None
+        assert (found.context, found.kind, found.spread, found.elastic) == (1024, instance.ask.kind, 1, True)
+        assert found.size < instance.option.size
+        assert await asks.shrunk(instance, (1000,)) is None, "it would soon grow again"
+        talked(h, 900)
+        least = await asks.shrunk(instance, (10,))
+        assert least is not None
+        assert least.context == 1024, "its user starts with that"
+        h.write(models={"m": {"context_length": 2048}})
+        await lmxd.reload()
+        assert await asks.shrunk(instance, (10,)) is None
