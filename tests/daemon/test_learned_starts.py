@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from devices.fake_nvml import FakeNvml
 from house import House, card
+from talks import ME, talked
 
 from lmxd.cli.main import main
-from lmxd.core.decisions import ForgetInstance, GrantLease
-from lmxd.core.words import NO_CONNECTION, InstanceId, LeaseId, Owner, TicketId
+from lmxd.core.words import InstanceId
 
-ME = os.getuid()
 KEYS = {"context_length": 2048, "elastic": {"start": 512, "steps": [1024]}}
 
 
 def house(directory: Path, **keys: object) -> House:
     """``m`` starts with 512 tokens, and grows to 1,024 and 2,048."""
     return House(directory, FakeNvml(card()), models={"m": KEYS | {"estimated_memory_gb": 2} | keys})
-
-
-def talked(h: House, tokens: int, uid: int = ME, times: int = 8) -> None:
-    """Conversations of a user that were so long, and are over."""
-    learning, owner = h.daemon.learning, Owner(uid=uid, pid=1, connection=NO_CONNECTION)
-    for n in range(times):
-        at = InstanceId(f"m#before-{n}")
-        granted = GrantLease(
-            ticket=TicketId("t"), lease=LeaseId("l"), instance=at, profile="m", owner=owner, waited=0.0, why=""
-        )
-        learning.observe(granted)
-        learning.conversations.used(at, "m", (tokens,))
-        learning.observe(ForgetInstance(instance=at))
 
 
 async def test_a_lease_starts_with_what_its_user_was_seen_to_need(tmp_path: Path) -> None:
