@@ -15,13 +15,11 @@ from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching import slumber
 from lmxd.daemon.launching.belongings import forget
 from lmxd.daemon.launching.doors import door
-from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.postmortem import postmortem
-from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.launching.startup import Startup
-from lmxd.engines.engine import Activity, Engine
+from lmxd.engines.engine import Activity
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
@@ -46,24 +44,14 @@ class Launches:
         self._tasks: set[asyncio.Task[None]] = set()
         self.loading = Loading()
 
-    def start(
-        self,
-        start: Start,
-        engine: Engine,
-        devices: Iterable[DeviceId],
-        prompts: PromptCache | None = None,
-        doorway: Doorway | None = None,
-        *,
-        alone: bool = True,
-    ) -> None:
+    def start(self, launched: Launched, devices: Iterable[DeviceId], *, alone: bool = True) -> None:
         """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone.
 
         ``alone``: what it takes is not known, so nothing else loads on its devices while that grows.
         """
-        launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts, doorway=doorway)
-        self._launched[start.instance] = launched
+        self._launched[launched.instance] = launched
         turn = PendingLoad(devices=frozenset(devices), alone=alone, begin=launched.may_load.set)
-        self.loading.gate.enter(start.instance, turn)
+        self.loading.gate.enter(launched.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 
     def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
