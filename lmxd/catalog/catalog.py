@@ -33,6 +33,7 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
 from lmxd.estimate.learned import Card
 from lmxd.estimate.rests import NO_RESTS, KnownRests
+from lmxd.estimate.starts import NO_STARTS, KnownStarts, beginning
 
 
 class Catalog:
@@ -53,6 +54,8 @@ class Catalog:
         """The most bytes that each variant of a declared engine was seen to take."""
         self.rests: KnownRests = NO_RESTS
         """The bytes that vLLM was seen to take beside weights and cache."""
+        self.starts: KnownStarts = NO_STARTS
+        """The tokens that conversations of elastic models were seen to have."""
 
     def see(self, measured: Sequence[Measurement], found: Mapping[str, GpuSupport] = MappingProxyType({})) -> None:
         """Let estimates be those of the GPUs that were measured. ``found``: those that engines were found to use."""
@@ -62,7 +65,7 @@ class Catalog:
     def renewed(self, config: Config) -> Catalog:
         """The same catalog with other models, which knows of engines and devices what this one knows."""
         made = Catalog(config, self._owner)
-        made.engines, made.peaks, made.rests = self.engines, self.peaks, self.rests
+        made.engines, made.peaks, made.rests, made.starts = self.engines, self.peaks, self.rests, self.starts
         return made
 
     @property
@@ -139,8 +142,8 @@ class Catalog:
         profile = self.profile(name)
         if not profile.is_elastic:
             return None
-        sizing = self._sizing(name, profile, self._formula(name, profile))
-        return profile.steps(sizing.context(profile.context_length))
+        said = profile.context_length  # where that is enough, no file is looked at: each grant has them
+        return profile.steps(said or self._sizing(name, profile, self._formula(name, profile)).context(said))
 
     def grown(self, name: str, size: Size, need: int) -> Size:
         """A size with the least step of ``need`` tokens.
@@ -155,6 +158,28 @@ class Catalog:
             what = f"ctx is {need}, but {name} grows to {steps.top} tokens at most"
             raise LmxdError("invalid_params", what, f"ask for less, or raise context_length of models.{name}")
         return replace(size, ctx=steps.least(need))
+
+    def start(self, name: str, user: User | None) -> int | None:
+        """The context with which a lease of a user starts that says none; None if the model has one only.
+
+        Without a user, that of those of whom too little is known. LmxdError ``unknown_model``.
+        """
+        if not (steps := self.steps(name)):
+            return None
+        known = self.starts.of(name, user)
+        return beginning(steps, 0 if known is None else known.start)
+
+    def smaller(self, name: str, now: Size, used: Sequence[int], user: User | None) -> Size | None:
+        """The size with the least step for ``used``, the tokens by slot, and a quarter more; None if none is smaller.
+
+        At least the one with which a lease of ``user`` starts. LmxdError ``unknown_model``.
+        """
+        start = self.start(name, user)
+        if start is None or now.ctx is None:
+            return None
+        least = max(start, -(-5 * max(used, default=0) // 4))
+        step = next((step for step in self.steps(name) if step >= least), now.ctx)
+        return replace(now, ctx=step) if step < now.ctx else None
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.

@@ -57,6 +57,11 @@ def seconds(s: float) -> str:
     return f"{s // 3600:.0f} h {s % 3600 // 60:.0f} min"
 
 
+def tokens(n: int) -> str:
+    """A context, short where it is a round one: 4096 is 4k."""
+    return f"{n // 1024}k" if n and n % 1024 == 0 else str(n)
+
+
 def counted(number: int, what: str) -> str:
     """Things and their number: "1 lease", "2 leases"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

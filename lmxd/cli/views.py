@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -178,7 +178,7 @@ def model_rows(x: ModelInfo, called: Mapping[str, str], *, several: bool = False
     running = str(x.running) if x.running else _NONE
     engine = x.engine if several else _NONE
     having = ", ".join(x.traits) or _NONE
-    own = (x.model, engine, str(x.ctx), str(x.slots), having, sizes, places, x.basis or _NONE, running, _note(x))
+    own = (x.model, engine, _contexts(x), str(x.slots), having, sizes, places, x.basis or _NONE, running, _note(x))
     return [own, *((f"  {v.name}", *[_NONE] * (len(MODELS) - 2), _changes(v) or _NONE) for v in x.variants)]
 
 
@@ -194,7 +194,21 @@ def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[st
 
 def _note(model: ModelInfo) -> str:
     again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
-    return f"{model.problem}{again}" if model.problem else _changes(model) or _NONE
+    return f"{model.problem}{again}" if model.problem else "; ".join(_said(model)) or _NONE
+
+
+def _said(model: ModelInfo) -> Iterator[str]:
+    if model.elastic is not None and model.elastic.learned_from:
+        yield f"starts {output.tokens(model.elastic.start)} (p90 of {model.elastic.learned_from})"
+    if changes := _changes(model):
+        yield changes
+
+
+def _contexts(model: ModelInfo) -> str:
+    """The context of its leases, or the first and the last that they can have."""
+    if model.elastic is None:
+        return str(model.ctx)
+    return f"{output.tokens(model.elastic.steps[0])}…{output.tokens(model.elastic.steps[-1])}"
 
 
 def _changes(of: ModelInfo | VariantInfo) -> str:

@@ -91,7 +91,7 @@ class Daemon:
         state = self.admission.state
         self.journal = Journal(state.lives, lambda: state.ledger.called)
         self.arrivals = Arrivals()
-        self.learning = Learning(where.state)
+        self.learning = Learning(where.state, self.present)
         self.read_ahead = ReadAhead()
         self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
@@ -246,6 +246,7 @@ class Daemon:
         audit.decided(decision, self.service.acts)
         self.journal.note(decision)
         self.metrics.observe(decision)
+        self.learning.observe(decision)
 
     def _heard(self, event: Event) -> None:
         self.means.write_soon()
@@ -287,6 +288,7 @@ class Daemon:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
         self.read_ahead.want(())
         self.means.write()
+        self.learning.contexts.write()
         self.service.acts.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):

@@ -151,7 +151,12 @@ class ElasticInfo(Result):
     """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
 
     steps: list[int] = Field(description="ascending: the last is the most that there is")
-    start: int = Field(description="the one that a lease begins with, unless it asks for more")
+    start: int = Field(
+        description="the one that a lease begins with that asks for none, if there is room for it at once, else the"
+        " first; a user may have another"
+    )
+    learned_from: int = Field(0, description="the conversations by which start was learned; 0: it is the first step")
+    growths_per_hour: int = Field(0, description="the leases that have grown within the last hour")
     not_carried: str | None = Field(
         None, description="why a conversation is processed anew as it moves; null: it is not"
     )

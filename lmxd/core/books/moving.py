@@ -27,8 +27,16 @@ def _requested(state: State, event: GrowthRequested) -> None:
     """Have a growth wait in the queue. One whose lease is over, or has enough context, is answered at once."""
     lease = state.lease(event.lease)
     if lease is None:
-        refusal = RefuseLease(ticket=event.ticket, owner=event.owner, ask=event.ask, refusal=LEASE_ENDED, waited=0.0)
-        state.step.decisions.append(refusal)
+        state.step.decisions.append(
+            RefuseLease(
+                ticket=event.ticket,
+                owner=event.owner,
+                ask=event.ask,
+                refusal=LEASE_ENDED,
+                waited=0.0,
+                moves=event.lease,
+            )
+        )
         return
     if lease.growing is not None:
         refuse(state, state.tickets[lease.growing], ASKED_AGAIN)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from lmxd.catalog.catalog import Catalog
@@ -13,6 +15,8 @@ from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
+from lmxd.core.policy.fit import FitWhen, fit
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
@@ -52,6 +56,7 @@ class Asks:
 
     async def prepare(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
+        size = await self.begun(model, size, user)
         catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
@@ -63,6 +68,34 @@ class Asks:
             self.require_engine(resolved)  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
+
+    async def begun(self, model: str, size: Size, user: User) -> Size:
+        """The size with which a lease starts that was asked for with ``size``. LmxdError ``unknown_model``.
+
+        Where no context is said, it is the one that the user's conversations were seen to need, if there is room for
+        it at once. Nobody waits for a guess: else it is the first step.
+        """
+        if (likely := self._likely(model, size, user)) is not None:
+            with suppress(LmxdError):
+                await self.warm(model, likely, user)
+        return self._begun(model, size, user)
+
+    def _begun(self, model: str, size: Size, user: User) -> Size:
+        """The same for the configuration and the devices that there are now."""
+        if (likely := self._likely(model, size, user)) is None:
+            return size
+        try:
+            mine = self._present.catalog.private_to(model, likely, user)
+            ask = self.ask(self._present.catalog.resolve(model, likely), mine)
+        except LmxdError:
+            return size  # the context is more than the model or the machine can have
+        served = any(i.serves(ask) for i in self._state.with_free_slots.get(ask.kind, {}).values())
+        return likely if served or fit(self._state, ask).when is FitWhen.NOW else size
+
+    def _likely(self, model: str, size: Size, user: User) -> Size | None:
+        """A size with the context that conversations were seen to need; None if that is said, or the first step."""
+        start = self._present.catalog.start(model, user) if size.ctx is None else None
+        return None if start is None or start == self._present.catalog.steps(model)[0] else replace(size, ctx=start)
 
     def require_engine(self, resolved: Resolved) -> None:
         """LmxdError ``engine_missing`` if the engine of a model is not there."""
@@ -102,7 +135,7 @@ class Asks:
 
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
-        catalog = self._present.catalog
+        catalog, size = self._present.catalog, self._begun(model, size, user)
         return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
 
     async def grown(self, lease: Lease, need: int) -> Ask:
@@ -130,6 +163,23 @@ class Asks:
         had = Size(slots=lease.slots, priority=lease.priority, share=lease.share)
         return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 
+    async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
+        """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
+
+        It takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
+        """
+        ask, user = instance.ask, _user_of(instance)
+        if not ask.elastic:
+            return None
+        held = sum(lease.slots for lease in instance.leases.values())
+        now = Size(ctx=ask.context, slots=max(1, held), priority=ask.priority, share=ask.share)
+        if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
+            return None
+        resolved = await self.read(ask.profile, size, user)
+        found, had = self.ask(resolved, ask.private_to), instance.demand
+        takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
+        return found if any(sum(need.values()) < sum(had.values()) for need in takes) else None
+
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
         return any(
@@ -155,3 +205,10 @@ class Asks:
             except LmxdError:
                 continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))
+
+
+def _user_of(instance: Instance) -> User | None:
+    """The one user who has leases on an instance, or had the last one; None if there are several."""
+    leases = [*instance.leases.values()] or [x for x in (instance.last_use,) if x is not None]
+    users = {lease.owner.who for lease in leases}
+    return users.pop() if len(users) == 1 else None

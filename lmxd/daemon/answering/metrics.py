@@ -13,9 +13,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, RefuseLease, StopInstance
+from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, MoveLease, RefuseLease, StopInstance
 from lmxd.core.words import InstanceId, Phase
 from lmxd.daemon.answering.device_views import charged
+from lmxd.daemon.answering.move_counts import MoveCounts
 from lmxd.errors import LmxdError
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen
@@ -52,6 +53,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._moves = MoveCounts(self.registry)
         self._measured: set[str] = set()
 
     def observe(self, decision: Decision) -> None:
@@ -60,6 +62,10 @@ class Metrics:
             case GrantLease():
                 self._answered(decision.profile, "granted", decision.waited)
                 self._observe_launch(decision.instance)
+            case MoveLease():
+                self._moves.moved(decision)
+            case RefuseLease(moves=str()):
+                self._moves.refused(decision)
             case RefuseLease():
                 self._answered(decision.ask.profile, decision.refusal.code, decision.waited)
             case EndLease():

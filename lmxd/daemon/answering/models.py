@@ -111,9 +111,17 @@ class ModelCalls:
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
     def _elastic(self, resolved: Resolved) -> ElasticInfo | None:
-        if not (steps := self._present.catalog.steps(resolved.name)):
+        catalog, name = self._present.catalog, resolved.name
+        if (start := catalog.start(name, None)) is None:
             return None
-        return ElasticInfo(steps=list(steps), start=steps[0], not_carried=resolved.not_carried)
+        seen = catalog.starts.of(name, None)
+        return ElasticInfo(
+            steps=list(catalog.steps(name)),
+            start=start,
+            learned_from=0 if seen is None else seen.count,
+            growths_per_hour=self._learning.growths.per_hour()[name],
+            not_carried=resolved.not_carried,
+        )
 
     async def show(self, connection: Connection, model: str) -> Shown:
         resolved = self._present.catalog.resolve(model)

@@ -78,7 +78,7 @@ class Requests:
         """The answer that a request would get now, without any effect."""
         self._require_reach(connection, params.model)
         user = connection.peer.uid, ""
-        size = self._size(connection, params, user)
+        size = await self._asks.begun(params.model, self._size(connection, params, user), user)
         resolved = await self._asks.warm(params.model, size, user)
         self._asks.require_engine(resolved)
         grows = await growth(self._asks, resolved, self._present.catalog.steps(params.model), user)
