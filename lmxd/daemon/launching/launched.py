@@ -121,6 +121,8 @@ class Launched:
     intruder: Failure | None = None
     """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
+    looked_at: float | None = None
+    """What ``work`` was when its slots were looked at."""
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)
 

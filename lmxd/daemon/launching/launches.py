@@ -14,6 +14,7 @@ from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady,
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching import slumber
 from lmxd.daemon.launching.belongings import forget
+from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.loading import Loading, PendingLoad
@@ -35,10 +36,13 @@ _SHARED: Final = 60.0
 class Launches:
     """All instances that have, or are about to have, a process."""
 
-    def __init__(self, report: Callable[[Event], None], startup: Startup, log_dir: Path, groups: Groups) -> None:
+    def __init__(
+        self, report: Callable[[Event], None], startup: Startup, log_dir: Path, groups: Groups, contexts: ContextWatch
+    ) -> None:
         self._report = report
         self._startup = startup
         self._log_dir = log_dir
+        self._contexts = contexts
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -219,6 +223,8 @@ class Launches:
         guessed = activity is not None and activity.guessed
         seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
         self._report(seen)
+        if not busy:
+            await self._contexts.look(launched)
 
     async def _asked(self, launched: Launched, process: Process) -> Activity | None:
         """Its activity. One whose endpoint somebody else has is ended: its clients are to send nothing there.

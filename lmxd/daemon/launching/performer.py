@@ -31,6 +31,7 @@ from lmxd.core.decisions import (
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
 from lmxd.daemon.launching.carrying import Carrying
+from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.doorway import Doorway
@@ -63,7 +64,13 @@ class Performer:
     """Carries out decisions about instances; each outcome comes back as an event."""
 
     def __init__(
-        self, report: Callable[[Event], None], notes: Notes, state: State, present: Present, where: Places
+        self,
+        report: Callable[[Event], None],
+        notes: Notes,
+        state: State,
+        present: Present,
+        where: Places,
+        contexts: ContextWatch,
     ) -> None:
         self._report = report
         self._state = state
@@ -73,7 +80,7 @@ class Performer:
         self._descendants = Descendants()
         self.kept = Kept(where.state / "moves", state)
         self.startup = Startup(notes, groups, self._descendants, self.kept)
-        self.launches = Launches(report, self.startup, where.logs, groups)
+        self.launches = Launches(report, self.startup, where.logs, groups, contexts)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
         self.carrying = Carrying(self.kept, self.launches.get, state, report)
 
