@@ -36,6 +36,7 @@ LEASE = LeaseRow(
     expires_at=None,
     key="k" * 16,
     digest="d" * 32,
+    parked=None,
 )
 INSTANCE = InstanceRow(
     id="m#1",

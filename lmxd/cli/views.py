@@ -15,7 +15,7 @@ from lmxd.cli.live import repeat
 from lmxd.cli.output import size
 from lmxd.devices.diagnostics import fault
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, MovingInfo, TicketInfo, VariantInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
@@ -92,6 +92,7 @@ def _running(client: Client) -> RenderableType:
     found = client.instances()
     several = len({i.engine for i in found.instances if i.engine}) > 1
     rows = [instance_row(i, found.called, several=several) for i in found.instances]
+    rows += [moving_row(x) for x in found.moving]
     return output.filled(PS, rows, "no instances")
 
 
@@ -114,6 +115,13 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = 
         ", ".join(map(lease_label, i.leases)) or _NONE,
         output.doing(i) if i.phase in ("ready", "starting") else _NONE,
     )
+
+
+def moving_row(x: MovingInfo) -> tuple[str, ...]:
+    """A lease between two instances: it has had ``x.before``."""
+    doing = "waits" if x.instance is None else f"to {x.instance}"
+    sizes = f"{output.tokens(x.ctx)}→{output.tokens(x.ctx_wanted)}"
+    return (x.before, _NONE, "moving", sizes, str(x.slots), *[_NONE] * 4, lease_label(x), doing)
 
 
 def lease_label(x: LeaseInfo) -> str:

@@ -48,6 +48,7 @@ from lmxd.daemon.keeping.means import Means
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import Records
 from lmxd.daemon.keeping.restoring import Restoring
+from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.read_ahead import ReadAhead
 from lmxd.daemon.learning.learning import Learning
@@ -115,7 +116,8 @@ class Daemon:
             self.admission, self.outbox, self.records.changes, lambda x: self.answers.decided(x), self._heard
         )
         handle = self.loop.handle
-        self.performer = Performer(handle, self.records, state, present, self.where)
+        contexts = ContextWatch(state, handle, lambda *x: self.asks.shrunk(*x), self.learning.conversations.used)
+        self.performer = Performer(handle, self.records, state, present, self.where, contexts)
         self.launches = self.performer.launches
         self.measuring = Measuring(state, present, self.performer.pids, handle, self._seen)
         self.answers = Answers(state, self.access, present, self.performer, lambda: self.listener.connections)

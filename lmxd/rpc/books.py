@@ -90,10 +90,21 @@ class InstanceInfo(Result):
     swap: SwapInfo | None = Field(None, description="for whom it is to make way, and when")
 
 
+class MovingInfo(LeaseInfo):
+    """A lease whose instance has ended for its move to another, which is not ready yet."""
+
+    model: str
+    before: str = Field(description="the instance that it had")
+    ctx: int = Field(description="tokens of context that it had")
+    ctx_wanted: int
+    instance: str | None = Field(None, description="the one that starts for it; null while it waits for its bytes")
+
+
 class Instances(Result):
-    """All instances."""
+    """All instances, and the leases that have none while they move."""
 
     instances: list[InstanceInfo]
+    moving: list[MovingInfo] = Field([])
     called: DeviceNames = Field({})
 
 

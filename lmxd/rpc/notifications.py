@@ -62,7 +62,9 @@ class Moved(Notice):
     lease: str
     granted: Granted
     before: str = Field(description="the instance that it was on")
-    why: Literal["grown"]
+    why: Literal["grown", "shrunk", "returned"] = Field(
+        description="it has more context, or an idle one less; returned: as before, for the larger one could not be had"
+    )
 
 
 class YieldAsked(Notice):

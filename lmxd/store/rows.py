@@ -32,7 +32,7 @@ class InstanceRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRow:
-    """One lease."""
+    """One lease. ``parked``: JSON, of one whose instance has ended for its move to another."""
 
     TABLE: ClassVar = "leases"
 
@@ -52,6 +52,7 @@ class LeaseRow:
     key: str | None
     digest: str | None
     share: bool
+    parked: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,9 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE leases ADD COLUMN digest TEXT;
     """,
+    """
+    ALTER TABLE leases ADD COLUMN parked TEXT;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from house import House, http, model
 
-from lmxd.daemon.launching import carrying
+from lmxd.daemon.launching import ends
 from lmxd.rpc.messages import Granted
 
 STEPS = {"start": 256, "steps": [512]}
@@ -129,7 +129,7 @@ async def test_a_disk_that_is_full_carries_nothing(tmp_path: Path, monkeypatch: 
     async with house(tmp_path).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
         await said(lease, PROMPT)
-        monkeypatch.setattr(carrying, "SPARE", 2**62)
+        monkeypatch.setattr(ends, "SPARE", 2**62)
         assert (await lmxd.grow(lease.lease, ctx=512)).slot is None
         assert left(h) == []
 
@@ -137,7 +137,7 @@ async def test_a_disk_that_is_full_carries_nothing(tmp_path: Path, monkeypatch: 
 async def test_one_whose_slot_is_at_work_for_too_long_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carrying, "LONGEST", 0.3)
+    monkeypatch.setattr(ends, "LONGEST", 0.3)
     async with house(tmp_path, play={"slot_seconds": 20}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
         await said(lease, PROMPT)

@@ -63,6 +63,7 @@ LEASE = LeaseRow(
     expires_at=62.5,
     key="k",
     digest="d",
+    parked="{}",
 )
 YIELD = YieldRow(id="y-1", device="GPU-a", size=2**33, foreign_before=2**30, until=99.0)
 COUNT = CountRow(id="instances m", count=1)
@@ -134,7 +135,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         old.execute("INSERT INTO counts VALUES ('instances m', 1)")
     assert saved(path) == Saved(
         instances=[replace(INSTANCE, work=0.0, prompted=0.0)],
-        leases=[replace(LEASE, gids="[]", user="", key=None, digest=None)],
+        leases=[replace(LEASE, gids="[]", user="", key=None, digest=None, parked=None)],
         yields=[YIELD],
         counts=[COUNT],
     )

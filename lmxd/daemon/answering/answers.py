@@ -18,6 +18,7 @@ from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.beyond import ways_out
 from lmxd.daemon.answering.remembered import Remembered
+from lmxd.daemon.answering.transit import InstanceGone, Transit
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
@@ -33,13 +34,6 @@ from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
 log = logging.getLogger(__name__)
-
-
-class InstanceGone(LmxdError):
-    """The error for an instance that ended between the decision to grant a lease and the answer."""
-
-    def __init__(self) -> None:
-        super().__init__("stopped", "the instance ended as it was granted", "ask again")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +67,7 @@ class Answers:
         self._performer = performer
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
+        self.transit = Transit(state)
         self._queued: set[TicketId] = set()
         """The waiting requests that were told of a place in the queue; some may have left since."""
         self.reusing: set[int] = set()
@@ -107,6 +102,7 @@ class Answers:
 
     def tell(self, decision: Decision) -> None:
         """Answer and notify the clients that a decision concerns."""
+        self.transit.tell(decision)
         match decision:
             case GrantLease():
                 self._granted(decision)
@@ -195,13 +191,15 @@ class Answers:
         told = waiting is not None and answered and waiting.connection is holder
         if holder is not None and not told and decision.instance != decision.before:
             assert isinstance(granted, Granted)
-            holder.notify(Moved(lease=lease.id, granted=granted, before=decision.before, why="grown"))
+            holder.notify(Moved(lease=lease.id, granted=granted, before=decision.before, why=decision.move.value))
 
     def granted(self, lease: Lease, waited: float, slot: int | None = None) -> Granted | Held:
-        """The answer to a granted request. InstanceGone if its instance has ended.
+        """The answer to a granted request. InstanceGone if its instance has ended, also for a move of its lease.
 
         ``slot``: the one in which the conversation lies, of a lease that has moved with it.
         """
+        if lease.parked is not None:
+            raise InstanceGone
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:

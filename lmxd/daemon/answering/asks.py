@@ -22,6 +22,7 @@ from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
 from lmxd.daemon.answering.reading import FileReading
 from lmxd.daemon.answering.together import Together
+from lmxd.daemon.answering.transit import ask_of
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 
@@ -156,10 +157,10 @@ class Asks:
 
     def _growth(self, lease: Lease, need: int) -> tuple[str, Size, User | None]:
         """The model and size that a lease grows to, and the user for whom its instance is."""
-        if (instance := self._state.instances.get(lease.instance)) is None:
+        if self._state.leases.get(lease.id) is not lease:
             why = {"reason": EndReason.INSTANCE_EXITED}
             raise LmxdError("lease_ended", f"lease {lease.id} has ended with its instance", "make a new request", why)
-        ask = instance.ask
+        ask = ask_of(self._state, lease)
         had = Size(slots=lease.slots, priority=lease.priority, share=lease.share)
         return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 

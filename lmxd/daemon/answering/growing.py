@@ -55,6 +55,7 @@ class Moving:
         lease = self._leasing.lease(connection, params.lease)
         if lease.owner.uid != connection.peer.uid:
             raise LmxdError("not_permitted", f"lease {lease.id} belongs to another user", "its owner may have it grow")
+        await self._answers.transit.over(lease, params.wait)
         instance = self._state.instances[lease.instance]
         if not instance.ask.elastic:
             what = f"lease {lease.id} is on {instance.id}, whose context is fixed"
@@ -65,7 +66,7 @@ class Moving:
             assert isinstance(granted, Granted)
             return granted
         ask = await self._asks.grown(lease, params.ctx)
-        lease = self._leasing.lease(connection, params.lease)  # it may have ended meanwhile
+        await self._answers.transit.over(lease, params.wait)  # it may have been shrunk meanwhile, or have ended
         again = partial(self._asks.grown_again, lease, params.ctx)
         asked = GrowthRequested(
             at=time.monotonic(),

@@ -14,6 +14,7 @@ from lmxd.daemon.answering import owners
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.transit import ask_of
 from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_id
@@ -85,7 +86,7 @@ class Holding:
     async def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
         uid = await self._uid(params.pid, connection.peer)
         found = self._leasing.lease(connection, params.lease)
-        if not self._state.instances[found.instance].ask.external:
+        if not ask_of(self._state, found).external:
             raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
         await self._holds.require(params.pid, uid, found.instance)
         found = self._leasing.lease(connection, params.lease)  # it may have ended meanwhile

@@ -73,7 +73,8 @@ class Inspection:
     def instances(self, connection: Connection) -> Instances:
         self._performer.launches.look()
         found = views.instances(self._state, self._performer, self._access, connection.peer)
-        return Instances(instances=found, called=self._state.ledger.called)
+        moving = views.moving(self._state, self._access, connection.peer)
+        return Instances(instances=found, moving=moving, called=self._state.ledger.called)
 
     def queue(self, connection: Connection) -> QueueInfo:
         return QueueInfo(

@@ -16,6 +16,7 @@ from lmxd.core.decisions import (
     RefuseLease,
     ReportProgress,
     ReportSwap,
+    SaveConversation,
     SleepInstance,
     StartInstance,
     StopInstance,
@@ -102,6 +103,8 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
             return f"{decision.instance} starts on {places(decision.option.devices, called())}: {decision.why}"
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
+        case SaveConversation():
+            return f"the conversation of {decision.instance} is saved: {decision.why}"
         case SleepInstance():
             return f"{decision.instance} is told to sleep: {decision.why}"
         case WakeInstance():

@@ -13,7 +13,8 @@ from lmxd.core.holders import Lease
 from lmxd.core.words import Ask, ConnectionId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering import repeats
 from lmxd.daemon.answering.access import Access, owner_of
-from lmxd.daemon.answering.answers import Answers, InstanceGone, Waiting
+from lmxd.daemon.answering.answers import Answers, Waiting
+from lmxd.daemon.answering.transit import InstanceGone
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -74,6 +75,7 @@ class Leasing:
             try:
                 if had := repeats.granted_before(self._state, peer.uid, terms, digest, external=ask.external):
                     self._renew(connection, had, None)
+                    await self._answers.transit.over(had, terms.wait)
                     return self._answers.granted(had, waited=0.0)
                 if key is not None and before is None:
                     before = self._arrivals.came_first(owner, key, digest)
@@ -148,7 +150,8 @@ class Leasing:
         self._renew(connection, found, params.ttl)
         expires_in = None if found.expires_at is None else found.expires_at - self._state.now
         moved = None
-        if params.instance not in (None, found.instance) and found.owner.uid == connection.peer.uid:
+        known = params.instance in (None, found.instance) or found.parked is not None
+        if not known and found.owner.uid == connection.peer.uid:
             moved = self._answers.granted(found, waited=0.0)
             assert isinstance(moved, Granted)
         return Renewed(lease=params.lease, expires_in=expires_in, moved=moved)

@@ -8,6 +8,7 @@ from typing import Final
 
 from lmxd.core.books.state import State
 from lmxd.core.holders import Lease
+from lmxd.daemon.answering.transit import ask_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Terms
 
@@ -33,7 +34,7 @@ def granted_before(state: State, uid: int, terms: Terms, digest: str, *, externa
         return None
     lease, ticket = state.keys.get((uid, key)), state.asked.get((uid, key))
     if lease is not None:
-        same = lease.digest in (None, digest) and state.instances[lease.instance].ask.external is external
+        same = lease.digest in (None, digest) and ask_of(state, lease).external is external
     else:
         same = ticket is None or ticket.digest in (None, digest)
     if not same:

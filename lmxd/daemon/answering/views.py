@@ -10,6 +10,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
+from lmxd.core.moves import Parked
 from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
 from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
@@ -22,7 +23,7 @@ from lmxd.daemon.answering.device_views import by_device, charged, promised
 from lmxd.daemon.launching.performer import Performer
 from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, MovingInfo, TicketInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
@@ -62,6 +63,23 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         measured=by_device(i, state.ledger.measured(i.id)),
         charged=charged(state, i),
         leases=leases,
+    )
+
+
+def moving(state: State, access: Access, peer: Peer) -> list[MovingInfo]:
+    """The parked leases, of others without their holders."""
+    return [_moving(state, x, x.parked, _lease(state.now, access, peer, x)) for x in state.leases.values() if x.parked]
+
+
+def _moving(state: State, lease: Lease, parked: Parked, shown: LeaseInfo) -> MovingInfo:
+    ticket = None if lease.growing is None else state.ticket(lease.growing)
+    return MovingInfo(
+        **shown.model_dump(),
+        model=parked.ask.profile,
+        before=lease.instance,
+        ctx=parked.back.context,
+        ctx_wanted=parked.ask.context,
+        instance=None if ticket is None else ticket.instance,
     )
 
 

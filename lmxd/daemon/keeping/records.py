@@ -16,6 +16,7 @@ from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
+from lmxd.core.moves import Parked
 from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option, YieldId
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ASKS: Final = TypeAdapter(Ask)
 OPTIONS: Final = TypeAdapter(Option)
+PARKED: Final = TypeAdapter(Parked)
 INSTANCE_COUNT: Final = "instances "
 """Before the profile in the names of the core's counts of instances."""
 
@@ -190,4 +192,5 @@ def _lease(x: Lease) -> LeaseRow:
         key=x.key,
         digest=x.digest,
         share=x.share,
+        parked=None if x.parked is None else PARKED.dump_json(x.parked).decode(),
     )

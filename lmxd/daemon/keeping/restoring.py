@@ -29,7 +29,7 @@ from lmxd.core.words import (
 from lmxd.daemon.keeping import certificates
 from lmxd.daemon.keeping.adoption import ADOPTED, running, wrong
 from lmxd.daemon.keeping.outbox import Outbox
-from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
+from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, PARKED, Records
 from lmxd.daemon.launching import belongings
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.performer import Performer
@@ -98,7 +98,9 @@ class Restoring:
         self._engines |= certificates.users(found.saved.instances, self._where)
         adopted = [(row, x) for row in found.saved.instances if (x := _made(row, self._adopted)) is not None]
         failures = await asyncio.gather(*(_wrong(row, launched) for row, launched in adopted))
-        self._report(_event(found.saved, self._records.restore(found.saved)))
+        event = _event(found.saved, self._records.restore(found.saved))
+        self._performer.kept.sweep({x.parked.carry.file for x in event.leases if x.parked and x.parked.carry})
+        self._report(event)
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
         self._outbox.writer = Writer(database, self._records.everything)
@@ -138,7 +140,6 @@ class Restoring:
                 break
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
         await asyncio.to_thread(self._performer.prompt_caches().sweep)
-        await asyncio.to_thread(self._performer.carrying.sweep)
         await asyncio.to_thread(belongings.sweep, where.home, known)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
@@ -202,7 +203,7 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
     return LedgerRestored(
         at=time.monotonic(),
         instances=tuple(_instance(row) for row in saved.instances),
-        leases=tuple(_lease(row) for row in saved.leases if row.instance in known),
+        leases=tuple(_lease(row) for row in saved.leases if row.instance in known or row.parked is not None),
         yields=tuple(
             (DeviceId(y.device), YieldId(y.id), Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until))
             for y in saved.yields
@@ -246,6 +247,7 @@ def _lease(row: LeaseRow) -> Lease:
         key=row.key,
         digest=row.digest,
         share=bool(row.share),
+        parked=None if row.parked is None else PARKED.validate_json(row.parked),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, TypeAdapter
 
+from lmxd.core.moves import Carry
 from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.prompts import PromptCache
@@ -102,6 +103,8 @@ class Launched:
     prompts: PromptCache | None = None
     doorway: Doorway | None = None
     """The doorway through which conversations are carried, if they are."""
+    inherits: Carry | None = None
+    """The kept conversation of an instance that has ended for it, which it reads before it is ready."""
     process: Process | None = None
     key: str = ""
     endpoint: Endpoint | None = None
@@ -118,6 +121,8 @@ class Launched:
     intruder: Failure | None = None
     """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
+    looked_at: float | None = None
+    """What ``work`` was when its slots were looked at."""
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)
 

@@ -14,14 +14,13 @@ from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady,
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching import slumber
 from lmxd.daemon.launching.belongings import forget
+from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.doors import door
-from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.launched import Launched, Start
 from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.postmortem import postmortem
-from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.launching.startup import Startup
-from lmxd.engines.engine import Activity, Engine
+from lmxd.engines.engine import Activity
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
@@ -37,33 +36,26 @@ _SHARED: Final = 60.0
 class Launches:
     """All instances that have, or are about to have, a process."""
 
-    def __init__(self, report: Callable[[Event], None], startup: Startup, log_dir: Path, groups: Groups) -> None:
+    def __init__(
+        self, report: Callable[[Event], None], startup: Startup, log_dir: Path, groups: Groups, contexts: ContextWatch
+    ) -> None:
         self._report = report
         self._startup = startup
         self._log_dir = log_dir
+        self._contexts = contexts
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.loading = Loading()
 
-    def start(
-        self,
-        start: Start,
-        engine: Engine,
-        devices: Iterable[DeviceId],
-        prompts: PromptCache | None = None,
-        doorway: Doorway | None = None,
-        *,
-        alone: bool = True,
-    ) -> None:
+    def start(self, launched: Launched, devices: Iterable[DeviceId], *, alone: bool = True) -> None:
         """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone.
 
         ``alone``: what it takes is not known, so nothing else loads on its devices while that grows.
         """
-        launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts, doorway=doorway)
-        self._launched[start.instance] = launched
+        self._launched[launched.instance] = launched
         turn = PendingLoad(devices=frozenset(devices), alone=alone, begin=launched.may_load.set)
-        self.loading.gate.enter(start.instance, turn)
+        self.loading.gate.enter(launched.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 
     def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
@@ -231,6 +223,8 @@ class Launches:
         guessed = activity is not None and activity.guessed
         seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
         self._report(seen)
+        if not busy:
+            await self._contexts.look(launched)
 
     async def _asked(self, launched: Launched, process: Process) -> Activity | None:
         """Its activity. One whose endpoint somebody else has is ended: its clients are to send nothing there.

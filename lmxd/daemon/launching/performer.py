@@ -22,6 +22,7 @@ from lmxd.core.decisions import (
     ForgetInstance,
     GrantLease,
     MoveLease,
+    SaveConversation,
     SleepInstance,
     StartInstance,
     StopInstance,
@@ -30,10 +31,12 @@ from lmxd.core.decisions import (
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
 from lmxd.daemon.launching.carrying import Carrying
+from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
+from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched, Limits, Start
 from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
@@ -61,7 +64,13 @@ class Performer:
     """Carries out decisions about instances; each outcome comes back as an event."""
 
     def __init__(
-        self, report: Callable[[Event], None], notes: Notes, state: State, present: Present, where: Places
+        self,
+        report: Callable[[Event], None],
+        notes: Notes,
+        state: State,
+        present: Present,
+        where: Places,
+        contexts: ContextWatch,
     ) -> None:
         self._report = report
         self._state = state
@@ -69,10 +78,11 @@ class Performer:
         self._where = where
         groups = Groups.delegated()
         self._descendants = Descendants()
-        self.startup = Startup(notes, groups, self._descendants)
-        self.launches = Launches(report, self.startup, where.logs, groups)
+        self.kept = Kept(where.state / "moves", state)
+        self.startup = Startup(notes, groups, self._descendants, self.kept)
+        self.launches = Launches(report, self.startup, where.logs, groups, contexts)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
-        self.carrying = Carrying(where.state / "moves", self.launches.get, state, report)
+        self.carrying = Carrying(self.kept, self.launches.get, state, report)
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -89,6 +99,7 @@ class Performer:
 
     def carry_out(self, decision: Decision) -> None:
         """The same, but it may raise."""
+        self.kept.decided(decision)
         match decision:
             case StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)
@@ -107,6 +118,8 @@ class Performer:
                 hit("reclaimed")
             case EndLease() | GrantLease():
                 self.admit_holders(decision.instance)
+            case SaveConversation():
+                self.carrying.save(decision)
             case CarryConversation():
                 self.carrying.begin(decision)
             case MoveLease():
@@ -166,8 +179,15 @@ class Performer:
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
-        alone = not self._is_known(resolved, plan, devices)
-        self.launches.start(start, self.engine(plan), devices, prompts, doorway if plan.carried else None, alone=alone)
+        launched = Launched(
+            start=start,
+            engine=self.engine(plan),
+            log=self.launches.log_of(start),
+            prompts=prompts,
+            doorway=doorway if plan.carried else None,
+            inherits=decision.carry,
+        )
+        self.launches.start(launched, devices, alone=not self._is_known(resolved, plan, devices))
 
     def _is_known(self, resolved: Resolved, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Returns whether its bytes are known, and will be told from those of other loads."""

@@ -16,6 +16,8 @@ from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.belongings import make_temporary
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit, door
+from lmxd.daemon.launching.inheriting import inherit
+from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.ownership import hand_over
 from lmxd.daemon.launching.postmortem import last_words, postmortem
@@ -58,10 +60,11 @@ class Notes(Protocol):
 class Startup:
     """Starts the processes of instances."""
 
-    def __init__(self, notes: Notes, groups: Groups, descendants: Descendants) -> None:
+    def __init__(self, notes: Notes, groups: Groups, descendants: Descendants, kept: Kept) -> None:
         self._notes = notes
         self._descendants = descendants
         self._groups = groups
+        self._kept = kept
         self.account: SystemUser | None = None
         """The user that engines run as; None for ours."""
 
@@ -118,6 +121,7 @@ class Startup:
             admit(launched.endpoint.socket)
         if launched.prompts is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.launch.slots)
+        await inherit(self._kept, launched)
         if launched.doorway is not None:
             launched.doorway.shut()
         return None

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from lmxd.core.decisions import CarryConversation, CheckActivity, Decision, SleepInstance, StartInstance, WakeInstance
-from lmxd.core.events import ActivitySeen, ConversationCarried, Event, InstanceExited, SleepFailed
+from lmxd.core.decisions import (
+    CarryConversation,
+    CheckActivity,
+    Decision,
+    SaveConversation,
+    SleepInstance,
+    StartInstance,
+    WakeInstance,
+)
+from lmxd.core.events import (
+    ActivitySeen,
+    ConversationCarried,
+    ConversationSaved,
+    Event,
+    InstanceExited,
+    SleepFailed,
+)
 from lmxd.core.words import Failure
 from lmxd.errors import LmxdError
 from lmxd.failures import FailureCode
@@ -25,6 +40,8 @@ def outcome(decision: Decision, error: Exception, at: float) -> Event | None:
             return SleepFailed(at=at, instance=decision.instance, failure=failure)
         case CheckActivity():
             return ActivitySeen(at=at, instance=decision.instance, busy=True, worked=False)
+        case SaveConversation():
+            return ConversationSaved(at=at, instance=decision.instance, carry=None)
         case CarryConversation():
             return ConversationCarried(at=at, ticket=decision.ticket, slot=None)
         case _:

@@ -1,0 +1,130 @@
+"""The ends of a move: an instance that writes what one of its slots has to a file, or reads it from there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from lmxd.core.policy.growing import CARRIED_WITHIN
+from lmxd.core.words import InstanceId
+from lmxd.daemon.launching.doors import door
+from lmxd.daemon.launching.doorway import Doorway
+from lmxd.daemon.launching.launched import Launched
+from lmxd.engines.carrier import Carrier
+from lmxd.engines.engine import Endpoint
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LONGEST: Final = CARRIED_WITHIN
+"""Seconds until a conversation is processed anew rather than waited for."""
+SPARE: Final = 256 * 2**20
+"""Bytes that stay free on the disk, which has lmxd's ledger, too."""
+
+
+class Uncarried(Exception):
+    """A conversation cannot be carried, for the reason that it says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """One of the two instances of a move."""
+
+    instance: InstanceId
+    carrier: Carrier
+    endpoint: Endpoint
+    doorway: Doorway
+    slots: int
+
+    async def save(self, slot: int, file: Path) -> int:
+        """Have what a slot has written to a file. The tokens. Raises Uncarried, and OSError for files."""
+        async with self.doorway.turn:
+            try:
+                self.doorway.open()
+                self.doorway.make(file.name)
+                self.doorway.admit()
+                saving = self.carrier.save_slot(self.endpoint, slot, file.name)
+                tokens = await self.doorway.written(saving, _room(file.parent), LONGEST)
+                if not tokens:
+                    raise Uncarried(f"slot {slot} of {self.instance} was not saved, or has nothing")
+                self.doorway.take(file.name, file)
+                return tokens
+            finally:
+                self.doorway.shut()
+
+    async def fit(self, file: Path) -> None:
+        """Make a file of another number of slots one that can be read. Raises Uncarried, and OSError for files."""
+        if _room(file.parent) < file.stat().st_size:  # it may have to be copied
+            raise Uncarried("the disk is full")
+        if not await asyncio.to_thread(self.carrier.fit, file, self.slots):
+            raise Uncarried("what its engine saved is laid out in another way than lmxd knows")
+
+    async def free_slot(self, lying: Collection[int]) -> int:
+        """The idle slot with the fewest tokens, which are lost, but for those in ``lying``. Raises Uncarried."""
+        slot = _least(await self.carrier.used(self.endpoint) or (), lying)
+        if slot is None:
+            raise Uncarried(f"no slot of {self.instance} is free")
+        return slot
+
+    async def restore(self, slot: int, file: Path, tokens: int) -> None:
+        """Have a file read into a slot. Raises Uncarried, and OSError for files."""
+        try:
+            self.doorway.open()
+            self.doorway.hand_over(file)
+            self.doorway.offer(file.name, file)
+            self.doorway.admit()
+            restored = await self.carrier.restore_slot(self.endpoint, slot, file.name)
+        finally:
+            self.doorway.shut()
+        if restored != tokens:
+            await self.carrier.erase_slot(self.endpoint, slot)  # it may have a part
+            raise Uncarried(f"{self.instance} did not read it")
+
+
+async def end(launched: Launched | None, instance: InstanceId) -> End:
+    """An end of a move. Raises Uncarried if nothing can be carried there."""
+    if launched is None or launched.endpoint is None or launched.doorway is None:
+        raise Uncarried(f"{instance} has none that can be carried")
+    if not isinstance(launched.engine, Carrier) or not (await door(launched)).own:
+        raise Uncarried(f"{instance} cannot be asked for it")
+    return End(
+        instance=instance,
+        carrier=launched.engine,
+        endpoint=launched.endpoint,
+        doorway=launched.doorway,
+        slots=launched.plan.launch.slots,
+    )
+
+
+async def tried(work: Awaitable[T], what: str) -> T | None:
+    """The outcome of work with conversations; None if it failed, or took too long, which is logged after ``what``."""
+    try:
+        async with asyncio.timeout(LONGEST):
+            return await work
+    except Uncarried as error:
+        why = str(error)
+    except TimeoutError:
+        why = f"it takes longer than {LONGEST:g} s"
+    except OSError as error:
+        why = str(error)
+    except Exception:
+        log.exception("%s", what)
+        return None
+    log.warning("%s: %s", what, why)
+    return None
+
+
+def _least(used: Sequence[int | None], lying: Collection[int]) -> int | None:
+    free = [(tokens, slot) for slot, tokens in enumerate(used) if tokens is not None and slot not in lying]
+    return min(free)[1] if free else None
+
+
+def _room(directory: Path) -> int:
+    """Bytes that may be written there."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize - SPARE

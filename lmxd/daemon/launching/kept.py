@@ -1,0 +1,88 @@
+"""Conversations on disk: of instances that end before another has read what they knew.
+
+Nobody can guess a file's name, for others may have the key of the instance that reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from lmxd.core.books.state import State
+from lmxd.core.decisions import Decision, EndLease, ForgetInstance, MoveLease, StartInstance
+from lmxd.core.words import InstanceId
+
+_NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9]{1,9})\.bin")
+"""The name of a kept file: it says how many tokens are in it."""
+
+
+class Kept:
+    """The files of conversations in ``directory``: each for as long as a parked lease or an instance is to have it."""
+
+    def __init__(self, directory: Path, state: State) -> None:
+        self._directory = directory
+        self._state = state
+        self._for: dict[str, InstanceId | None] = {}
+        """The instance that each file is of, or that is to read it; None: only a parked lease is to have it."""
+
+    def file(self) -> Path:
+        """A file for a conversation, which is not there yet. Raises OSError."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._directory / f"{secrets.token_hex(16)}.bin"
+
+    def keep(self, file: Path, tokens: int, instance: InstanceId) -> str:
+        """Keep what an instance had, instead of what is kept of it already. The name of the file. Raises OSError."""
+        name = f"{file.stem}-{tokens}.bin"
+        file.rename(self._directory / name)
+        self.let_go(instance)
+        self._for[name] = instance
+        return name
+
+    def find(self, name: str) -> tuple[Path, int]:
+        """A kept file, and the tokens in it. FileNotFoundError if there is none of that name."""
+        known, file = _NAME.fullmatch(name), self._directory / name
+        if known is None or not file.is_file():
+            raise FileNotFoundError(f"its file {name!r} is gone")
+        return file, int(known[1])
+
+    def decided(self, decision: Decision) -> None:
+        """Take in a decision that is carried out: by some of them, files are not needed any more."""
+        match decision:
+            case StartInstance() if decision.carry is not None and decision.carry.file in self._for:
+                self._for[decision.carry.file] = decision.instance
+            case MoveLease():
+                self.let_go(decision.before)
+            case ForgetInstance():
+                self.let_go(decision.instance)
+            case EndLease() if self._for:
+                asyncio.get_running_loop().call_soon(self._tidy)
+
+    def let_go(self, instance: InstanceId) -> None:
+        """An instance needs its file no more: it is gone, or has read it, or that has been read by another."""
+        for name in [name for name, owner in self._for.items() if owner == instance]:
+            self._for[name] = None
+        if self._for:  # another is perhaps to have it by the same event
+            asyncio.get_running_loop().call_soon(self._tidy)
+
+    def _tidy(self) -> None:
+        """Remove the files that nobody is to have any more."""
+        unowned = {name for name, owner in self._for.items() if owner is None}
+        if not unowned:
+            return
+        parked = [lease.parked.carry for lease in self._state.leases.values() if lease.parked is not None]
+        for name in unowned - {carry.file for carry in parked if carry is not None}:
+            (self._directory / name).unlink(missing_ok=True)
+            del self._for[name]
+
+    def sweep(self, names: Collection[str]) -> None:
+        """Remove what an earlier lmxd left, but for the files of these names, which its parked leases are to have."""
+        self._for = dict.fromkeys(names)
+        with suppress(FileNotFoundError):
+            for path in self._directory.iterdir():
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
