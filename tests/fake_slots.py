@@ -73,6 +73,8 @@ class Slots:
         self.context = context
         self.tokens: list[Tokens] = [[] for _ in range(count)]
         self.busy = [0] * count
+        self.turns: list[Turn | None] = [None] * count
+        self.tasks = [0] * count
         self.lock = threading.Lock()
 
     @classmethod
@@ -89,9 +91,12 @@ class Slots:
                 "id": n,
                 "n_ctx": self.context,
                 "is_processing": self.busy[n] > 0 or n < busy - sum(self.busy),
+                "id_task": self.tasks[n],
                 "n_prompt_tokens": len(tokens),
+                "n_prompt_tokens_processed": 0 if turn is None else turn.processed,
+                "next_token": [{"n_decoded": 0 if turn is None else len(tokens) - turn.prompted}],
             }
-            for n, tokens in enumerate(self.tokens)
+            for n, (tokens, turn) in enumerate(zip(self.tokens, self.turns, strict=True))
         ]
 
     def chosen(self, prompt: Tokens, wanted: int | None) -> int:
@@ -109,8 +114,10 @@ class Slots:
             self.busy[slot] += 1
             had = max(0, min(common(self.tokens[slot], prompt), len(prompt) - 1))
             tokens = self.tokens[slot] = list(prompt)
+            turn = self.turns[slot] = Turn(tokens, self.context, len(prompt) - had)
+            self.tasks[slot] = sum(self.tasks) + 1
         try:
-            yield Turn(tokens, self.context, len(prompt) - had)
+            yield turn
         finally:
             self.busy[slot] -= 1
 
@@ -136,7 +143,7 @@ class Slots:
             raise ValueError("llama_state_seq_load_file: n_stream mismatch")
         if count > self.context:
             raise ValueError("Unable to restore slot, no available space in KV cache or invalid slot save file")
-        self.tokens[slot] = list(struct.unpack_from(f"<{count}I", raw, 12))
+        self.tokens[slot], self.turns[slot] = list(struct.unpack_from(f"<{count}I", raw, 12)), None
         return int(count)
 
 

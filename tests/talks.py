@@ -9,6 +9,7 @@ from house import House
 
 from lmxd.core.decisions import ForgetInstance, GrantLease
 from lmxd.core.words import NO_CONNECTION, InstanceId, LeaseId, Owner, TicketId
+from lmxd.engines.carrier import SlotUse
 
 ME: Final = os.getuid()
 
@@ -22,5 +23,5 @@ def talked(house: House, tokens: int, uid: int = ME, *, model: str = "m", times:
             ticket=TicketId("t"), lease=LeaseId("l"), instance=at, profile=model, owner=owner, waited=0.0, why=""
         )
         learning.observe(granted)
-        learning.conversations.used(at, model, (tokens,))
+        learning.conversations.used(at, model, (SlotUse(tokens=tokens, kept=0),))
         learning.observe(ForgetInstance(instance=at))

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from lmxd.engines.engine import Endpoint
+
+
+class SlotUse(NamedTuple):
+    """The tokens in a slot, and those that its last prompt found there already: few, if another conversation came.
+
+    ``task``: a number that is another for each request.
+    """
+
+    tokens: int
+    kept: int
+    task: int = 0
 
 
 @runtime_checkable
@@ -15,8 +26,8 @@ class Carrier(Protocol):
     Files are named without their directory, which is ``Plan.prompts``.
     """
 
-    async def used(self, endpoint: Endpoint) -> tuple[int | None, ...] | None:
-        """The tokens in each slot; None in place of those of one that is at work. None if it does not say."""
+    async def used(self, endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
+        """The use of each slot; None in place of that of one that is at work. None if it does not say."""
         ...
 
     async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:

@@ -14,6 +14,7 @@ from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, InstanceId
 from lmxd.daemon.launching.context_watch import ContextWatch
 from lmxd.daemon.launching.launched import Launched
+from lmxd.engines.carrier import SlotUse
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 
@@ -43,8 +44,8 @@ class Watched:
             raise LmxdError("unknown_model", "it is gone")
         return instance.ask if max(used) < 100 else None
 
-    def _seen(self, instance: InstanceId, profile: str, used: Sequence[int | None]) -> None:
-        self.seen.append((instance, profile, tuple(used)))
+    def _seen(self, instance: InstanceId, profile: str, used: Sequence[SlotUse | None]) -> None:
+        self.seen.append((instance, profile, tuple(None if use is None else use.tokens for use in used)))
 
     async def look(self, lease: Granted) -> Launched:
         """As when its engine was asked, and is idle."""

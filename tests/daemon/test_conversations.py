@@ -22,6 +22,7 @@ from lmxd.core.words import NO_CONNECTION, Cause, InstanceId, LeaseId, Owner, Ti
 from lmxd.daemon.learning.contexts import Contexts
 from lmxd.daemon.learning.conversations import Conversations
 from lmxd.daemon.learning.growths import Growths
+from lmxd.engines.carrier import SlotUse
 
 A, B = InstanceId("m#1"), InstanceId("m#2")
 TICKET, LEASE = TicketId("t-1"), LeaseId("l-1")
@@ -35,10 +36,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.over: list[tuple[User | None, int]] = []
+        self.task = 0
         self.watching = Conversations(lambda profile, user, used: self.over.append((user, used)))
 
-    def used(self, instance: InstanceId, *tokens: int | None) -> None:
-        self.watching.used(instance, "m", tokens)
+    def used(self, instance: InstanceId, *tokens: int | None, kept: int = 10**6) -> None:
+        """A look at an instance after another request of each slot. ``kept``: at most, of what a slot had."""
+        self.task += 1
+        uses = [None if x is None else SlotUse(tokens=x, kept=min(x, kept), task=self.task) for x in tokens]
+        self.watching.used(instance, "m", uses)
 
     def grant(self, instance: InstanceId, owner: Owner) -> None:
         self.decide(
@@ -81,6 +86,24 @@ def test_a_conversation_is_over_when_another_has_its_slot_or_its_instance_is_gon
     assert watch.over == [(ALICE.who, 2100), (ALICE.who, 1000)]
     watch.decide(ForgetInstance(instance=A))
     assert len(watch.over) == 2
+
+
+def test_another_conversation_in_a_slot_is_told_by_what_its_prompt_found_there() -> None:
+    watch = Watch()
+    watch.grant(A, ALICE)
+    watch.used(A, 6000)
+    watch.used(A, 6100, kept=40)  # they begin alike
+    assert watch.over == [(ALICE.who, 6000)]
+    watch.used(A, 6200)
+    assert len(watch.over) == 1
+
+
+def test_a_slot_without_a_new_request_has_the_same_conversation() -> None:
+    watch = Watch()
+    begun = SlotUse(tokens=6000, kept=0, task=1)
+    for task in range(3):
+        watch.watching.used(A, "m", (begun, SlotUse(tokens=50, kept=50, task=task)))
+    assert watch.over == []
 
 
 def test_another_user_in_the_only_slot_ends_a_conversation() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from devices.fake_nvml import FakeNvml
-from house import House, card
+from house import House, card, http, model
 from talks import ME, talked
 
 from lmxd.cli.main import main
 from lmxd.core.words import InstanceId
+from lmxd.rpc.messages import Granted
 
 KEYS = {"context_length": 2048, "elastic": {"start": 512, "steps": [1024]}}
 
@@ -126,3 +127,27 @@ async def test_a_smaller_instance_in_the_place_of_one_takes_fewer_bytes(tmp_path
         h.write(models={"m": {"context_length": 2048}})
         await lmxd.reload()
         assert await asks.shrunk(instance, (10,)) is None
+
+
+async def say(h: House, lease: Granted, body: dict[str, object]) -> None:
+    """A request, after which lmxd has looked at the slots."""
+    launched = h.launched(lease.instance)
+    assert launched is not None
+    before = launched.work
+    assert (await http(lease, "/completion", json.dumps(body).encode())).status == 200
+    await h.until(lambda: launched.work != before and launched.looked_at == launched.work)
+
+
+async def test_conversations_are_seen_in_the_slots_of_engines(tmp_path: Path) -> None:
+    model(tmp_path, "m", counts=True)
+    h = House(tmp_path, FakeNvml(card()), models={"m": KEYS | {"idle_timeout": 5}})
+    async with h.open(), h.client() as lmxd:
+        lease, known = await lmxd.request("m", ctx=1024), h.daemon.learning.contexts
+        for n in range(10):  # as long as each other, so that only what is in the slot tells them apart
+            for turn in range(1, 3):
+                body = {"prompt": f"{n}" * 400 * turn, "n_predict": 3}
+                await say(h, lease, body)
+        await lmxd.release(lease.lease)
+        await lmxd.stop(lease.instance)
+        await h.until(lambda: known.known.sizes["m", None].count >= 8)
+        assert (await lmxd.request("m")).ctx == 1024

@@ -7,6 +7,7 @@ import json
 import pytest
 from engines.canned import engine
 
+from lmxd.engines.carrier import SlotUse
 from lmxd.engines.llama_cpp import slots
 
 
@@ -15,10 +16,27 @@ def answer(body: object, status: int = 200) -> bytes:
     return b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(raw), raw)
 
 
-async def test_tokens_by_slot_and_none_of_one_at_work() -> None:
+async def test_the_use_of_each_slot_and_none_of_one_at_work() -> None:
     said = [{"is_processing": False, "n_prompt_tokens": 7}, {"is_processing": True, "n_prompt_tokens": 9}, {}]
     async with engine(answer(said)) as endpoint:
-        assert await slots.used(endpoint) == (7, None, 0)
+        assert await slots.used(endpoint) == (SlotUse(tokens=7, kept=7), None, SlotUse(tokens=0, kept=0))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "processed", "decoded", "kept"),
+    [
+        (22, 18, 5, 0),  # as llama-server 10068 says of 18 new tokens of a prompt and 5 of an answer
+        (29, 7, 5, 18),  # and of a prompt that went on from there
+        (28, 24, 5, 0),
+        (53, 4, 50, 0),
+        (10, 99, 0, 0),
+    ],
+)
+async def test_what_a_prompt_found_in_its_slot(tokens: int, processed: int, decoded: int, kept: int) -> None:
+    figures = {"n_prompt_tokens": tokens, "n_prompt_tokens_processed": processed}
+    said = [{**figures, "id_task": 8, "next_token": [{"n_decoded": decoded}]}]
+    async with engine(answer(said)) as endpoint:
+        assert await slots.used(endpoint) == (SlotUse(tokens=tokens, kept=kept, task=8),)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, InstanceId
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched
-from lmxd.engines.carrier import Carrier
+from lmxd.engines.carrier import Carrier, SlotUse
 from lmxd.errors import LmxdError
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ Shrunk: TypeAlias = Callable[[Instance, Sequence[int]], Awaitable[Ask | None]]
 
 
 class ContextWatch:
-    """Asks an elastic instance for the tokens in its slots when it is idle and has worked since: then they are others.
+    """Asks an elastic instance for the use of its slots when it has worked since: then it is another.
 
-    ``seen`` hears of them: the instance, its profile, and the tokens by slot; None in place of those of one at work.
+    ``seen`` hears of it: the instance, its profile, and the use by slot; None in place of that of one at work.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ContextWatch:
         state: State,
         report: Callable[[Event], None],
         shrunk: Shrunk,
-        seen: Callable[[InstanceId, str, Sequence[int | None]], None],
+        seen: Callable[[InstanceId, str, Sequence[SlotUse | None]], None],
     ) -> None:
         self._state = state
         self._report = report
@@ -41,7 +41,7 @@ class ContextWatch:
         self._seen = seen
 
     async def look(self, launched: Launched) -> None:
-        """Look at an instance that is idle, if anything may have changed. Reports ContextSeen."""
+        """Look at an instance, if anything may have changed. Reports ContextSeen once it is idle."""
         instance = self._state.instances.get(launched.instance)
         if launched.looked_at == launched.work or instance is None or not instance.ask.elastic:
             return
@@ -49,15 +49,15 @@ class ContextWatch:
         if used is None or self._state.instances.get(launched.instance) is not instance:
             return
         self._seen(instance.id, instance.ask.profile, used)
-        counts = [tokens for tokens in used if tokens is not None]
+        counts = [use.tokens for use in used if use is not None]
         if len(counts) < len(used):
-            return  # one is at work by now: it is looked at when it is done
+            return  # one is at work: it is looked at when it is done
         launched.looked_at = work
         if launched.plan.carried and instance.ask.spread == 1:
             smaller = await self._smaller(instance, counts)
             self._report(ContextSeen(at=time.monotonic(), instance=instance.id, smaller=smaller))
 
-    async def _used(self, launched: Launched) -> tuple[int | None, ...] | None:
+    async def _used(self, launched: Launched) -> tuple[SlotUse | None, ...] | None:
         if launched.endpoint is None or not isinstance(launched.engine, Carrier) or not (await door(launched)).own:
             return None
         return await launched.engine.used(launched.endpoint)

@@ -15,7 +15,7 @@ from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.doorway import Doorway
 from lmxd.daemon.launching.launched import Launched
-from lmxd.engines.carrier import Carrier
+from lmxd.engines.carrier import Carrier, SlotUse
 from lmxd.engines.engine import Endpoint
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,8 @@ async def tried(work: Awaitable[T], what: str) -> T | None:
     return None
 
 
-def _least(used: Sequence[int | None], lying: Collection[int]) -> int | None:
-    free = [(tokens, slot) for slot, tokens in enumerate(used) if tokens is not None and slot not in lying]
+def _least(used: Sequence[SlotUse | None], lying: Collection[int]) -> int | None:
+    free = [(use.tokens, slot) for slot, use in enumerate(used) if use is not None and slot not in lying]
     return min(free)[1] if free else None
 
 

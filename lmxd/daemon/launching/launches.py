@@ -223,8 +223,7 @@ class Launches:
         guessed = activity is not None and activity.guessed
         seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
         self._report(seen)
-        if not busy:
-            await self._contexts.look(launched)
+        await self._contexts.look(launched)
 
     async def _asked(self, launched: Launched, process: Process) -> Activity | None:
         """Its activity. One whose endpoint somebody else has is ended: its clients are to send nothing there.

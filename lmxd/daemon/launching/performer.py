@@ -56,6 +56,8 @@ from lmxd.instances.process import Process
 log = logging.getLogger(__name__)
 
 _ALWAYS_ADMITTED: Final = frozenset((0,))
+_LEARNED_WITHIN: Final = 2.0
+"""Seconds between looks at an elastic instance: what its conversations need is learned by them."""
 _AGAIN: Final = 1.0
 """Seconds until an instance that could not be told to end is told again."""
 
@@ -174,7 +176,7 @@ class Performer:
         start = Start(
             plan=plan,
             limits=_limits(config, resolved),
-            poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
+            poll=min(_LEARNED_WITHIN if ask.elastic else 15.0, max(0.25, ask.idle_timeout / 20)),
             kept=None if prompts is None else prompts.path,
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())

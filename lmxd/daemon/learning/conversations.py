@@ -17,30 +17,43 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.moves import Carry
 from lmxd.core.words import Cause, InstanceId, LeaseId, User
+from lmxd.engines.carrier import SlotUse
 
 Noted: TypeAlias = Callable[[str, User | None, int], None]
 """Hears that a conversation is over: its profile, whose it was if that is known, and the most tokens that it had."""
 
 
 @dataclass(slots=True)
+class _Conversation:
+    """The conversation in a slot: the most tokens that it had, and the slot as it was seen last."""
+
+    most: int = 0
+    last: SlotUse | None = None
+
+
+@dataclass(slots=True)
 class _Watched:
-    """An instance: the most tokens of the conversation in each slot, and those whose they may be."""
+    """An instance: the conversations in its slots, and those whose they may be."""
 
     profile: str
-    most: list[int] = field(default_factory=list)
+    slots: list[_Conversation] = field(default_factory=list)
     users: set[User] = field(default_factory=set)
 
     @property
     def user(self) -> User | None:
         return next(iter(self.users)) if len(self.users) == 1 else None
 
+    def has(self, count: int) -> None:
+        """It has so many slots at least."""
+        self.slots += [_Conversation() for _ in range(count - len(self.slots))]
+
 
 class Conversations:
     """Watches the slots, and tells of each conversation that is over.
 
-    One is over when its slot has less than half of its tokens, or another user has the only slot, or its instance ends.
-    One that moves along with its lease goes on. Of several slots nobody knows which one a user has: the conversation is
-    a user's if the instance had no other.
+    One is over when a prompt found less than half of it in its slot, or another user has the only slot, or its instance
+    ends. One that moves along with its lease goes on. Of several slots nobody knows which one a user has: then it is a
+    user's if the instance had no other.
     """
 
     def __init__(self, noted: Noted) -> None:
@@ -48,16 +61,16 @@ class Conversations:
         self._watched: dict[InstanceId, _Watched] = {}
         self._carried: dict[LeaseId, Carry] = {}
 
-    def used(self, instance: InstanceId, profile: str, used: Sequence[int | None]) -> None:
-        """The tokens in each slot of an instance; None in place of those of one that is at work."""
+    def used(self, instance: InstanceId, profile: str, used: Sequence[SlotUse | None]) -> None:
+        """The use of each slot of an instance; None in place of that of one that is at work."""
         watched = self._watched.setdefault(instance, _Watched(profile))
-        watched.most += [0] * (len(used) - len(watched.most))
-        for slot, tokens in enumerate(used):
-            if tokens is None:
+        watched.has(len(used))
+        for slot, use in zip(watched.slots, used, strict=False):
+            if use is None or use == slot.last:
                 continue
-            if 2 * tokens < watched.most[slot]:
+            if 2 * use.kept < slot.most:
                 self._over(watched, slot)
-            watched.most[slot] = max(watched.most[slot], tokens)
+            slot.most, slot.last = max(slot.most, use.tokens), use
 
     def observe(self, decision: Decision) -> None:
         """Whose conversations they are, where they go, and when they end."""
@@ -74,13 +87,13 @@ class Conversations:
                 self._watched.pop(decision.instance, None)  # its conversation goes on elsewhere
             case ForgetInstance():
                 if watched := self._watched.pop(decision.instance, None):
-                    for slot in range(len(watched.most)):
+                    for slot in watched.slots:
                         self._over(watched, slot)
 
     def _arrives(self, instance: InstanceId, profile: str, user: User) -> None:
         watched = self._watched.setdefault(instance, _Watched(profile))
-        if len(watched.most) == 1 and user not in watched.users:
-            self._over(watched, 0)
+        if len(watched.slots) == 1 and user not in watched.users:
+            self._over(watched, watched.slots[0])
             watched.users.clear()
         watched.users.add(user)
 
@@ -89,15 +102,16 @@ class Conversations:
         self._arrives(move.instance, move.profile, move.owner.who)
         carry, there = self._carried.pop(move.lease, None), self._watched[move.instance]
         before = None if carry is None else self._watched.get(carry.instance)
-        if carry is None or before is None or carry.slot >= len(before.most):
+        if carry is None or before is None or carry.slot >= len(before.slots):
             return
-        tokens, before.most[carry.slot] = before.most[carry.slot], 0
+        left = before.slots[carry.slot]
+        tokens, left.most = left.most, 0
         if move.slot is not None:
-            there.most += [0] * (move.slot + 1 - len(there.most))
-            self._over(there, move.slot)
-            there.most[move.slot] = tokens
+            there.has(move.slot + 1)
+            self._over(there, there.slots[move.slot])
+            there.slots[move.slot].most = tokens
 
-    def _over(self, watched: _Watched, slot: int) -> None:
-        if watched.most[slot]:
-            self._noted(watched.profile, watched.user, watched.most[slot])
-        watched.most[slot] = 0
+    def _over(self, watched: _Watched, slot: _Conversation) -> None:
+        if slot.most:
+            self._noted(watched.profile, watched.user, slot.most)
+        slot.most = 0

@@ -11,6 +11,7 @@ from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.devices import pci
+from lmxd.engines.carrier import SlotUse
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.environment import environment
 from lmxd.engines.http import get
@@ -135,7 +136,7 @@ class LlamaServer:
         done = [await self.restore_slot(endpoint, slot, slot_file(slot)) for slot in range(slots)]
         return None not in done
 
-    async def used(self, endpoint: Endpoint) -> tuple[int | None, ...] | None:
+    async def used(self, endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
         return await slots.used(endpoint)
 
     async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from lmxd.engines.carrier import SlotUse
 from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get, post
 
@@ -12,13 +13,22 @@ _TIMEOUT: Final = 30.0
 """Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
 
 
-async def used(endpoint: Endpoint) -> tuple[int | None, ...] | None:
-    """The tokens in each slot; None in place of those of one that is at work. None if it does not say."""
+async def used(endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
+    """The use of each slot; None in place of that of one that is at work. None if it does not say."""
     status, text = await get(endpoint, "/slots")
     found = _parsed(text) if status == 200 else None
     if not isinstance(found, list) or not all(isinstance(slot, dict) for slot in found):
         return None
-    return tuple(None if slot.get("is_processing") else _number(slot, "n_prompt_tokens") for slot in found)
+    return tuple(None if slot.get("is_processing") else _use(slot) for slot in found)
+
+
+def _use(slot: dict[str, Any]) -> SlotUse:
+    """The last token of an answer is not in its slot. A build that does not say what it processed kept all."""
+    tokens, step = _number(slot, "n_prompt_tokens"), slot.get("next_token")
+    answered = _number(step[0], "n_decoded") if isinstance(step, list) and step else 0
+    kept = tokens if "n_prompt_tokens_processed" not in slot else tokens - max(0, answered - 1)
+    kept -= _number(slot, "n_prompt_tokens_processed")
+    return SlotUse(tokens=tokens, kept=max(0, min(tokens, kept)), task=_number(slot, "id_task"))
 
 
 async def save(endpoint: Endpoint, slot: int, file: str) -> int | None:
