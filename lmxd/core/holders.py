@@ -40,11 +40,18 @@ class Ticket:
     """The lease that grows by it: no lease is granted, that one moves."""
     carry: Carry | None = None
     """The conversation that goes along with it."""
+    parked: bool = False
+    """The lease is parked, so that this stands before all others."""
     carrying: bool = False
     """Its instance is ready, and its conversation is on the way there."""
     why: str = ""
     told: tuple[object, float | None] | None = None
     """The last report to its client: the position with its blockers, and the expected time of the lease."""
+
+    @property
+    def is_nobodys(self) -> bool:
+        """Whether nobody asked for it: a parked lease has it by itself."""
+        return self.moves is not None and self.id == own_ticket(self.moves)
 
     @property
     def patient(self) -> bool:
@@ -85,3 +92,8 @@ class Lease:
     """The ticket by which it is to move to another instance."""
     parked: Parked | None = None
     """It has no instance: ``instance`` is the one that has ended for its move."""
+
+
+def own_ticket(lease: LeaseId) -> TicketId:
+    """The ticket of a parked lease for which nobody asked. No client's has such an id."""
+    return TicketId(f"m-{lease}")

@@ -7,6 +7,7 @@ from math import inf
 
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.making_way import Asked, Swap
+from lmxd.core.moves import Carry
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, LeaseId, Option, Phase, TicketId
 
 UNUSED_AFTER = 5.0
@@ -49,6 +50,12 @@ class Instance:
     """Seconds without a lease after which it ends, as the client of its last lease said; at most its idle_timeout."""
     outgrown: bool = False
     """Its only lease has moved to an instance with more context, so that nobody is expected back: it ends once idle."""
+    saving: bool = False
+    """Its conversation is being saved, for it is to end."""
+    saved: bool = False
+    """That was tried since it last worked."""
+    carry: Carry | None = None
+    """The file of it; None: it could not be saved."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None

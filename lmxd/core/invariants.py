@@ -10,8 +10,9 @@ from lmxd.core.books.alarms import AlarmKind, Key
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.shares import Share
 from lmxd.core.books.state import State
+from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
-from lmxd.core.words import InstanceId, Kind, Phase
+from lmxd.core.words import InstanceId, Kind, LeaseId, Phase
 
 
 def broken(state: State) -> list[str]:
@@ -84,7 +85,7 @@ def _indexes(state: State) -> Iterator[str]:
         ("asleep", state.asleep, _by_id(i for i in state.instances.values() if i.phase is Phase.ASLEEP)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
-        ("leases", state.leases, {name: x for i in state.instances.values() for name, x in i.leases.items()}),
+        ("leases", state.leases, _seated(state) | {name: x for name, x in state.leases.items() if x.parked}),
         ("keys", state.keys, {(x.owner.uid, x.key): x for x in state.leases.values() if x.key is not None}),
         ("asked", state.asked, {(t.owner.uid, t.key): t for t in state.tickets.values() if t.key is not None}),
         ("priorities", state.priorities, dict(Counter(x.priority for x in state.leases.values()))),
@@ -96,6 +97,10 @@ def _indexes(state: State) -> Iterator[str]:
     yield from state.queue.broken()
     for uid, key in state.asked.keys() & state.keys.keys():
         yield f"the key {key!r} of uid {uid} has a lease, and a request waits under it"
+
+
+def _seated(state: State) -> dict[LeaseId, Lease]:
+    return {name: x for i in state.instances.values() for name, x in i.leases.items()}
 
 
 def _names(index: Mapping[Any, Any]) -> list[str]:
@@ -166,6 +171,15 @@ def _moving(state: State) -> Iterator[str]:
     for instance in state.instances.values():
         if instance.outgrown and instance.leases:
             yield f"{instance.id} is outgrown, and has leases"
+    seated = _seated(state)
+    for lease in state.leases.values():
+        ticket = None if lease.growing is None else state.tickets.get(lease.growing)
+        if lease.parked is not None and (lease.id in seated or ticket is None or not ticket.parked):
+            yield f"{lease.id} is parked, and has an instance, or no ticket that stands first"
+        if lease.parked is not None and (old := state.instances.get(lease.instance)) is not None and not old.ends:
+            yield f"{lease.id} is parked, and {old.id}, which it left, is {old.phase}"
+        if ticket is not None and ticket.parked and lease.parked is None:
+            yield f"{ticket.id} stands first, and {lease.id} is not parked"
 
 
 def _queue(state: State) -> Iterator[str]:

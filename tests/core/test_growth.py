@@ -243,7 +243,7 @@ def test_a_growth_evicts_an_idle_instance_of_another_model() -> None:
     world.release(other)
     lease = small(world)
     world.tick(60)
-    growth = world.grow(lease, 12)
+    growth = world.grow(lease, 15)
     world.seen("other#1")
     assert world.stopped() == [("other#1", "evicted")]
     world.gone("other#1")
@@ -257,7 +257,7 @@ def test_a_growth_waits_in_the_queue_with_a_date_and_its_lease_works_on() -> Non
     busy = world.ask("other", 10)
     world.ready("other#1")
     lease = small(world)
-    growth = world.grow(lease, 12)
+    growth = world.grow(lease, 15)
     told = world.last(ReportProgress)
     assert (told.ticket, told.position) == (growth, 1)
     assert told.waits_for == ("other#1",), "its own instance is not what it waits for"
@@ -292,39 +292,32 @@ def test_those_behind_a_growth_that_waits_are_served_with_what_it_does_not_need(
     world.ask("other", 10)
     world.ready("other#1")
     lease = small(world)
-    world.grow(lease, 12)
-    little = world.ask("little", 2)
+    world.grow(lease, 15)
+    little = world.ask("little", 1)
     world.ready(world.last(StartInstance).instance)
     assert little in world.granted()
 
 
-def test_a_growth_that_never_fits_beside_its_instance_is_refused_alone() -> None:
+def test_a_growth_that_never_fits_beside_its_pinned_instance_is_refused_alone() -> None:
     world = World()
-    lease = small(world, 10)
+    lease = small(world, 10, pin=True)
     growth = world.grow(lease, 16)
     refusal = world.last(RefuseLease).refusal
     assert world.refused() == {growth: "never_fits"}
-    assert "never fits beside m#1" in refusal.message
+    assert "never fits beside m#1, which is pinned" in refusal.message
     assert "make a new request" in refusal.remedy
     assert world.home(lease) == "m#1"
 
 
-def test_two_growths_that_wait_for_each_other_do_not_wait_for_ever() -> None:
+def test_two_growths_of_pinned_instances_that_wait_for_each_other_do_not_wait_for_ever() -> None:
     world = World()
-    first, second = small(world, share=False), small(world, share=False)
+    first, second = small(world, share=False, pin=True), small(world, share=False, pin=True)
     one, two = world.grow(first, 12), world.grow(second, 12)
     refusal = world.last(RefuseLease).refusal
     assert world.refused() == {two: "no_capacity"}
     assert "beside m#1, whose leases wait to grow, too" in refusal.message
     assert world.waiting() == [one]
     assert world.home(second) == "m#2"
-    world.release(second)
-    world.tick(60)
-    world.seen("m#2")
-    world.gone("m#2")
-    world.ready("m#3")
-    world.carried(one)
-    assert world.home(first) == "m#3"
 
 
 def test_a_growth_that_waits_for_one_that_can_be_served_waits() -> None:
@@ -379,7 +372,7 @@ def test_a_growth_that_waits_is_refused_once_it_never_fits_any_more() -> None:
     world = World()
     world.ask("other", 10)
     world.ready("other#1")
-    lease = small(world)
+    lease = small(world, pin=True)
     growth = world.grow(lease, 14)
     assert world.waiting() == [growth]
     world.devices["gpu"].processes["m#1"] = 11 * GIB
@@ -398,7 +391,7 @@ def test_a_growth_that_would_not_wait_any_longer_is_refused_alone(how: dict[str,
     world.ask("other", 10)
     world.ready("other#1")
     lease = small(world)
-    growth = world.grow(lease, 12, **how)
+    growth = world.grow(lease, 15, **how)
     world.tick(6)
     assert world.refused() == {growth: code}
     assert world.home(lease) == "m#1"
@@ -755,7 +748,7 @@ def test_after_a_restart_a_growth_is_forgotten_and_the_lease_is_where_it_was(pha
     if phase == "waits":
         world.release("t1")
         world.tick(60)
-    growth = world.grow(lease, 10)
+    growth = world.grow(lease, 15)
     for instance in [i for i in world.state.instances.values() if i.vacant and i.live]:
         world.seen(instance.id)
     for instance in [i for i in world.state.instances.values() if i.ends]:

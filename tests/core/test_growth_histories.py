@@ -39,6 +39,10 @@ class Growths(RuleBasedStateMachine):
     def _in(self, *phases: Phase) -> list[InstanceId]:
         return [i.id for i in self.world.state.instances.values() if i.phase in phases]
 
+    def _is_elastic(self, ticket: str) -> bool:
+        found = self.world.state.instances.get(InstanceId(self.world.home(ticket)))
+        return found is None or found.ask.elastic
+
     def _leases(self) -> list[str]:
         return sorted(f"t{name[1:]}" for name in self.world.state.leases)
 
@@ -87,7 +91,7 @@ class Growths(RuleBasedStateMachine):
         wait: float | None,
         deadline: float | None,
     ) -> None:
-        mine = [t for t in self._leases() if self.world.instance(self.world.home(t)).ask.elastic]
+        mine = [t for t in self._leases() if self._is_elastic(t)]
         if mine:
             lease = data.draw(st.sampled_from(mine))
             growth = self.world.grow(
@@ -113,6 +117,8 @@ class Growths(RuleBasedStateMachine):
         self.engines(fails=False)
         self.world.measure()
         self.grow(data, 16384, 0, None, None, None)
+        self.look()
+        self.save(lost=False)
         self.engines(fails=False)
         if fails:
             for ticket in [t for t in self.world.state.tickets.values() if t.carrying]:
@@ -127,6 +133,12 @@ class Growths(RuleBasedStateMachine):
         for ticket in [t.id for t in self.world.state.tickets.values() if t.carrying]:
             self.world.carried(ticket, slot)
 
+    @rule(lost=st.sampled_from([False, False, True]))
+    def save(self, lost: bool) -> None:
+        """Conversations of instances that are to end lie in files, or could not be saved."""
+        for name in [i.id for i in self.world.state.instances.values() if i.saving]:
+            self.world.saved(name, lost=lost)
+
     @rule(data=st.data())
     def report_late(self, data: st.DataObject) -> None:
         if self.wanted:
@@ -137,8 +149,9 @@ class Growths(RuleBasedStateMachine):
         """A holder has its instance work."""
         if leases := self._leases():
             name = InstanceId(self.world.home(data.draw(st.sampled_from(leases))))
-            self.answering.add(name)
-            self.world.seen(name, busy=True, worked=True)
+            if name in self._in(Phase.READY):
+                self.answering.add(name)
+                self.world.seen(name, busy=True, worked=True)
 
     @rule()
     def look(self) -> None:
@@ -241,7 +254,7 @@ class Growths(RuleBasedStateMachine):
     @invariant()
     def who_grew_has_the_context_that_was_asked_for(self) -> None:
         for move in self.world.all(MoveLease):
-            if (found := self.world.state.instances.get(move.instance)) is not None:
+            if (found := self.world.state.instances.get(move.instance)) is not None and move.ticket in self.wanted:
                 assert found.ask.context >= self.wanted[move.ticket]
 
     @invariant()
@@ -256,11 +269,9 @@ class Growths(RuleBasedStateMachine):
             assert memory.used() <= memory.capacity - memory.margin
 
     @invariant()
-    def a_growth_is_served_beside_its_lease_until_that_moves(self) -> None:
-        for ticket in self.world.state.tickets.values():
-            if ticket.moves is not None:
-                lease = self.world.state.leases[ticket.moves]
-                assert lease.instance != ticket.instance
+    def a_lease_that_is_not_parked_is_on_an_instance_that_serves_it(self) -> None:
+        for lease in self.world.state.leases.values():
+            if lease.parked is None:
                 assert self.world.state.instances[lease.instance].phase is Phase.READY
 
     def teardown(self) -> None:
@@ -272,6 +283,7 @@ class Growths(RuleBasedStateMachine):
                 break
             self.engines(fails=False)
             world.measure()
+            self.save(lost=False)
             self.carry(0)
             self.answer()
             for lease in [x for x in world.state.leases.values() if x.growing is None]:

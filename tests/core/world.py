@@ -27,6 +27,7 @@ from lmxd.core.events import (
     ActivitySeen,
     ClientLeft,
     ConversationCarried,
+    ConversationSaved,
     Event,
     GrowthRequested,
     InstanceExited,
@@ -43,6 +44,7 @@ from lmxd.core.events import (
     TimePassed,
     YieldRequested,
 )
+from lmxd.core.holders import own_ticket
 from lmxd.core.instances import Instance
 from lmxd.core.invariants import broken
 from lmxd.core.moves import Carry
@@ -179,7 +181,8 @@ class World:
         assert not wrong, f"{wrong} after {type(event).__name__}"
         for ticket in [t for t in self._unanswered if self.answered[t]]:
             self._unanswered.remove(ticket)
-        assert self._unanswered == self.state.tickets.keys(), "who waits is not who was not answered"
+        waiting = {t.id for t in self.state.tickets.values() if not t.is_nobodys}
+        assert self._unanswered == waiting, "who waits is not who was not answered"
         return decisions
 
     def _check(self, decision: Decision) -> None:
@@ -190,7 +193,8 @@ class World:
                 self._answer(decision.ticket)
                 assert self.state.instances[decision.instance].phase is Phase.READY
             case MoveLease():
-                self._answer(decision.ticket)
+                if decision.ticket != own_ticket(decision.lease):
+                    self._answer(decision.ticket)
                 moved = self.state.leases[decision.lease]
                 assert moved.instance == decision.instance, "it was told that it is elsewhere"
                 assert self.state.instances[decision.instance].phase is Phase.READY
@@ -333,7 +337,7 @@ class World:
     ) -> TicketId:
         """The holder of the lease that ``ticket`` got wants more context; ``slot`` has its conversation."""
         growth, lease = TicketId(f"t{next(self._ids)}"), self.state.leases[lease_of(ticket)]
-        mine = self.state.instances[lease.instance].ask
+        mine = self.state.instances[lease.instance].ask if lease.parked is None else lease.parked.back
         sizes = dict.fromkeys(self.places(), gib) if isinstance(gib, (int, float)) else gib
         singles = tuple(self.placed({name: int(size * GIB)}) for name, size in sizes.items())
         self.asked.append(growth)
@@ -356,6 +360,11 @@ class World:
     def carried(self, ticket: str, slot: int | None = 0) -> None:
         """The conversation of a growth lies in a slot of its new instance, or could not be carried."""
         self.happen(ConversationCarried(at=self.now, ticket=TicketId(ticket), slot=slot))
+
+    def saved(self, instance: str, *, lost: bool = False) -> None:
+        """The conversation of an instance that is to end lies in a file, or could not be saved."""
+        carry = None if lost else Carry(instance=InstanceId(instance), slot=0, file=f"{instance}.bin")
+        self.happen(ConversationSaved(at=self.now, instance=InstanceId(instance), carry=carry))
 
     def ready(self, instance: str, takes: float | None = None, more: float = 1.0) -> None:
         """It loaded, and takes ``more`` times what was promised, or ``takes`` GiB."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lmxd.core.answers import Refusal
+from lmxd.core.books.queueing import wait_again
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.final_refusals import DRAINING, LEASE_ENDED, STOPPED
@@ -29,8 +30,13 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
     if ticket.moves is not None:
         lease = state.leases[ticket.moves]
         lease.growing = None
-        state.instances[lease.instance].active_at = state.now
-        state.step.touched.instances.add(lease.instance)
+        if lease.parked is not None:
+            state.step.unplaced.append((lease, refusal))
+        else:
+            state.instances[lease.instance].active_at = state.now
+            state.step.touched.instances.add(lease.instance)
+    if ticket.is_nobodys:
+        return
     waited = state.now - ticket.asked_at
     state.step.decisions.append(
         RefuseLease(
@@ -52,21 +58,27 @@ def release(state: State, lease: LeaseId) -> None:
 
 def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -> None:
     """End a lease, and tell its holder why. If it was to grow, that is refused."""
-    instance = state.instances[lease.instance]
     if lease.growing is not None:
         refuse(state, state.tickets[lease.growing], LEASE_ENDED)
     state.drop_lease(lease)
-    if not instance.ask.external:  # a hold's name is the client's choice, and no profile
-        state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
-        state.expectations.left(instance.ask.profile, state.now)
+    ask = state.instances[lease.instance].ask if lease.parked is None else lease.parked.ask
+    if not ask.external:  # a hold's name is the client's choice, and no profile
+        state.expectations.held(ask.profile, state.now - lease.granted_at)
+        state.expectations.left(ask.profile, state.now)
+    if lease.parked is None:
+        _left(state, state.instances[lease.instance], lease)
+    state.step.decisions.append(
+        EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
+    )
+
+
+def _left(state: State, instance: Instance, lease: Lease) -> None:
+    """Note that a lease on an instance has ended."""
     if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         vacated(state, instance, lease, patience)
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)
-    state.step.decisions.append(
-        EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
-    )
 
 
 def vacated(state: State, instance: Instance, lease: Lease, patience: float) -> None:
@@ -86,7 +98,10 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     for lease in list(instance.leases.values()):
         end_lease(state, lease, _LEASE_REASONS[cause], why)
     for ticket in list(instance.tickets.values()):
-        refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
+        if ticket.parked and cause not in (Cause.DRAIN, Cause.ADMIN):
+            wait_again(state, ticket)
+        else:
+            refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
     instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
     state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why))

@@ -5,22 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmxd.core.books.endings import refuse, vacated
+from lmxd.core.books.parking import stand_first
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.state import State
 from lmxd.core.decisions import MoveLease, RefuseLease
-from lmxd.core.events import ConversationCarried, GrowthRequested
+from lmxd.core.events import ConversationCarried, ConversationSaved, GrowthRequested
 from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
 from lmxd.core.holders import Lease, Ticket
+from lmxd.core.instances import Instance
 from lmxd.core.moves import Move
 
 
-def growth_told(state: State, event: GrowthRequested | ConversationCarried) -> None:
-    """Take in that a growth is wanted, or that its conversation was carried."""
+def growth_told(state: State, event: GrowthRequested | ConversationSaved | ConversationCarried) -> None:
+    """Take in that a growth is wanted, or that its conversation was saved or carried."""
     if isinstance(event, GrowthRequested):
         _requested(state, event)
+    elif isinstance(event, ConversationSaved):
+        _saved(state, event)
     elif (ticket := state.ticket(event.ticket)) is not None and ticket.carrying:
         state.step.carried.append((ticket, event.slot))
+
+
+def _saved(state: State, event: ConversationSaved) -> None:
+    instance = state.instances.get(event.instance)
+    if instance is not None and instance.saving:
+        instance.saving, instance.saved, instance.carry = False, True, event.carry
 
 
 def _requested(state: State, event: GrowthRequested) -> None:
@@ -42,7 +52,11 @@ def _requested(state: State, event: GrowthRequested) -> None:
         refuse(state, state.tickets[lease.growing], ASKED_AGAIN)
         state.step.serve_again = True
     ticket = _ticket(state, event, lease)
-    if state.instances[lease.instance].is_like(event.ask):
+    if lease.parked is not None:
+        lease.parked = replace(lease.parked, ask=event.ask)
+        stand_first(ticket, lease.parked)
+        state.step.touched.leases.add(lease.id)
+    elif state.instances[lease.instance].is_like(event.ask):
         slot = None if event.carry is None or event.carry.instance != lease.instance else event.carry.slot
         ticket.instance, ticket.why = lease.instance, f"{lease.instance} has enough context"
         _answer(state, ticket, lease, before=lease, slot=slot)
@@ -76,22 +90,29 @@ def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:
     assert ticket.moves is not None
     assert ticket.instance is not None
     lease = state.leases[ticket.moves]
-    before, left, instance = replace(lease), state.instances[lease.instance], state.instances[ticket.instance]
+    before, instance = replace(lease), state.instances[ticket.instance]
     state.drop_ticket(ticket)
     state.drop_lease(lease)
-    lease.instance, lease.growing = instance.id, None
+    lease.instance, lease.growing, lease.parked = instance.id, None, None
     lease.slots, lease.size, lease.share = ticket.ask.slots, ticket.ask.portion, ticket.ask.share
     state.add_lease(lease)
     state.expire(lease, before.expires_at)
     instance.active_at = instance.used_at = state.now
     instance.keep_alive, instance.outgrown = None, False
+    if before.parked is None:
+        _leave(state, state.instances[before.instance], before)
+    state.step.touched.instances.add(instance.id)
+    state.step.serve_again = True
+    _answer(state, ticket, lease, before, slot)
+
+
+def _leave(state: State, left: Instance, before: Lease) -> None:
+    """Note that a lease has moved away from an instance."""
     left.active_at = left.used_at = state.now
     if left.vacant:
         vacated(state, left, before, patience=0.0)
         left.outgrown = left.ask.spread == 1
-    state.step.touched.instances |= {left.id, instance.id}
-    state.step.serve_again = True
-    _answer(state, ticket, lease, before, slot)
+    state.step.touched.instances.add(left.id)
 
 
 def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int | None) -> None:

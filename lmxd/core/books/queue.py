@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Iterator, KeysView
+from math import inf
 from typing import Final, TypeAlias
 
 from lmxd.core.holders import Ticket
@@ -145,8 +146,10 @@ def rank(ticket: Ticket, policy: Policy, late: float) -> float:
     """The rank of a ticket: the time of its request, earlier for a higher class, later for a user with more recent use.
 
     ``late``: seconds for the user's recent use; they do not count for a ticket for which instances have ended. Example:
-    asked at 100 s, class 1, ``aging`` 60 s, 20 s late: 100 - 60 + 20 = 60 s.
+    asked at 100 s, class 1, ``aging`` 60 s, 20 s late: 100 - 60 + 20 = 60 s. A parked lease stands before all others.
     """
+    if ticket.parked:
+        return -inf
     late = 0.0 if ticket.promised else late
     since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
     return since - ticket.ask.priority * policy.aging + late

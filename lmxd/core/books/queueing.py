@@ -19,11 +19,11 @@ def enter_queue(state: State, ticket: Ticket) -> None:
 
 
 def wait_again(state: State, ticket: Ticket) -> None:
-    """Put a ticket back into the queue, which was to be served by an instance that did not wake.
+    """Put a ticket back into the queue, which was to be served by an instance that did not wake, or had to end.
 
     It was admitted before: it takes nobody's place, and those behind it do not get the bytes that come free.
     """
     state.drop_ticket(ticket)
-    ticket.instance, ticket.told, ticket.outside_depth = None, None, True
+    ticket.instance, ticket.told, ticket.outside_depth, ticket.carrying = None, None, True, False
     enter_queue(state, ticket)
     state.promise(ticket)

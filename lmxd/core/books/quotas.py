@@ -38,6 +38,7 @@ def beyond_bound(state: State, ticket: Ticket) -> str | None:
         return f"uid {uid} has {leases} of at most {_MOST_LEASES} leases"
     if not ticket.ask.external or quota.max_holds is None:
         return None
-    holds = sum(x.owner.uid == uid and state.instances[x.instance].ask.external for x in state.leases.values())
+    mine = [x for x in state.leases.values() if x.owner.uid == uid and x.parked is None]
+    holds = sum(state.instances[x.instance].ask.external for x in mine)
     holds += sum(t is not ticket and t.owner.uid == uid and t.ask.external for t in state.tickets.values())
     return None if holds < quota.max_holds else f"uid {uid} has {holds} of at most {quota.max_holds} holds"

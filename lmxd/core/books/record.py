@@ -14,6 +14,7 @@ from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, release
 from lmxd.core.books.moving import growth_told
+from lmxd.core.books.parking import change_ask
 from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
@@ -75,14 +76,14 @@ def record(state: State, event: Event) -> None:
     match event:
         case LeaseRequested():
             _lease_requested(state, event)
-        case GrowthRequested() | ConversationCarried():
+        case GrowthRequested() | ConversationCarried() | ConversationSaved():
             growth_told(state, event)
         case LeaseReleased():
             release(state, event.lease)
         case LeaseRenewed():
             _lease_renewed(state, event)
         case AskChanged():
-            state.change_ask(event.ticket, event.ask)
+            change_ask(state, event.ticket, event.ask)
         case TicketCancelled():
             _ticket_cancelled(state, event)
         case ClientLeft():
@@ -111,7 +112,7 @@ def record(state: State, event: Event) -> None:
             _yields_changed(state, event)
         case LedgerRestored():
             restored(state, event)
-        case TimePassed() | ConversationSaved() | ContextSeen():
+        case TimePassed() | ContextSeen():
             pass
         case _:
             raise AssertionError(f"no such fact: {event!r}")
@@ -165,8 +166,9 @@ def _lease_renewed(state: State, event: LeaseRenewed) -> None:
     lease = state.lease(event.lease)
     if lease is None:
         return
-    instance = state.instances[lease.instance]
-    instance.active_at = state.now
+    if lease.parked is None:
+        state.instances[lease.instance].active_at = state.now
+        state.step.touched.instances.add(lease.instance)
     if lease.hold is Hold.TTL:
         lease.ttl = event.ttl if event.ttl is not None else lease.ttl
         state.expire(lease, state.now + (lease.ttl or 0))
@@ -174,7 +176,6 @@ def _lease_renewed(state: State, event: LeaseRenewed) -> None:
         lease.owner = replace(lease.owner, connection=event.connection)
         state.expire(lease, None)
     state.step.touched.leases.add(lease.id)
-    state.step.touched.instances.add(instance.id)
 
 
 def _ticket_cancelled(state: State, event: TicketCancelled) -> None:
@@ -294,5 +295,6 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
         state.linger(instance, on=True)
     if busy or event.worked:
         instance.active_at = instance.used_at = state.now
+        instance.saved, instance.carry = False, None
         state.step.touched.instances.add(instance.id)
     state.step.seen = instance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lmxd.core.books.accounts import Account
+from lmxd.core.books.parking import wait_for_place
 from lmxd.core.books.sleeping import lie_down
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import begin_yield
@@ -29,6 +30,8 @@ def restored(state: State, event: LedgerRestored) -> None:
     for lease in event.leases:
         state.add_lease(lease)
         state.expire(lease, _deadline(lease, state.now + event.grace))
+        if lease.parked is not None:
+            wait_for_place(state, lease, lease.parked)
     for device, id, kept in event.yields:
         begin_yield(state, _account(state, device), id, kept)
 

@@ -128,13 +128,6 @@ class State:
         self.queue.add(ticket)
         self.shares.wait(ticket.owner, self.now, 1)
 
-    def change_ask(self, ticket: TicketId, ask: Ask) -> None:
-        """Give a waiting ticket a new ask."""
-        if found := self.waiting(ticket):
-            self.queue.remove(found)
-            found.ask, self.step.refuse_again = ask, True
-            self.queue.add(found)
-
     def promise(self, ticket: Ticket) -> None:
         """Note that instances have ended for a waiting ticket, which is to have their bytes."""
         if not ticket.promised:
@@ -175,13 +168,23 @@ class State:
         if lease.key is not None:
             self.keys[lease.owner.uid, lease.key] = lease
         self.priorities[lease.priority] = self.priorities.get(lease.priority, 0) + 1
-        instance = self.instances[lease.instance]
+        if lease.parked is None:
+            self._seat(lease, self.instances[lease.instance])
+        self.shares.take(lease.owner, lease.size, self.now, self.policy)
+        self.step.touched.leases.add(lease.id)
+
+    def _seat(self, lease: Lease, instance: Instance) -> None:
         self._take_over(instance)
         instance.leases[lease.id] = lease
         instance.served.add(lease.owner.uid)
         instance.rested = False
         self._note_room(instance)
-        self.shares.take(lease.owner, lease.size, self.now, self.policy)
+
+    def unseat(self, lease: Lease) -> None:
+        """Take a lease from its instance."""
+        instance = self.instances[lease.instance]
+        del instance.leases[lease.id]
+        self._note_room(instance)
         self.step.touched.leases.add(lease.id)
 
     def expire(self, lease: Lease, at: float | None) -> None:
@@ -199,9 +202,8 @@ class State:
         self.priorities[lease.priority] -= 1
         if not self.priorities[lease.priority]:
             del self.priorities[lease.priority]
-        instance = self.instances[lease.instance]
-        del instance.leases[lease.id]
-        self._note_room(instance)
+        if lease.parked is None:
+            self.unseat(lease)
         self.alarms.clear((AlarmKind.LEASE, lease.id))
         self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lmxd.core.answers import Refusal
 from lmxd.core.decisions import Decision
-from lmxd.core.holders import Ticket
+from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.words import InstanceId, Kind, LeaseId, YieldId
 
@@ -40,6 +41,8 @@ class Step:
     """Instances that have become ready. Their tickets are to be granted."""
     carried: list[tuple[Ticket, int | None]] = field(default_factory=list)
     """Growths whose conversations have been carried, and into which slots (None: none). Their leases are to move."""
+    unplaced: list[tuple[Lease, Refusal]] = field(default_factory=list)
+    """Parked leases whose tickets were refused, and how. They are to wait anew, or to end."""
     seen: Instance | None = None
     """The instance whose engine has just said whether it is busy."""
     load_moved: Instance | None = None

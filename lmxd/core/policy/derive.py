@@ -12,6 +12,7 @@ from math import inf
 from lmxd.core.answers import Refusal
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, refuse, stop
+from lmxd.core.books.parking import place_anew
 from lmxd.core.books.queue import rank
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.sleeping import overslept
@@ -47,6 +48,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     _expire(state)
     _grant(state)
     move_carried(state)
+    place_anew(state)
     _reap(state)
     unload(state)
     reopen_the_unused(state)
@@ -79,7 +81,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
             share(state, (new.ask.kind,))  # the instance that was started for it
-    while move_carried(state):
+    while move_carried(state) or place_anew(state):
         scheduler.serve(state)
     while opened := cancel_stale(state):  # their tickets were served otherwise
         share(state, opened)

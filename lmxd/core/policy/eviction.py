@@ -7,7 +7,7 @@ likely that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from lmxd.core.books.reach import Extent, Reach
@@ -20,7 +20,7 @@ from lmxd.core.words import Demand, DeviceId, InstanceId, Option, Phase
 THRASH_WINDOW: Final = 60.0
 """Seconds. A kind that is requested again sooner after its eviction is counted as thrash; nothing else depends on it.
 """
-_NOBODY: Final = -1000
+NOBODY: Final = -1000
 """The rank of a plan that evicts nothing: below every class, which is -100 or higher."""
 _ASLEEP: Final = -999
 """The rank of an instance that sleeps: it ends before any other."""
@@ -122,26 +122,27 @@ class Planner:
 
     def _plan(self, state: State, reach: Reach, option: Option) -> EvictionPlan | None:
         if len(option.demand) > 1:
-            return _plan(state, reach, option)
+            return plan_of(state, reach, option)
         ((device, need),) = option.demand.items()
         key = device, need, option.wakes
         extent, known = reach.extent(device), self._found.get(key)
         if known is not None and known[0] is extent:
             return None if known[1] is None else known[1]._replace(option=option)
-        plan = _plan(state, reach, option)
+        plan = plan_of(state, reach, option)
         if extent is not None:
             self._found[key] = extent, plan
         return plan
 
 
-def _plan(state: State, reach: Reach, option: Option) -> EvictionPlan | None:
+def plan_of(state: State, reach: Reach, option: Option, more: Sequence[Candidate] = ()) -> EvictionPlan | None:
+    """The cheapest plan by which ``option`` fits. ``more``: what may end beside the idle instances in reach."""
     lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
     movable = [i for device in lacking for i in reach.movable(device) if i.live or i.phase is Phase.ASLEEP]
     helpful = {i.id: i for i in movable if i.id != option.wakes}
-    found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
+    found = cheapest([*(candidate(state, i) for i in helpful.values()), *more], lacking)
     if found is None:
         return None
-    rank, cost = max((c.rank for c in found), default=_NOBODY), sum(c.cost for c in found)
+    rank, cost = max((c.rank for c in found), default=NOBODY), sum(c.cost for c in found)
     return EvictionPlan(option, tuple(c.instance for c in found), rank, cost)
 
 

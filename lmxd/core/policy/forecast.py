@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from lmxd.core.books.parking import own_bytes
 from lmxd.core.books.state import State
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
@@ -227,7 +228,7 @@ class Forecast:
         account = self._state.ledger.accounts.get(device)
         if account is None or account.unavailable is not None:
             return inf, -1, []
-        at, free, ended = self._state.now, account.headroom, []
+        at, free, ended = self._state.now, account.headroom + own_bytes(self._state, ticket, device), []
         for when, size, name in self._coming(device, ticket):
             if when == inf or (free >= need and when > at):
                 break
@@ -239,10 +240,10 @@ class Forecast:
         """The bytes that come free on a device, or are taken (negative), with time and name, in order of time."""
         account = self._state.ledger.accounts[device]
         instances, coming = self._state.instances, []
-        stays = None if ticket.moves is None else self._state.leases[ticket.moves].instance
+        own = None if ticket.moves is None or ticket.parked else self._state.leases[ticket.moves].instance
         for name, reservation in account.reservations.items():
-            if name == stays:
-                continue  # the lease that grows has it until the ticket is served
+            if name == own:
+                continue  # it ends for this ticket alone, or stays until the lease has moved
             instance = instances[name]
             end = self.free_at(instance, ticket) + self._outlook(instance).going
             idle = instance.live or instance.phase is Phase.ASLEEP

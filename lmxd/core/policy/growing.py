@@ -44,9 +44,9 @@ def move_carried(state: State) -> bool:
         if ticket.id not in state.tickets:
             continue  # it was refused by the same event
         assert ticket.moves is not None
-        left = state.instances[state.leases[ticket.moves].instance]
+        left = state.instances.get(state.leases[ticket.moves].instance)
         move_lease(state, ticket, slot)
         moved = True
-        if left.outgrown:
+        if left is not None and left.outgrown:
             check(state, left)
     return moved

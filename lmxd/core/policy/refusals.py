@@ -123,7 +123,7 @@ def never_beside(state: State, ticket: Ticket) -> Refusal:
     assert ticket.moves is not None
     return Refusal(
         code=RefusalCode.NEVER_FITS,
-        message=f"it never fits beside {state.leases[ticket.moves].instance}, which its lease has until it moves",
+        message=f"it never fits beside {state.leases[ticket.moves].instance}, which is pinned",
         remedy=", or ".join((_ANEW, *raised(state, ticket.ask))),
         would_help=raised(state, ticket.ask),
         shortfalls=shortfalls(state, ticket.ask),

@@ -19,12 +19,14 @@ from lmxd.core.books.state import State
 from lmxd.core.final_refusals import DRAINING
 from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
+from lmxd.core.policy.differences import by_difference
+from lmxd.core.policy.eviction import EvictionPlan
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
-from lmxd.core.policy.scheduling_pass import SchedulingPass, goes_anywhere
+from lmxd.core.policy.scheduling_pass import PLANS, SchedulingPass, goes_anywhere
 from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
@@ -65,12 +67,12 @@ class Scheduler:
         """Serve a new ticket, where nothing else has changed and others stand before it.
 
         The last look at the queue is still true, less the bytes that new tickets took since. If others wait for bytes,
-        no eviction is planned for it now: that is done when the queue is next looked at.
+        no eviction is planned for it now, unless it grows: that is done when the queue is next looked at.
         """
         this = self.last
         if this is None or over_quota(state, ticket):
             return
-        this.plans = 0 if this.head is not None else this.plans
+        this.plans = 0 if this.head is not None and ticket.moves is None else PLANS
         _served(this, ticket)
         state.head = this.head
         _keep_promise(this)
@@ -92,7 +94,8 @@ def _within_reach(this: SchedulingPass, behind: Iterable[Ticket]) -> Iterator[Ti
     for front in behind:
         ask = front.ask
         if (
-            (ask.need > largest or this.is_hopeless(ask))
+            front.moves is None
+            and (ask.need > largest or this.is_hopeless(ask))
             and ask.kind not in open
             and not wakes(state, ask)
             and not (state.step.refuse_again or this.swaps_for_others)
@@ -145,7 +148,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     this.swaps |= larger(state, this.forecast, ticket)
     if has_all_instances(state, ticket):
         return False  # it waits for a slot of a running instance
-    if state.policy.enforce and this.is_hopeless(ask) and not wakes(state, ask):
+    if state.policy.enforce and this.is_hopeless(ask) and not (wakes(state, ask) or ticket.moves):
         pass  # only a swap can help
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
@@ -201,13 +204,7 @@ def _make_room_for(
     """
     if not this.plans:
         return False
-    ways = chain(wakes(this.state, ticket.ask), this.reach.options(ticket.ask) if wakes_for is None else ())
-    within = (o for o in ways if o.spills < spills and this.spares(o.demand, ticket))
-    options = list(islice(within, WEIGHED))
-    if not options:
-        return False
-    this.plans -= 1
-    plan = this.planner.best(this.state, this.reach, options)
+    plan = _eviction(this, ticket, spills, wakes_for is not None)
     if plan is not None and (wakes_for is None or plan.cost <= wakes_for):
         ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
@@ -219,6 +216,21 @@ def _make_room_for(
             this.promise(plan)
             this.promised = ticket if any(not i.live for i in plan.leaving) else None
     return ticket.room_being_made
+
+
+def _eviction(this: SchedulingPass, ticket: Ticket, spills: float, wakes_only: bool) -> EvictionPlan | None:
+    """The cheapest plan that makes room for a ticket; a growth may have the bytes of its own instance as well."""
+    state, reach = this.state, this.reach
+    if ticket.moves is not None:
+        this.plans -= 1
+        return by_difference(state, reach, ticket, spills)
+    ways = chain(wakes(state, ticket.ask), () if wakes_only else reach.options(ticket.ask))
+    within = (o for o in ways if o.spills < spills and this.spares(o.demand, ticket))
+    options = list(islice(within, WEIGHED))
+    if not options:
+        return None
+    this.plans -= 1
+    return this.planner.best(state, reach, options)
 
 
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:

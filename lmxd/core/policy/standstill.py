@@ -1,8 +1,8 @@
-"""Standstill: growths of which each keeps what another waits for, bytes or a quota.
+"""Standstill: growths of which each keeps what another waits for, a quota or the bytes of a pinned instance.
 
 In: the growths in the queue. Out: refusals. The rule: what all others have comes free sometime, but a lease that waits
-to grow stays until it has moved. If some growths could not be served even so, the last of them is refused; its lease
-stays, and its holder may release it for a new one.
+to grow counts until it has moved, and a pinned instance does not end for it. If some growths could not be served even
+so, the last of them is refused; its lease stays, and its holder may release it for a new one.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ def _could_be_served(state: State, ticket: Ticket, waiting: Sequence[Ticket]) ->
     """Whether a growth will be served if only the leases of those that wait go on."""
     if not _within_quotas(state, ticket, waiting):
         return False
-    held = {state.leases[t.moves].instance for t in waiting if t.moves is not None}
+    homes = state.among(state.leases[t.moves].instance for t in waiting if t.moves is not None and not t.parked)
+    held = {i.id for i in homes}
     if any(i.id not in held or i.serves(ticket.ask) for i in state.able(ticket.ask)):
         return True
     had: Counter[DeviceId] = Counter()
-    for name in held:
-        had.update(state.ledger.charge(name))
+    for pinned in (i for i in homes if i.ask.pin):
+        had.update(state.ledger.charge(pinned.id))
     beside = ({device: need + had[device] for device, need in o.demand.items()} for o in ticket.ask.options)
     return any(state.ledger.could_ever_fit(both) for both in beside)
 
