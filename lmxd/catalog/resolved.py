@@ -71,6 +71,12 @@ class Resolved:
             draft=beside.draft is not None,
         )
 
+    @property
+    def widened(self) -> Resolved | None:
+        """The same with ``swa_full``, where that alone would have its conversations carried; None elsewhere."""
+        wide = replace(self, launch=replace(self.launch, swa_full=True))
+        return wide if self.not_carried is not None and wide.not_carried is None else None
+
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
         return self.sizing.is_warm(self.launch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lmxd.cli import output
+from lmxd.cli.output import MIB
 from lmxd.rpc.books import GrowthInfo, StepInfo
 from lmxd.terminal import say
 
@@ -16,7 +17,9 @@ def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
     if growth.not_carried is None:
         say("a conversation that grows is carried along")
     else:
-        say(f"a conversation that grows is processed anew: {growth.not_carried}")
+        more = growth.swa_full_bytes
+        takes = "" if more is None else f"; swa_full takes {more / MIB:,.0f} MiB more for an instance at most"
+        say(f"a conversation that grows is processed anew: {growth.not_carried}{takes}")
 
 
 def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:

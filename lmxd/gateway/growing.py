@@ -107,14 +107,18 @@ class RequestGrowth:
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
         """The lease to begin with: of the size that its conversation lies in, else one that is guessed.
 
-        So a long prompt is not loaded for twice, and one that was carried before need not be again.
+        So a long prompt is not loaded for twice, and one that was carried before need not be again. What a conversation
+        may come to is for the daemon to guess: it learns with what a short one starts best.
         """
         if self._least is not None:
             return replace(wish, ctx=self._least, least_ctx=self._least)
         if wish.ctx is not None:
             return wish
-        step = self._slots.context_of(wish.model, self.trace) or self._enough_for(self._need.guess)
-        return wish if step <= self._elastic.start else replace(wish, ctx=step)
+        lies = self._slots.context_of(wish.model, self.trace)
+        if lies is not None and self._elastic.learned_from:
+            return replace(wish, ctx=lies)
+        step = lies or self._enough_for(self._need.guess)
+        return wish if step <= self._elastic.steps[0] else replace(wish, ctx=step)
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown.

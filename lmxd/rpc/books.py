@@ -189,6 +189,9 @@ class GrowthInfo(Result):
     not_carried: str | None = Field(
         None, description="why a conversation is processed anew as it moves; null: it is not"
     )
+    swa_full_bytes: int | None = Field(
+        None, description="the most that an instance would take more with swa_full, which would have it carried"
+    )
 
 
 class ModelInfo(Result):

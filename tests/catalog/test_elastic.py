@@ -10,11 +10,13 @@ from house import model
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
+from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.core.words import Ask, DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
+from lmxd.estimate.starts import ConversationSizes, KnownStarts
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
@@ -129,3 +131,58 @@ def test_what_goes_with_the_model_decides_whether_a_conversation_is_carried(tmp_
     assert "drafts" in (beside.resolve("m").not_carried or "")
     (tmp_path / "m.gguf").write_bytes(b"no model")
     assert "does not tell" in (Catalog(beside.config).resolve("m").not_carried or "")
+
+
+@pytest.mark.parametrize(
+    ("now", "used", "found"),
+    [
+        (32768, (), 4096),
+        (32768, (3200,), 4096),
+        (32768, (3277,), 16384),  # with a quarter more it has no room in 4,096
+        (32768, (100, 13107, 5), 16384),
+        (32768, (13108,), None),
+        (16384, (3000,), 4096),
+        (16384, (4000,), None),
+        (4096, (1,), None),
+    ],
+)
+def test_an_instance_may_be_as_small_as_its_conversations_and_a_quarter_more(
+    tmp_path: Path, now: int, used: tuple[int, ...], found: int | None
+) -> None:
+    had = Size(ctx=now, slots=2, share=False)
+    assert catalog(tmp_path).smaller("m", had, used, None) == (None if found is None else replace(had, ctx=found))
+
+
+def test_it_is_not_smaller_than_what_its_user_starts_with(tmp_path: Path) -> None:
+    made, alice = catalog(tmp_path), (1, "alice")
+    sizes = ConversationSizes(buckets={27: 8.0}, count=8, start=16384)
+    made.starts = KnownStarts({("m", alice): sizes})
+    assert made.start("m", alice) == 16384
+    assert made.smaller("m", Size(ctx=32768), (100,), alice) == Size(ctx=16384)
+    assert made.smaller("m", Size(ctx=16384), (100,), alice) is None
+    assert made.smaller("m", Size(ctx=32768), (100,), (1, "bob")) == Size(ctx=4096)
+    assert made.renewed(made.config).start("m", alice) == 16384
+
+
+def test_a_fixed_context_has_no_start_and_nothing_smaller(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{context_length: 32768}")
+    assert made.start("m", None) is None
+    assert made.smaller("m", Size(ctx=32768), (100,), None) is None
+
+
+def test_steps_that_are_said_are_known_without_a_look_at_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    find = ModelFiles.find
+
+    def watched(files: ModelFiles, name: str, path: Path | None) -> Path | LmxdError:
+        looked.append(name)
+        return find(files, name, path)
+
+    monkeypatch.setattr(ModelFiles, "find", watched)
+    said, trained = catalog(tmp_path), catalog(tmp_path, "{context_length: 0, context: elastic}")
+    assert said.steps("m") == (4096, 16384, 32768)
+    assert looked == []
+    assert trained.steps("m") == (4096, 16384, 32768)
+    assert looked == ["m"]

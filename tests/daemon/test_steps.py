@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import synthetic
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
@@ -59,12 +60,33 @@ async def test_a_fixed_context_has_none(tmp_path: Path) -> None:
         assert (await lmxd.models()).models[0].elastic is None
 
 
+async def test_what_would_have_a_sliding_window_carried_has_its_price(tmp_path: Path) -> None:
+    for name in ("narrow", "wide", "shared"):
+        synthetic.write(tmp_path / f"{name}.gguf", *synthetic.gemma3_12b())
+    keys = {"context_length": 32768, "context": "elastic"}
+    models = {"narrow": keys, "wide": keys | {"swa_full": True}, "shared": keys | {"slots": 4}}
+    async with House(tmp_path, FakeNvml(card(uuid="GPU-a")), models=models).open() as h, h.client() as lmxd:
+        narrow, wide, shared = [(await lmxd.estimate(name)).growth for name in models]
+        assert narrow is not None
+        assert wide is not None
+        assert shared is not None
+        assert "sliding window" in (narrow.not_carried or "")
+        assert wide.not_carried is None
+        more = [b.bytes["GPU-a"] - a.bytes["GPU-a"] for a, b in zip(narrow.steps, wide.steps, strict=True)]
+        assert narrow.swa_full_bytes == max(more) > 2**30
+        assert wide.swa_full_bytes is None
+        assert shared.swa_full_bytes is None, "with more slots it would not be carried either"
+
+
 def test_people_are_told_what_a_growth_does(capsys: pytest.CaptureFixture[str]) -> None:
     known = [StepInfo(ctx=4096, slots=4, bytes={"GPU-a": 2**30}), StepInfo(ctx=8192, slots=2, problem="it is too much")]
     steps.show(GrowthInfo(steps=known), {"GPU-a": "card 0"})
     steps.show(GrowthInfo(steps=known, not_carried="its sliding window keeps 1024 tokens"), {})
+    priced = GrowthInfo(steps=known, not_carried="its sliding window keeps 1024 tokens", swa_full_bytes=3 * 2**29)
+    steps.show(priced, {})
     said = capsys.readouterr().out
     assert "4096      4  1.00 GiB on card 0" in said
     assert "8192      2  it is too much" in said
     assert "a conversation that grows is carried along\n" in said
     assert "a conversation that grows is processed anew: its sliding window keeps 1024 tokens\n" in said
+    assert "keeps 1024 tokens; swa_full takes 1,536 MiB more for an instance at most\n" in said

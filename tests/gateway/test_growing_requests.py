@@ -10,6 +10,7 @@ from typing import Any
 
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
+from talks import talked
 
 from gateway.front import Front, opened, read_until
 
@@ -75,6 +76,24 @@ async def test_a_long_first_request_starts_with_the_step_that_it_needs(tmp_path:
         assert (await front.ask("/completion", body)).status == 200
         assert contexts(h) == [1024]
         assert len(h.state.instances) == 1
+
+
+async def test_a_conversation_goes_on_where_it_lies_though_others_start_with_more(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front, h.client() as lmxd:
+        talked(h, 900, model="elastic")
+        steps = [sum((await lmxd.plan("elastic", ctx=ctx)).devices.values()) for ctx in (512, 1024)]
+        (gpu,) = (await lmxd.devices()).devices
+        held = await lmxd.hold(gpu.headroom - sum(steps) // 2)
+        begun = {"model": "elastic", "prompt": "a" * 300, "n_predict": 10}
+        said = json.loads((await front.ask("/completion", begun)).text)["content"]
+        assert contexts(h) == [512], "there was no room for more"
+        await lmxd.release(held.lease)
+        answer = await front.ask("/completion", begun | {"prompt": f"{begun['prompt']}{said}"})
+        assert json.loads(answer.text)["timings"]["prompt_n"] < 10
+        assert contexts(h) == [512]
+        other = {"model": "elastic", "prompt": "z" * 100, "n_predict": 10}
+        assert (await front.ask("/completion", other)).status == 200
+        assert contexts(h) == [512, 1024]
 
 
 async def test_four_clients_at_once_grow_each_by_itself(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmxd.catalog.resolved import Resolved
-from lmxd.catalog.size import Size
 from lmxd.core.words import Ask, User
 from lmxd.daemon.answering.asks import Asks
 from lmxd.errors import LmxdError
@@ -24,17 +23,28 @@ async def growth(asks: Asks, resolved: Resolved, steps: tuple[int, ...], user: U
     """
     if not steps:
         return None
-    sizes = [replace(resolved.size, ctx=step) for step in steps]
+    each = [await asks.read(resolved.name, replace(resolved.size, ctx=step), user) for step in steps]
     return GrowthInfo(
-        steps=[await _step(asks, resolved.name, size, user) for size in sizes],
+        steps=[_step(asks, one) for one in each],
         not_carried=resolved.not_carried,
+        swa_full_bytes=max((more for one in each if (more := _widening(asks, one)) is not None), default=None),
     )
 
 
-async def _step(asks: Asks, model: str, size: Size, user: User) -> StepInfo:
-    resolved = await asks.read(model, size, user)
+def _step(asks: Asks, resolved: Resolved) -> StepInfo:
     found = StepInfo(ctx=resolved.launch.context, slots=resolved.launch.slots)
     try:
         return found.model_copy(update={"bytes": charges(asks.ask(resolved))})
     except LmxdError as error:
         return found.model_copy(update={"problem": str(error)})
+
+
+def _widening(asks: Asks, resolved: Resolved) -> int | None:
+    """The bytes that an instance would take more for conversations that are carried; None where that is not so."""
+    if (wide := resolved.widened) is None:
+        return None
+    try:
+        usual, wider = charges(asks.ask(resolved)), charges(asks.ask(wide))
+    except LmxdError:
+        return None  # there can be no instance of this step
+    return max((n - usual[device] for device, n in wider.items() if device in usual), default=None)

@@ -17,9 +17,10 @@ _MOST_KEPT: Final = 512
 
 
 class Contexts:
-    """The sizes in the file ``path``: a list of [profile, [uid, name] or null, count, start, below, {bucket: weight}].
+    """The sizes of conversations by profile and user, in the file ``path``.
 
-    Those that had the last conversation are at the end.
+    It is a list of [profile, [uid, name] or null, count, start, below, {bucket: weight}], those who had the last
+    conversation at the end.
     """
 
     def __init__(self, path: Path) -> None:
