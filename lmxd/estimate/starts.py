@@ -85,7 +85,7 @@ class KnownStarts:
     sizes: Mapping[SizesOf, ConversationSizes] = field(default_factory=dict)
 
     def of(self, profile: str, user: tuple[int, str] | None) -> ConversationSizes | None:
-        """Those of a user, else those of all users of the profile; None if too few were seen of either."""
+        """The sizes of a user's, else of all users' of the profile; None if too few were seen of either."""
         found = [self.sizes[whose] for whose in ((profile, user), (profile, None)) if whose in self.sizes]
         return next((sizes for sizes in found if sizes.start), None)
 

@@ -73,7 +73,7 @@ class Conversations:
             slot.most, slot.last = max(slot.most, use.tokens), use
 
     def observe(self, decision: Decision) -> None:
-        """Whose conversations they are, where they go, and when they end."""
+        """A decision that tells whose conversations they are, where they go, and when they end."""
         match decision:
             case GrantLease():
                 self._arrives(decision.instance, decision.profile, decision.owner.who)
@@ -98,7 +98,7 @@ class Conversations:
         watched.users.add(user)
 
     def _moves(self, move: MoveLease) -> None:
-        """What the slot had to which a conversation was carried is over; what it left is not."""
+        """A conversation goes on in another slot, whose own is over."""
         self._arrives(move.instance, move.profile, move.owner.who)
         carry, there = self._carried.pop(move.lease, None), self._watched[move.instance]
         before = None if carry is None else self._watched.get(carry.instance)

@@ -95,12 +95,17 @@ def _seen(why: Why) -> list[ProcessInfo]:
 
 
 def _model(m: ModelInfo) -> dict[str, Any]:
-    """``bytes``: of a new instance, on the device where it takes the most; None where it never goes on one alone."""
+    """A line of the list of models.
+
+    ``bytes``: of a new instance, on the device where it takes the most; None where it never goes on one alone.
+    ``contexts``: the first one of an elastic model, that with which a lease starts, and the last.
+    """
     return {
         "model": m.model,
         "aliases": m.names[1:],
         "engine": m.engine,
         "ctx": m.ctx,
+        "contexts": None if m.elastic is None else [m.elastic.steps[0], m.elastic.start, m.elastic.steps[-1]],
         "slots": m.slots,
         "bytes": max(m.bytes.values(), default=None),
         "quantization": m.file.quantization if m.file else None,

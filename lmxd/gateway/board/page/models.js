@@ -8,6 +8,12 @@ function fitting(m) {
   return m.fit === "after" ? `after ${m.ends.length} ${m.ends.length === 1 ? "ends" : "end"}` : "";
 }
 
+function contexts(m) {
+  if (m.contexts === null) return m.ctx.toLocaleString("en");
+  const [first, start, last] = m.contexts.map(n => n.toLocaleString("en"));
+  return `${first === start ? first : `${first} (leases start with ${start})`} to ${last}`;
+}
+
 function standing(m, mine, waiting) {
   if (m.problem && !mine.length) return m.problem;
   const waits = waiting ? `${waiting} waiting` : "";
@@ -22,7 +28,7 @@ function model(row, m, s) {
   const td = row.children, [name, others] = td[0].firstChild.children;
   const mine = s.instances.filter(i => i.model === m.model && !i.hold);
   put(name, m.model);
-  put(others, [m.quantization, counted(m.slots, "slot") + ` of ${m.ctx.toLocaleString("en")} tokens`, ...m.traits, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
+  put(others, [m.quantization, counted(m.slots, "slot") + ` of ${contexts(m)} tokens`, ...m.traits, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
   put(td[1], m.bytes === null ? "" : size(m.bytes));
   put(td[2], mine.length ? "" : fitting(m));
   td[2].title = m.ends.length ? `The fewest that would have to end: ${m.ends.join(", ")}` : "";
