@@ -123,7 +123,7 @@ class MoveLease(Decision):
 class RefuseLease(Decision):
     """Answer a request or a growth with a refusal: a lease that was to grow stays where it is.
 
-    ``waited``: seconds from the request to this answer.
+    ``waited``: seconds from the request to this answer. ``moves``: the lease that was to grow.
     """
 
     ticket: TicketId
@@ -131,6 +131,7 @@ class RefuseLease(Decision):
     ask: Ask
     refusal: Refusal
     waited: float
+    moves: LeaseId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

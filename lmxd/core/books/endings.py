@@ -39,7 +39,14 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
         return
     waited = state.now - ticket.asked_at
     state.step.decisions.append(
-        RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
+        RefuseLease(
+            ticket=ticket.id,
+            owner=ticket.owner,
+            ask=ticket.ask,
+            refusal=refusal,
+            waited=waited,
+            moves=ticket.moves,
+        )
     )
 
 
