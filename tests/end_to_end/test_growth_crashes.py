@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from end_to_end.test_crashes import OF_GROWTH
 from lmxd_process import Lmxd, post
+from waiting import wait_until
 
 from lmxd.errors import LmxdError
 from lmxd.instances import proc
@@ -18,18 +20,12 @@ from lmxd.rpc.client import Client
 STEPS = (256, 512, 1024)
 ROOMY, TIGHT = 1.0, 0.25
 """GiB for all: in the one a larger instance has room beside the smaller one, in the other only in its place."""
-IN_PLACE = (
-    "growth_asked",
-    "growth_saved",
-    "stop_performed@2",
-    "exited@2",
-    "reclaimed@2",
-    "start_performed@3",
-    "loaded@3",
-    "growth_restored",
-    "growth_moved",
-)
-"""The edges of a growth in the place of the old instance. The first instance is the static one, which has ended."""
+TWO_IF_ONE_SHRINKS = 0.37
+"""GiB for a static instance beside an elastic one of the first step, but not beside one of the last."""
+IN_PLACE = ("growth_saved", "stop_performed@2", "reclaimed@2", "loaded@3", "growth_restored", "growth_moved")
+"""The edges of a move in which the old instance ends first. The first of all is the static one, which has ended."""
+SHRINKS = ("growth_saved", "stop_performed@2", "reclaimed@2", "growth_moved")
+"""Some of them, where the static instance is to start again meanwhile."""
 TOKENS = 8
 TURNS = [
     " ".join(f"thing{n}" for n in range(12)),
@@ -129,4 +125,50 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
         grown = client.grow(lease.lease, ctx=STEPS[1])
         for number in range(1, len(TURNS)):
             assert turn(grown, expected[number], TURNS[number]) == (expected[number + 1], counts[number])
+        nothing_is_left_behind(lmxd)
+
+
+def shrinks(lmxd: Lmxd, lease: Any) -> Any:
+    """Have another model ask for what an idle elastic instance does not use. The lease as it is after it got that."""
+    with lmxd.client() as client, lmxd.client() as other:
+        other.request("static", wait=60)
+        wait_until(lambda: not client.instances().moving)
+        moved = client.renew(lease.lease, instance=lease.instance).moved
+        assert moved is not None, "nothing but its bytes would do"
+        return moved
+
+
+@pytest.mark.timeout(300)
+def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what_it_had(
+    tmp_path: Path, smollm2: Path
+) -> None:
+    with daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS) as lmxd, lmxd.client() as client:
+        expected, counts = static(client)
+        lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
+        assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
+        lease = shrinks(lmxd, lease)
+        assert (lease.instance, lease.ctx) == ("grows#2", STEPS[0])
+        assert turn(lease, expected[1], TURNS[1]) == (expected[2], counts[1]), "it processes what is new"
+        nothing_is_left_behind(lmxd)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", SHRINKS)
+def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, smollm2: Path, place: str) -> None:
+    lmxd = daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS)
+    usual, (name, _, nth) = dict(lmxd.env), place.partition("@")
+    lmxd.env["LMXD_FAILPOINT"] = f"{name}:kill@{nth or 1}"
+    lmxd.start()
+    with Client(lmxd.socket, patience=0) as client:
+        expected, counts = static(client)
+        lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
+        assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
+        with contextlib.suppress(LmxdError):  # it may have what it wants before the lease has moved
+            client.request("static", wait=60)
+    assert lmxd.process.wait(20) == -signal.SIGKILL
+    lmxd.env = usual
+    with lmxd, lmxd.client() as client:
+        wait_until(lambda: not client.instances().moving)
+        lease = client.renew(lease.lease, instance=lease.instance).moved or lease
+        assert turn(lease, expected[1], TURNS[1]) == (expected[2], counts[1])
         nothing_is_left_behind(lmxd)
