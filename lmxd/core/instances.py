@@ -56,6 +56,12 @@ class Instance:
     """That was tried since it last worked."""
     carry: Carry | None = None
     """The file of it; None: it could not be saved."""
+    smaller: Ask | None = None
+    """One with less context, which is enough for what it was seen to use since it last worked."""
+    shrinking: bool = False
+    """It ends so that one as ``smaller`` takes its place, which is not for a lease."""
+    grown_at: float = -inf
+    """The time at which a lease last moved to it for more context."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -109,12 +115,26 @@ class Instance:
         return {device: need for device, need in self.demand.items() if device not in self.ask.sleeps}
 
     def gives_back(self, device: DeviceId, charge: int) -> int:
-        """Bytes of its ``charge`` on a device that come free by themselves: all of one that ends."""
+        """Bytes of its ``charge`` on a device that come free by themselves: all of one that ends, or the difference."""
         if self.ends:
-            return charge
+            keeps = self.lesser.demand.get(device, 0) if self.shrinking and self.lesser else 0
+            return max(0, charge - keeps)
         if self.phase is not Phase.DOZING or device in self.ask.sleeps:
             return 0
         return max(0, charge - self.stays_behind.get(device, 0))
+
+    @property
+    def lesser(self) -> Option | None:
+        """The way in which ``smaller`` runs where it does, if that takes less; None if it cannot."""
+        options = () if self.smaller is None or self.ask.spread > 1 else self.smaller.options
+        mine = self.demand
+        same = (o for o in options if o.demand.keys() == mine.keys() and o.spills <= self.option.spills)
+        return next((o for o in same if all(need < mine[device] for device, need in o.demand.items())), None)
+
+    def worked(self, now: float) -> None:
+        """Note that it is at work, or was: nothing is known of its conversation any more."""
+        self.active_at = self.used_at = now
+        self.saved, self.carry, self.smaller = False, None, None
 
     @property
     def accepts(self) -> bool:

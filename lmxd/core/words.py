@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Final, NamedTuple, NewType, TypeAlias
 
 from lmxd.text import user_name
@@ -144,6 +145,7 @@ class Ask:
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
     measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
     ``elastic``: a lease on it may grow: it moves to an instance with more context.
+    ``idle_shrink``: seconds without work after which an elastic instance gives back what it does not use.
     ``begun``: seconds that a start of its engine takes whatever its size, until one of the profile was seen.
     """
 
@@ -164,6 +166,7 @@ class Ask:
     sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
     elastic: bool = False
+    idle_shrink: float = inf
     begun: float = BEGUN
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""

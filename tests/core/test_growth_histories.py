@@ -65,6 +65,7 @@ class Growths(RuleBasedStateMachine):
             elastic=True,
             max_instances=3,
             idle_timeout=120,
+            idle_shrink=40,
             share=share,
             hold=Hold.CONNECTION if ttl is None else Hold.TTL,
             ttl=ttl,
@@ -138,6 +139,29 @@ class Growths(RuleBasedStateMachine):
         """Conversations of instances that are to end lie in files, or could not be saved."""
         for name in [i.id for i in self.world.state.instances.values() if i.saving]:
             self.world.saved(name, lost=lost)
+
+    @rule(data=st.data(), gib=st.sampled_from([3.0, 4.0, 5.0, None]))
+    def need_less(self, data: st.DataObject, gib: float | None) -> None:
+        """The daemon says how much context is enough for an instance, or that it needs what it has."""
+        ready = [name for name in self._in(Phase.READY) if self.world.instance(name).ask.elastic]
+        if ready:
+            self.world.needs_less(data.draw(st.sampled_from(sorted(ready))), gib, context=2048)
+
+    @rule(data=st.data(), waits=st.booleans())
+    def shrink_to_the_end(self, data: st.DataObject, waits: bool) -> None:
+        """A shrink while most goes well, for one who waits or for nobody."""
+        self.answer()
+        self.world.tick(61)
+        self.need_less(data, 3.0)
+        if waits:
+            self.ask_for_another_model(20.0, None)
+        self.look()
+        self.save(lost=False)
+        self.look()
+        self.engines(fails=False)
+        self.world.measure()
+        self.engines(fails=False)
+        self.carry(0)
 
     @rule(data=st.data())
     def report_late(self, data: st.DataObject) -> None:
@@ -258,9 +282,9 @@ class Growths(RuleBasedStateMachine):
                 assert found.ask.context >= self.wanted[move.ticket]
 
     @invariant()
-    def no_generation_is_cut_for_a_growth(self) -> None:
+    def no_generation_is_cut_for_a_growth_or_a_shrink(self) -> None:
         ended = {i.id for i in self.world.state.instances.values() if i.ends}
-        grown = {name for name, cause in self.world.stopped() if cause == "grown"}
+        grown = {name for name, cause in self.world.stopped() if cause in ("grown", "shrunk")}
         assert self.answering.isdisjoint(ended & grown)
 
     @invariant()

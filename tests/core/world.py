@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
@@ -26,6 +27,7 @@ from lmxd.core.decisions import (
 from lmxd.core.events import (
     ActivitySeen,
     ClientLeft,
+    ContextSeen,
     ConversationCarried,
     ConversationSaved,
     Event,
@@ -206,7 +208,7 @@ class World:
                 left = self.now - stopped.vacant_since >= stays and not stopped.leases
                 beyond = not stopped.leases and "beyond a quota" in decision.why
                 assert not stopped.busy or left or beyond, "evicted with a request in flight"
-            case StopInstance(cause=Cause.IDLE | Cause.GROWN):
+            case StopInstance(cause=Cause.IDLE | Cause.GROWN | Cause.SHRUNK):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case StartInstance():
                 for device, need in decision.option.demand.items():
@@ -267,6 +269,7 @@ class World:
         share: bool = True,
         external: bool = False,
         elastic: bool = False,
+        idle_shrink: float = inf,
         max_instances: int | None = None,
         measures: float = 0.0,
         begun: float = 1.0,
@@ -309,6 +312,7 @@ class World:
                     max_instances=max_instances,
                     external=external,
                     elastic=elastic,
+                    idle_shrink=idle_shrink,
                     private_to=private_to,
                     sleeps=self.placed({"host": int(sleeps * GIB)}).demand if sleeps else {},
                     measures=measures,
@@ -365,6 +369,13 @@ class World:
         """The conversation of an instance that is to end lies in a file, or could not be saved."""
         carry = None if lost else Carry(instance=InstanceId(instance), slot=0, file=f"{instance}.bin")
         self.happen(ConversationSaved(at=self.now, instance=InstanceId(instance), carry=carry))
+
+    def needs_less(self, instance: str, gib: float | None, context: int = 4096, spread: int = 1) -> None:
+        """Less context, which takes ``gib`` on each device, is enough for an instance. None: it needs what it has."""
+        mine = self.instance(instance)
+        options = () if gib is None else (replace(mine.option, demand=dict.fromkeys(mine.demand, int(gib * GIB))),)
+        smaller = None if gib is None else replace(mine.ask, context=context, spread=spread, options=options)
+        self.happen(ContextSeen(at=self.now, instance=InstanceId(instance), smaller=smaller))
 
     def ready(self, instance: str, takes: float | None = None, more: float = 1.0) -> None:
         """It loaded, and takes ``more`` times what was promised, or ``takes`` GiB."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from lmxd.core.books.endings import refuse, vacated
 from lmxd.core.books.parking import stand_first
@@ -10,19 +11,24 @@ from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.state import State
 from lmxd.core.decisions import MoveLease, RefuseLease
-from lmxd.core.events import ConversationCarried, ConversationSaved, GrowthRequested
+from lmxd.core.events import ContextSeen, ConversationCarried, ConversationSaved, GrowthRequested
 from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.moves import Move
 
+GrowthFact: TypeAlias = GrowthRequested | ConversationSaved | ConversationCarried | ContextSeen
 
-def growth_told(state: State, event: GrowthRequested | ConversationSaved | ConversationCarried) -> None:
-    """Take in that a growth is wanted, or that its conversation was saved or carried."""
+
+def growth_told(state: State, event: GrowthFact) -> None:
+    """Take in that a growth is wanted, that a conversation was saved or carried, or how much context one needs."""
     if isinstance(event, GrowthRequested):
         _requested(state, event)
     elif isinstance(event, ConversationSaved):
         _saved(state, event)
+    elif isinstance(event, ContextSeen):
+        if (instance := state.instances.get(event.instance)) is not None and not instance.ends:
+            instance.smaller = event.smaller
     elif (ticket := state.ticket(event.ticket)) is not None and ticket.carrying:
         state.step.carried.append((ticket, event.slot))
 
@@ -99,6 +105,8 @@ def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:
     state.expire(lease, before.expires_at)
     instance.active_at = instance.used_at = state.now
     instance.keep_alive, instance.outgrown = None, False
+    if _move(before) is Move.GROWN:
+        instance.grown_at = state.now
     if before.parked is None:
         _leave(state, state.instances[before.instance], before)
     state.step.touched.instances.add(instance.id)
@@ -126,7 +134,11 @@ def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int
             owner=ticket.owner,
             waited=state.now - ticket.asked_at,
             slot=slot,
-            move=Move.GROWN if before.parked is None else before.parked.move,
+            move=_move(before),
             why=ticket.why,
         )
     )
+
+
+def _move(before: Lease) -> Move:
+    return Move.GROWN if before.parked is None else before.parked.move

@@ -50,14 +50,31 @@ def park(state: State, instance: Instance) -> None:
     for lease in list(instance.leases.values()):
         assert lease.growing is not None
         ticket = state.tickets[lease.growing]
-        back = replace(instance.ask, slots=lease.slots, share=lease.share, priority=lease.priority)
-        state.unseat(lease)
-        lease.parked = Parked(ask=ticket.ask, back=back, carry=instance.carry)
+        lease.parked = _parked(state, lease, instance, ticket.ask)
         for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
             state.alarms.clear((kind, ticket.id))
         state.impatient.pop(ticket.id, None)
         stand_first(ticket, lease.parked)
         state.queue.rank_anew(((ticket, rank(ticket, state.policy, 0.0)),))
+
+
+def _parked(state: State, lease: Lease, instance: Instance, ask: Ask) -> Parked:
+    state.unseat(lease)
+    return Parked(ask=ask, back=_theirs(instance.ask, lease), carry=instance.carry)
+
+
+def _theirs(ask: Ask, lease: Lease) -> Ask:
+    """The ask of an instance, as the holder of a lease has it."""
+    return replace(ask, slots=lease.slots, share=lease.share, priority=lease.priority)
+
+
+def make_smaller(state: State, instance: Instance) -> None:
+    """Have an instance that ends now make place for its smaller one: for its lease, or for whoever comes."""
+    assert instance.smaller is not None
+    instance.shrinking = not instance.leases
+    for lease in list(instance.leases.values()):
+        lease.parked = _parked(state, lease, instance, _theirs(instance.smaller, lease))
+        wait_for_place(state, lease, lease.parked)
 
 
 def stand_first(ticket: Ticket, parked: Parked) -> None:

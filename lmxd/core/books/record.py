@@ -76,7 +76,7 @@ def record(state: State, event: Event) -> None:
     match event:
         case LeaseRequested():
             _lease_requested(state, event)
-        case GrowthRequested() | ConversationCarried() | ConversationSaved():
+        case GrowthRequested() | ConversationCarried() | ConversationSaved() | ContextSeen():
             growth_told(state, event)
         case LeaseReleased():
             release(state, event.lease)
@@ -112,7 +112,7 @@ def record(state: State, event: Event) -> None:
             _yields_changed(state, event)
         case LedgerRestored():
             restored(state, event)
-        case TimePassed() | ContextSeen():
+        case TimePassed():
             pass
         case _:
             raise AssertionError(f"no such fact: {event!r}")
@@ -201,6 +201,7 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
         gone = state.instances[freed]
         if gone.stopped_at is not None and not gone.ask.external:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
+        state.step.gone.append(gone)
         state.forget(freed)
         state.step.decisions.append(ForgetInstance(instance=freed))
     touched = measured.touched | join_pools(state, measured.touched)
@@ -294,7 +295,6 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     elif instance.vacant and not instance.is_anybodys:
         state.linger(instance, on=True)
     if busy or event.worked:
-        instance.active_at = instance.used_at = state.now
-        instance.saved, instance.carry = False, None
+        instance.worked(state.now)
         state.step.touched.instances.add(instance.id)
     state.step.seen = instance

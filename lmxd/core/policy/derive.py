@@ -33,6 +33,7 @@ from lmxd.core.policy.residents import start_missing
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
+from lmxd.core.policy.shrinking import resume, shrink_the_idle
 from lmxd.core.policy.standstill import end_standstill
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked_into, look_into_lingering
@@ -46,10 +47,12 @@ def derive(state: State, scheduler: Scheduler) -> None:
     """Bring all that depends on the facts up to date."""
     ticked = state.step.time_passed and state.tick_at is not None and state.tick_at <= state.now
     _expire(state)
+    resume(state)
     _grant(state)
     move_carried(state)
     place_anew(state)
     _reap(state)
+    shrink_the_idle(state)
     unload(state)
     reopen_the_unused(state)
     look_into_lingering(state)

@@ -20,7 +20,7 @@ from lmxd.core.final_refusals import DRAINING
 from lmxd.core.holders import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.differences import by_difference
-from lmxd.core.policy.eviction import EvictionPlan
+from lmxd.core.policy.eviction import NOBODY, EvictionPlan
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
@@ -28,6 +28,7 @@ from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.scheduling_pass import PLANS, SchedulingPass, goes_anywhere
 from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
+from lmxd.core.policy.shrinking import by_shrinking
 from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
@@ -149,7 +150,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if has_all_instances(state, ticket):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask) and not (wakes(state, ask) or ticket.moves):
-        pass  # only a swap can help
+        _shrink_for(this, ticket)  # only that can help, or a swap
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
     elif (option := _place(this, ticket)) and not _make_room_rather(this, ticket, option):
@@ -205,17 +206,34 @@ def _make_room_for(
     if not this.plans:
         return False
     plan = _eviction(this, ticket, spills, wakes_for is not None)
+    if spills == inf and wakes_for is None and (plan is None or plan.rank > NOBODY) and _shrink_for(this, ticket):
+        return True
     if plan is not None and (wakes_for is None or plan.cost <= wakes_for):
-        ticket.room_being_made = True
-        why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
-        asleep = sleepers(this.state, plan.leaving, (plan.option,))
-        make_room(this.state, plan.leaving, Cause.EVICTED, why, asleep=asleep)
-        this.swaps |= {i.id: taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
-        this.spend(plan.option.demand)
-        if this.head is None:
-            this.promise(plan)
-            this.promised = ticket if any(not i.live for i in plan.leaving) else None
+        _carry_out(this, ticket, plan, Cause.EVICTED, "the cheapest way to make room")
     return ticket.room_being_made
+
+
+def _shrink_for(this: SchedulingPass, ticket: Ticket) -> bool:
+    """Have idle instances shrink for the first ticket that waits for bytes, if that suffices."""
+    if this.head is not None or not this.state.policy.enforce:
+        return False
+    ways = chain(wakes(this.state, ticket.ask), ticket.ask.options)
+    plan = by_shrinking(this.state, this.reach, islice(ways, WEIGHED))
+    if plan is not None:
+        _carry_out(this, ticket, plan, Cause.SHRUNK, "less context is enough for it, and that makes room")
+    return plan is not None
+
+
+def _carry_out(this: SchedulingPass, ticket: Ticket, plan: EvictionPlan, cause: Cause, how: str) -> None:
+    """End the instances of a plan, and keep their bytes for the ticket."""
+    state, ticket.room_being_made = this.state, True
+    asleep = sleepers(state, plan.leaving, (plan.option,))
+    make_room(state, plan.leaving, cause, f"{how} for {ticket.id} ({ticket.ask.profile})", asleep=asleep)
+    this.swaps |= {i.id: taken_over(state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
+    this.spend(plan.option.demand)
+    if this.head is None:
+        this.promise(plan)
+        this.promised = ticket if any(not i.live for i in plan.leaving) else None
 
 
 def _eviction(this: SchedulingPass, ticket: Ticket, spills: float, wakes_only: bool) -> EvictionPlan | None:

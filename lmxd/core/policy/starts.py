@@ -7,14 +7,18 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
+from lmxd.core.moves import Carry
 from lmxd.core.policy.eviction import THRASH_WINDOW
 from lmxd.core.policy.forecast import starting
 from lmxd.core.policy.growing import carry
 from lmxd.core.words import Ask, Option, Phase
 
 
-def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
-    """Reserve the bytes, and order the launch; or the wake, if that is what the option is."""
+def start(state: State, ask: Ask, option: Option, why: str, carry: Carry | None = None) -> Instance:
+    """Reserve the bytes, and order the launch; or the wake, if that is what the option is.
+
+    ``carry``: a conversation that it is to have from the start.
+    """
     if option.wakes is not None:
         sleeper = state.asleep[option.wakes]
         wake(state, sleeper, why)
@@ -30,7 +34,7 @@ def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
         vacant_since=state.now,
     )
     state.add_instance(instance)
-    state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why))
+    state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why, carry=carry))
     return instance
 
 

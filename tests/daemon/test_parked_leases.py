@@ -1,0 +1,152 @@
+"""Leases that have no instance while they move: everything that is asked about them has an answer meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon.test_carrying import left, said
+from house import House, model
+
+from lmxd.cli.views import moving_row
+from lmxd.core.decisions import Decision, StartInstance
+from lmxd.core.invariants import broken
+from lmxd.errors import LmxdError
+from lmxd.rpc.client import AsyncClient, AsyncLease
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Notification
+
+PROMPT = "Tell me of the sea. "
+SLOW = {"counts": True, "load_seconds": 60}
+
+
+def house(tmp_path: Path, **play: Any) -> House:
+    """With a model that grows from 256 to 1,024 tokens, of whose instances one alone has room."""
+    model(tmp_path, "m", counts=True, **play)
+    profile = {"estimated_memory_gb": 0.6, "context_length": 1024, "elastic": {"start": 256}}
+    return House(tmp_path, models={"m": profile}, gpu={"device": "host", "max_memory_gb": 1})
+
+
+def play(tmp_path: Path, **what: Any) -> None:
+    """How the instances behave that start from now on."""
+    (tmp_path / "m.json").write_text(json.dumps({"counts": True} | what))
+
+
+@contextlib.asynccontextmanager
+async def parked(h: House, lmxd: AsyncClient, **how: Any) -> AsyncIterator[tuple[AsyncLease, str, asyncio.Task[Any]]]:
+    """A lease whose larger instance loads and loads, what was answered before, and the growth that waits for it."""
+    lease = await lmxd.request("m", **how)
+    answer, _ = await said(lease, PROMPT)
+    play(h.directory, load_seconds=60)
+    growing = asyncio.create_task(lmxd.grow(lease.lease, ctx=1024))
+    await h.until(lambda: h.state.leases[lease.lease].parked is not None and "starting" in h.phases().values())
+    try:
+        yield lease, answer, growing
+    finally:
+        growing.cancel()
+
+
+async def test_it_gets_the_bytes_of_its_own_instance_and_its_conversation_goes_along(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, count = await said(lease, PROMPT)
+        assert count == len(PROMPT)
+        grown = await lmxd.grow(lease.lease, ctx=1024)
+        assert (grown.instance, grown.ctx, grown.slot) == ("m#2", 1024, 0)
+        assert (await said(grown, PROMPT + answer))[1] == 1, "all but the last were cached"
+        assert left(h) == []
+        assert broken(h.state) == []
+
+
+async def test_meanwhile_it_is_shown_as_what_it_is(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, parked(h, lmxd) as (lease, _, _):
+        (moving,) = (await lmxd.instances()).moving
+        assert (moving.lease, moving.before, moving.instance) == (lease.lease, "m#1", "m#2")
+        assert (moving.ctx, moving.ctx_wanted, moving.model) == (256, 1024, "m")
+        row = moving_row(moving)
+        assert row[:4] == ("m#1", "-", "moving", "256→1k")
+        assert row[-1] == "to m#2"
+        assert len(left(h)) == 2, "its file, and the doorway of the instance that starts"
+        for asked in (lmxd.status(), lmxd.overview(), lmxd.queue(), lmxd.explain(lease.lease), lmxd.models()):
+            await asked
+        assert broken(h.state) == []
+
+
+async def test_meanwhile_it_can_be_renewed_asked_for_again_and_released(tmp_path: Path) -> None:
+    keyed = {"hold": "explicit", "idempotency_key": "k"}
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as again, parked(h, lmxd, **keyed) as story:
+        lease, _, growing = story
+        assert (await lmxd.renew(lease.lease, instance=lease.instance)).moved is None
+        with pytest.raises(LmxdError) as error:
+            await again.request("m", hold="explicit", idempotency_key="k", wait=0.05)
+        assert error.value.code == "wait_expired"
+        with pytest.raises(LmxdError) as error:
+            await lmxd.adopt(lease.lease, 1)
+        assert error.value.code == "invalid_params"
+        await lmxd.release(lease.lease)
+        with pytest.raises(LmxdError) as error:
+            await growing
+        assert error.value.code == "cancelled"
+        await h.until(lambda: not h.state.leases and not any(name.endswith(".bin") for name in left(h)))
+        assert broken(h.state) == []
+
+
+async def test_who_asks_for_it_again_has_it_when_it_is_there(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as again:
+        lease = await lmxd.request("m", hold="explicit", idempotency_key="k")
+        play(tmp_path, load_seconds=1)
+        growing = asyncio.create_task(lmxd.grow(lease.lease, ctx=1024))
+        await h.until(lambda: h.state.leases[lease.lease].parked is not None)
+        same = await again.request("m", hold="explicit", idempotency_key="k")
+        assert (same.lease, same.instance) == (lease.lease, (await growing).instance)
+
+
+async def test_one_that_does_not_start_is_refused_and_the_lease_has_what_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    told = house(tmp_path)
+    async with told.open() as h, h.client(on_notification=lambda *x: heard.append(x)) as lmxd:
+        performer = h.daemon.performer
+        carry_out = performer.carry_out
+
+        def fails_once(decision: Decision) -> None:
+            if isinstance(decision, StartInstance):
+                breaks = {"exit": {"status": 1, "lines": ["no such thing"]}} if decision.instance == "m#2" else {}
+                play(tmp_path, **breaks)
+            carry_out(decision)
+
+        monkeypatch.setattr(performer, "carry_out", fails_once)
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        with pytest.raises(LmxdError) as error:
+            await lmxd.grow(lease.lease, ctx=1024)
+        assert error.value.code == "launch_failed"
+        await h.until(lambda: any(name == Notification.MOVED for name, _ in heard))
+        (moved,) = [params for name, params in heard if name == Notification.MOVED]
+        assert (moved["why"], moved["granted"]["ctx"], moved["before"]) == ("returned", 256, "m#1")
+        granted = Granted.model_validate(moved["granted"])
+        assert (await said(granted, PROMPT + answer))[1] == 1
+        assert left(h) == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_restart_finds_it_and_its_conversation(tmp_path: Path, *, comes_back: bool) -> None:
+    here = house(tmp_path)
+    async with here.open(stays=True) as h, h.client() as lmxd, parked(h, lmxd, hold="explicit") as (lease, answer, _):
+        assert [row.parked is not None for row in h.saved().leases] == [True]
+    play(tmp_path)
+    async with here.open() as h, h.client() as lmxd:
+        if comes_back:
+            assert (await lmxd.grow(lease.lease, ctx=1024)).ctx == 1024
+        await h.until(lambda: h.state.leases[lease.lease].parked is None)
+        moved = (await lmxd.renew(lease.lease, instance="m#1")).moved
+        assert moved is not None
+        assert (await said(moved, PROMPT + answer))[1] == 1
+        await h.until(lambda: left(h) == [])
+        assert broken(h.state) == []
