@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -106,6 +107,7 @@ class Resolved:
             private_to=private_to,
             sleeps=self._sleeps(layout),
             elastic=profile.is_elastic,
+            idle_shrink=profile.idle_shrink if profile.is_elastic else inf,
             begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )

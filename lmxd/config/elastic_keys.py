@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Protocol
 from pydantic import Field
 
 from lmxd.config.section import Section
+from lmxd.config.values import IdleSeconds
 from lmxd.gguf.launch import padded
 
 _START: Final = 4096
@@ -29,7 +30,7 @@ _Step = Annotated[int, Field(ge=256, le=2**27)]
 
 
 class ElasticConfig(Section):
-    """The steps of an elastic context, in tokens of a slot."""
+    """The steps of an elastic context, in tokens of a slot, and when an idle instance goes back to a smaller one."""
 
     start: _Step | None = Field(None, description="the context that a lease begins with; 4096 by default")
     steps: tuple[_Step, ...] = Field(
@@ -37,6 +38,11 @@ class ElasticConfig(Section):
         max_length=8,
         description="those that it can have later, ascending, up to context_length; by default each four times the one"
         " before",
+    )
+    idle_shrink: IdleSeconds = Field(
+        120,
+        description="seconds without work after which an instance of one slot gives back the context that its"
+        " conversation does not use; never is possible",
     )
 
 
@@ -54,6 +60,11 @@ class ElasticKeys(Section):
     def is_elastic(self) -> bool:
         """Whether its leases start small, and grow."""
         return self.context == "elastic" or self.elastic is not None
+
+    @property
+    def idle_shrink(self) -> float:
+        """Seconds without work after which an instance gives back what its conversation does not use."""
+        return (self.elastic or ElasticConfig()).idle_shrink
 
 
 class Grows(Protocol):

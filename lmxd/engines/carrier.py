@@ -11,12 +11,13 @@ from lmxd.engines.engine import Endpoint
 class SlotUse(NamedTuple):
     """The tokens in a slot, and those that its last prompt found there already: few, if another conversation came.
 
-    ``task``: a number that is another for each request.
+    ``task``: a number that is another for each request. ``busy``: an answer is being written into it.
     """
 
     tokens: int
     kept: int
     task: int = 0
+    busy: bool = False
 
 
 @runtime_checkable
@@ -27,7 +28,7 @@ class Carrier(Protocol):
     """
 
     async def used(self, endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
-        """The use of each slot; None in place of that of one that is at work. None if it does not say."""
+        """The use of each slot; None in place of that of one that is at a prompt. None if it does not say."""
         ...
 
     async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:

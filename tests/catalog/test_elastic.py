@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lmxd.catalog.layout import Layout
 from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
+from lmxd.config.values import NEVER
 from lmxd.core.words import Ask, DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
@@ -186,3 +188,21 @@ def test_steps_that_are_said_are_known_without_a_look_at_the_file(
     assert looked == []
     assert trained.steps("m") == (4096, 16384, 32768)
     assert looked == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        ("context: elastic", 120),
+        ("elastic: {start: 4096}", 120),
+        ("elastic: {idle_shrink: 10m}", 600),
+        ("elastic: {idle_shrink: never}", NEVER),
+        ("context: fixed", inf),
+    ],
+)
+def test_an_idle_instance_gives_back_what_it_does_not_use_after_a_while(
+    tmp_path: Path, keys: str, seconds: float
+) -> None:
+    made = catalog(tmp_path, f"{{context_length: 32768, {keys}}}")
+    assert asked(made).idle_shrink == seconds
+    assert asked(made).kind == asked(catalog(tmp_path)).kind, "it changes nothing of how it is launched"

@@ -106,6 +106,17 @@ def test_a_slot_without_a_new_request_has_the_same_conversation() -> None:
     assert watch.over == []
 
 
+def test_an_answer_that_is_being_written_is_one_request() -> None:
+    watch = Watch()
+    watch.used(A, 6000)
+    for tokens in (500, 600, 700):
+        watch.watching.used(A, "m", (SlotUse(tokens=tokens, kept=40, task=9, busy=True),))
+    watch.watching.used(A, "m", (SlotUse(tokens=800, kept=40, task=9),))
+    assert watch.over == [(None, 6000)]
+    watch.decide(ForgetInstance(instance=A))
+    assert watch.over == [(None, 6000), (None, 800)]
+
+
 def test_another_user_in_the_only_slot_ends_a_conversation() -> None:
     watch = Watch()
     watch.grant(A, ALICE)

@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
+from prometheus_client.exposition import generate_latest
 from talks import ME, talked
 
 from lmxd.cli.main import main
-from lmxd.core.words import InstanceId
+from lmxd.core.words import InstanceId, LeaseId
+from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 
 KEYS = {"context_length": 2048, "elastic": {"start": 512, "steps": [1024]}}
@@ -151,3 +153,42 @@ async def test_conversations_are_seen_in_the_slots_of_engines(tmp_path: Path) ->
         await lmxd.stop(lease.instance)
         await h.until(lambda: known.known.sizes["m", None].count >= 8)
         assert (await lmxd.request("m")).ctx == 1024
+
+
+async def test_an_idle_instance_goes_back_to_what_its_conversation_needs(tmp_path: Path) -> None:
+    model(tmp_path, "m", counts=True)
+    keys = KEYS | {"elastic": {"start": 512, "steps": [1024], "idle_shrink": 1}, "idle_timeout": 60}
+    h = House(tmp_path, FakeNvml(card()), models={"m": keys})
+    async with h.open(), h.client() as lmxd:
+        lease = await lmxd.request("m", ctx=2048)
+        await say(h, lease, {"prompt": "a" * 300, "n_predict": 3})
+        held = h.state.leases[LeaseId(lease.lease)]
+        await h.until(lambda: held.instance in h.state.instances and held.instance != lease.instance, 30)
+        now = (await lmxd.renew(lease.lease, instance=lease.instance)).moved
+        assert now is not None
+        assert now.ctx == 512
+        said = await http(now, "/completion", json.dumps({"prompt": "a" * 301, "n_predict": 1}).encode())
+        assert json.loads(said.text)["timings"]["cache_n"] >= 299
+        told = generate_latest(h.daemon.metrics.registry).decode()
+        assert 'lmxd_shrinks_total{model="m",why="idle"} 1.0' in told
+        assert 'lmxd_conversations_carried_total{how="carried",model="m"} 1.0' in told
+        assert "lmxd_growths_total{" not in told
+
+
+async def test_growths_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    async with h.open(), h.client() as lmxd:
+        lease = await lmxd.request("m")
+        await lmxd.grow(lease.lease, 1000)
+        await h.until(lambda: lease.instance not in h.state.instances)
+        (gpu,) = (await lmxd.devices()).devices
+        await lmxd.hold(gpu.headroom)
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.grow(lease.lease, 2048, wait=0)
+        assert refused.value.code == "no_capacity"
+        told = generate_latest(h.daemon.metrics.registry).decode()
+        assert 'lmxd_growths_total{model="m",result="moved"} 1.0' in told
+        assert 'lmxd_growths_total{model="m",result="refused"} 1.0' in told
+        assert 'lmxd_growth_seconds_count{model="m"} 1.0' in told
+        assert 'lmxd_decisions_total{model="m",result="granted"} 1.0' in told, "a growth is no request"
+        assert 'result="no_capacity"' not in told

@@ -22,6 +22,13 @@ async def test_the_use_of_each_slot_and_none_of_one_at_work() -> None:
         assert await slots.used(endpoint) == (SlotUse(tokens=7, kept=7), None, SlotUse(tokens=0, kept=0))
 
 
+async def test_of_one_that_writes_an_answer_it_is_known_what_its_prompt_found() -> None:
+    figures = {"is_processing": True, "n_prompt_tokens": 300, "n_prompt_tokens_processed": 20}
+    said = [{**figures, "next_token": [{"n_decoded": n}]} for n in (0, 31)]
+    async with engine(answer(said)) as endpoint:
+        assert await slots.used(endpoint) == (None, SlotUse(tokens=300, kept=250, busy=True))
+
+
 @pytest.mark.parametrize(
     ("tokens", "processed", "decoded", "kept"),
     [

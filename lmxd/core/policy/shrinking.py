@@ -9,6 +9,7 @@ smaller instance starts before anybody else gets the bytes. None shrinks right a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
@@ -18,6 +19,9 @@ from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.starts import start
 from lmxd.core.words import Cause, Option, Phase
+
+IDLE: Final = "idle for"
+"""The beginning of the reason of one that shrinks for nobody: metrics tell by it."""
 
 
 def by_shrinking(state: State, reach: Reach, options: Iterable[Option]) -> EvictionPlan | None:
@@ -41,7 +45,7 @@ def shrink_the_idle(state: State) -> None:
         return
     idle = state.now - instance.used_at
     if idle >= instance.ask.idle_shrink and _may_shrink(state, instance):
-        make_room(state, (instance,), Cause.SHRUNK, f"idle for {idle:.0f} s, and less context is enough for it")
+        make_room(state, (instance,), Cause.SHRUNK, f"{IDLE} {idle:.0f} s, and less context is enough for it")
 
 
 def resume(state: State) -> None:

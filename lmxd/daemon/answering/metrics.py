@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, MoveLease, RefuseLease, StopInstance
-from lmxd.core.words import InstanceId, Phase
+from lmxd.core.words import Cause, InstanceId, Phase
 from lmxd.daemon.answering.device_views import charged
 from lmxd.daemon.answering.move_counts import MoveCounts
 from lmxd.errors import LmxdError
@@ -72,8 +72,14 @@ class Metrics:
                 self._ended.labels(decision.reason).inc()
             case StopInstance():
                 self._stopped.labels(decision.cause.value).inc()
+                self._note_shrink(decision)
             case ForgetInstance():
                 self._measured.discard(decision.instance)
+
+    def _note_shrink(self, stop: StopInstance) -> None:
+        instance = self._state.instances.get(stop.instance)
+        if stop.cause is Cause.SHRUNK and instance is not None:
+            self._moves.shrinks(instance.ask.profile, stop)
 
     def _answered(self, model: str, result: str, waited: float) -> None:
         self._decisions.labels(model, result).inc()

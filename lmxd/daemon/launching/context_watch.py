@@ -49,7 +49,7 @@ class ContextWatch:
         if used is None or self._state.instances.get(launched.instance) is not instance:
             return
         self._seen(instance.id, instance.ask.profile, used)
-        counts = [use.tokens for use in used if use is not None]
+        counts = [use.tokens for use in used if use is not None and not use.busy]
         if len(counts) < len(used):
             return  # one is at work: it is looked at when it is done
         launched.looked_at = work

@@ -120,7 +120,9 @@ async def tried(work: Awaitable[T], what: str) -> T | None:
 
 
 def _least(used: Sequence[SlotUse | None], lying: Collection[int]) -> int | None:
-    free = [(use.tokens, slot) for slot, use in enumerate(used) if use is not None and slot not in lying]
+    free = [
+        (use.tokens, slot) for slot, use in enumerate(used) if use is not None and not use.busy and slot not in lying
+    ]
     return min(free)[1] if free else None
 
 

@@ -62,13 +62,13 @@ class Conversations:
         self._carried: dict[LeaseId, Carry] = {}
 
     def used(self, instance: InstanceId, profile: str, used: Sequence[SlotUse | None]) -> None:
-        """The use of each slot of an instance; None in place of that of one that is at work."""
+        """The use of each slot of an instance; None in place of that of one that is at a prompt."""
         watched = self._watched.setdefault(instance, _Watched(profile))
         watched.has(len(used))
         for slot, use in zip(watched.slots, used, strict=False):
             if use is None or use == slot.last:
                 continue
-            if 2 * use.kept < slot.most:
+            if 2 * use.kept < slot.most and (slot.last is None or slot.last.task != use.task):
                 self._over(watched, slot)
             slot.most, slot.last = max(slot.most, use.tokens), use
 

@@ -14,21 +14,23 @@ _TIMEOUT: Final = 30.0
 
 
 async def used(endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
-    """The use of each slot; None in place of that of one that is at work. None if it does not say."""
+    """The use of each slot; None in place of that of one that is at a prompt. None if it does not say."""
     status, text = await get(endpoint, "/slots")
     found = _parsed(text) if status == 200 else None
     if not isinstance(found, list) or not all(isinstance(slot, dict) for slot in found):
         return None
-    return tuple(None if slot.get("is_processing") else _use(slot) for slot in found)
+    return tuple(_use(slot) for slot in found)
 
 
-def _use(slot: dict[str, Any]) -> SlotUse:
+def _use(slot: dict[str, Any]) -> SlotUse | None:
     """The last token of an answer is not in its slot. A build that does not say what it processed kept all."""
     tokens, step = _number(slot, "n_prompt_tokens"), slot.get("next_token")
-    answered = _number(step[0], "n_decoded") if isinstance(step, list) and step else 0
+    answered, busy = _number(step[0], "n_decoded") if isinstance(step, list) and step else 0, slot.get("is_processing")
+    if busy and not answered:
+        return None
     kept = tokens if "n_prompt_tokens_processed" not in slot else tokens - max(0, answered - 1)
     kept -= _number(slot, "n_prompt_tokens_processed")
-    return SlotUse(tokens=tokens, kept=max(0, min(tokens, kept)), task=_number(slot, "id_task"))
+    return SlotUse(tokens=tokens, kept=max(0, min(tokens, kept)), task=_number(slot, "id_task"), busy=bool(busy))
 
 
 async def save(endpoint: Endpoint, slot: int, file: str) -> int | None:
