@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, Demand, DeviceId, Option, User
+from lmxd.core.words import FOREVER, Ask, Demand, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
@@ -107,7 +106,7 @@ class Resolved:
             private_to=private_to,
             sleeps=self._sleeps(layout),
             elastic=profile.is_elastic,
-            idle_shrink=profile.idle_shrink if profile.is_elastic else inf,
+            idle_shrink=profile.idle_shrink if profile.is_elastic else FOREVER,
             begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )

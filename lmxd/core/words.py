@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
 from typing import Final, NamedTuple, NewType, TypeAlias
 
 from lmxd.text import user_name
@@ -32,6 +31,8 @@ HOLD: Final = "hold"
 """The profile of all holds, so that no name of a client's becomes an id or a label. No model may be called so."""
 BEGUN: Final = 1.0
 """Seconds that a load takes whatever its size, until a profile's own launches are known; of a slow engine more."""
+FOREVER: Final = 10.0**9
+"""Seconds until what never comes about. It is finite: an ask is kept as JSON, which has no infinity."""
 _FEW = 4
 """Up to so many options a group names each device: a hold may be for one device or for any of up to four."""
 
@@ -166,7 +167,7 @@ class Ask:
     sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
     elastic: bool = False
-    idle_shrink: float = inf
+    idle_shrink: float = FOREVER
     begun: float = BEGUN
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""

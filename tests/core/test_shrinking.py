@@ -127,11 +127,11 @@ def test_one_that_needs_what_it_has_does_not_shrink() -> None:
     assert not world.all(SaveConversation)
 
 
-@pytest.mark.parametrize("less", [{"gib": 16.0}, {"gib": 20.0}])
-def test_one_that_would_not_give_bytes_back_does_not_shrink(less: dict[str, float]) -> None:
+@pytest.mark.parametrize("less", [16.0, 20.0])
+def test_one_that_would_not_give_bytes_back_does_not_shrink(less: float) -> None:
     world = World()
     large(world)
-    world.needs_less("m#1", **less)
+    world.needs_less("m#1", less)
     world.ask("other", 12)
     assert not world.all(SaveConversation)
 
@@ -330,7 +330,7 @@ def test_a_drain_while_it_shrinks_starts_nothing() -> None:
 
 def test_a_drain_while_it_shrinks_ends_its_lease() -> None:
     world = World()
-    large(world, held=True, idle_shrink=5.0)
+    large(world, held=True, less=10, idle_shrink=5.0)
     world.seen("m#1")
     world.saved("m#1")
     world.seen("m#1")

@@ -16,6 +16,9 @@ from house import House, model
 from lmxd.cli.views import moving_row
 from lmxd.core.decisions import Decision, StartInstance
 from lmxd.core.invariants import broken
+from lmxd.core.moves import Carry, Parked
+from lmxd.core.words import Ask, DeviceId, InstanceId, Option
+from lmxd.daemon.keeping.records import PARKED
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncClient, AsyncLease
 from lmxd.rpc.messages import Granted
@@ -49,6 +52,12 @@ async def parked(h: House, lmxd: AsyncClient, **how: Any) -> AsyncIterator[tuple
         yield lease, answer, growing
     finally:
         growing.cancel()
+
+
+def test_what_is_written_of_it_is_read_again() -> None:
+    ask = Ask(profile="m", variant="", context=256, slots=1, spread=1, options=(Option(demand={DeviceId("gpu"): 1}),))
+    parked = Parked(ask=ask, back=ask, carry=Carry(instance=InstanceId("m#1"), slot=0, file="name"))
+    assert PARKED.validate_json(PARKED.dump_json(parked)) == parked
 
 
 async def test_it_gets_the_bytes_of_its_own_instance_and_its_conversation_goes_along(tmp_path: Path) -> None:

@@ -169,6 +169,6 @@ def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, sm
     lmxd.env = usual
     with lmxd, lmxd.client() as client:
         wait_until(lambda: not client.instances().moving)
-        lease = client.renew(lease.lease, instance=lease.instance).moved or lease
-        assert turn(lease, expected[1], TURNS[1]) == (expected[2], counts[1])
+        now = client.renew(lease.lease, instance=lease.instance).moved or lease
+        assert turn(now, expected[1], TURNS[1]) == (expected[2], counts[1])
         nothing_is_left_behind(lmxd)

@@ -84,12 +84,16 @@ def stand_first(ticket: Ticket, parked: Parked) -> None:
 
 
 def place_anew(state: State) -> bool:
-    """Have parked leases wait anew whose tickets were refused, or end them. Returns whether there were any."""
+    """Have parked leases wait anew whose tickets were refused, or end them.
+
+    Returns whether the queue is to be served again for that.
+    """
     unplaced, state.step.unplaced = state.step.unplaced, []
     for lease, refusal in unplaced:
         if lease.id in state.leases and lease.growing is None:  # it has neither ended nor asked again
             _place_anew(state, lease, refusal)
-    return bool(unplaced)
+    found, state.step.placed = state.step.placed, False
+    return found or bool(unplaced)
 
 
 def _place_anew(state: State, lease: Lease, refusal: Refusal) -> None:
@@ -126,6 +130,7 @@ def wait_for_place(state: State, lease: Lease, parked: Parked) -> None:
     lease.growing = ticket.id
     enter_queue(state, ticket)
     state.step.touched.leases.add(lease.id)
+    state.step.serve_again = state.step.placed = True
 
 
 def change_ask(state: State, name: TicketId, ask: Ask) -> None:

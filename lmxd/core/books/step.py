@@ -43,6 +43,8 @@ class Step:
     """Growths whose conversations have been carried, and into which slots (None: none). Their leases are to move."""
     unplaced: list[tuple[Lease, Refusal]] = field(default_factory=list)
     """Parked leases whose tickets were refused, and how. They are to wait anew, or to end."""
+    placed: bool = False
+    """A parked lease has a new ticket."""
     gone: list[Instance] = field(default_factory=list)
     """Instances whose bytes are free."""
     seen: Instance | None = None

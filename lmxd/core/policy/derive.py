@@ -49,8 +49,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     _expire(state)
     resume(state)
     _grant(state)
-    move_carried(state)
-    place_anew(state)
+    _move_on(state)
     _reap(state)
     shrink_the_idle(state)
     unload(state)
@@ -84,12 +83,18 @@ def derive(state: State, scheduler: Scheduler) -> None:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
             share(state, (new.ask.kind,))  # the instance that was started for it
-    while move_carried(state) or place_anew(state):
+    while _move_on(state):
         scheduler.serve(state)
     while opened := cancel_stale(state):  # their tickets were served otherwise
         share(state, opened)
     _report(state, ticked)
     _schedule(state, ticked)
+
+
+def _move_on(state: State) -> bool:
+    """Move leases whose conversations were carried, and have parked ones wait anew. Returns whether to serve again."""
+    moved = move_carried(state)
+    return place_anew(state) or moved
 
 
 def _taken(state: State) -> int:
