@@ -1,4 +1,4 @@
-"""What a new instance takes over of one that has ended for it: the conversation that this one had."""
+"""Takes over what an instance knew that has ended for another: the new one reads its conversation."""
 
 from __future__ import annotations
 
