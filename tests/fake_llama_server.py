@@ -7,9 +7,9 @@ without end while it loads, some 60 MB a second), ``silent``
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream, ``counts`` (it has contexts, and counts
 tokens, as fake_slots.py does; else any prompt will do), ``restores`` (false: it reads no slot), ``slot_seconds``
-(that each of these takes), ``slot_version`` (of their files), ``wordy`` (the tokens at which its conversations end, where
-nothing is said), ``repeats`` (false: a chat that goes on with an answer does not repeat it), ``opens`` (events of a
-stream before its text), ``trims`` (its template leaves the end of such an answer out).
+(that each of these takes), ``slot_version`` (of their files), ``wordy`` (the tokens at which its conversations end,
+where nothing is said), ``repeats`` (false: a chat that goes on with an answer does not repeat it), ``opens`` (events of
+a stream before its text), ``trims`` (its template leaves the end of such an answer out).
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 POST /fake/answer sets the bytes that answer all later ones.
 """
@@ -260,6 +260,7 @@ class Handler(BaseHTTPRequestHandler):
             if streams:
                 self.event(identity | turn.chunk(self.path, begun + letter))
                 begun = ""
+        turn.text = begun + turn.text
         whole = identity | turn.whole(self.path, streams=streams)
         if streams:
             self.event(whole)
@@ -267,9 +268,6 @@ class Handler(BaseHTTPRequestHandler):
                 self.data("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
         else:
-            for choice in whole.get("choices", []):
-                if "message" in choice:
-                    choice["message"]["content"] = begun + choice["message"]["content"]
             self.answer(200, json.dumps(whole))
 
 

@@ -17,10 +17,10 @@ from house import House, card, model
 
 from gateway.front import Front, opened, read_until
 
-CHAT = {"messages": [{"role": "user", "content": "Tell me all of it, from the beginning to the end."}]}
-TEXT = {"prompt": "It was a dark and stormy night, and the"}
-GREEDY = {"temperature": 0}
-PATHS = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT, "/completion": TEXT}
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Tell me all of it, from the beginning to the end."}]}
+TEXT: dict[str, Any] = {"prompt": "It was a dark and stormy night, and the"}
+GREEDY: dict[str, Any] = {"temperature": 0}
+PATHS: dict[str, dict[str, Any]] = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT, "/completion": TEXT}
 
 
 def house(tmp_path: Path, play: dict[str, Any] | None = None, slots: int = 1, gb: float = 2) -> House:
@@ -66,7 +66,8 @@ def counts(said: dict[str, Any]) -> dict[str, int]:
     names = ("tokens_evaluated", "tokens_predicted")
     own = {name: said[name] for name in names if name in said}
     timings = {"predicted_n": said["timings"]["predicted_n"]} if "timings" in said else {}
-    return own | said.get("usage", {}) | timings
+    usage: dict[str, int] = said.get("usage", {})
+    return own | usage | timings
 
 
 async def heard(front: Front, path: str, body: dict[str, Any]) -> Heard:
@@ -282,9 +283,12 @@ async def test_a_client_that_leaves_while_its_answer_grows_leaves_nothing(tmp_pa
 
 
 async def test_an_instance_that_dies_beyond_the_wall_ends_the_stream_with_an_error(tmp_path: Path) -> None:
-    async with opened(h := house(tmp_path, {"token_seconds": 0.001})) as front, front.session.post(
-        "/v1/chat/completions", json={"model": "elastic", "stream": True, **CHAT}, headers=front.headers()
-    ) as answer:
+    async with (
+        opened(h := house(tmp_path, {"token_seconds": 0.001})) as front,
+        front.session.post(
+            "/v1/chat/completions", json={"model": "elastic", "stream": True, **CHAT}, headers=front.headers()
+        ) as answer,
+    ):
         await read_until(answer, ": growing")
         await read_until(answer, '"content"')
         (lease,) = h.state.leases.values()
