@@ -18,9 +18,9 @@ from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
 from lmxd.gateway.growing import Anew, Growing, RequestGrowth
-from lmxd.gateway.http.answer import Answer
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.http.upstream import Unreachable, exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
@@ -111,7 +111,7 @@ class Serving:
     @contextlib.asynccontextmanager
     async def asked(
         self, wish: LeaseWish, call: UpstreamCall, told: Callable[[RequestProgress], None] = lambda _: None
-    ) -> AsyncIterator[tuple[Answer, Head]]:
+    ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """An instance's answer, of which the head has come; its lease lasts as long as the block.
 
         LmxdError if there is none to be had.
@@ -147,7 +147,7 @@ class Serving:
     @contextlib.asynccontextmanager
     async def _answered(
         self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
-    ) -> AsyncIterator[tuple[Answer, Head]]:
+    ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """The answer of a leased instance. One that its engine refused as too long is asked again, once.
 
         One that fills its context goes on in an instance with more.

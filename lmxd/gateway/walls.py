@@ -14,11 +14,11 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.continuation import continuation, goes_on, is_chat, is_repeatable
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.answers.seams import Differs, Seam
-from lmxd.gateway.answers.walls import Rest, WalledAnswer
+from lmxd.gateway.answers.walls import Remainder, WalledAnswer
 from lmxd.gateway.answers.written import Written
 from lmxd.gateway.growing import RequestGrowth
-from lmxd.gateway.http.answer import Answer
 from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.http.upstream import Exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.progress import RequestProgress
@@ -28,7 +28,7 @@ _FOUND: Final = 200
 _MOST: Final = 16 * 2**20
 """Bytes of a whole answer that is looked at: a longer one is passed on as it comes."""
 How: TypeAlias = Literal["continued", "again", "ended"]
-Ask: TypeAlias = Callable[[AsyncLease, UpstreamCall], AbstractAsyncContextManager[tuple[Answer, Head]]]
+Ask: TypeAlias = Callable[[AsyncLease, UpstreamCall], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]]
 """Asks an instance, whose answer lasts as long as the block."""
 
 
@@ -50,7 +50,7 @@ class RequestWall:
         self._seam: Seam | None = None
 
     @contextlib.asynccontextmanager
-    async def beyond(self, answer: Exchange, head: Head) -> AsyncIterator[tuple[Answer, Head]]:
+    async def beyond(self, answer: Exchange, head: Head) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """The answer as its client is to have it, with what an instance beyond the wall says."""
         async with AsyncExitStack() as self._stack:
             try:
@@ -65,13 +65,13 @@ class RequestWall:
                     failed = self._seam is not None and self._seam.failed
                     self._growth.met_wall("ended" if failed else self._how)
 
-    async def _streamed(self, written: Written, told: Callable[[RequestProgress], None]) -> Rest | None:
+    async def _streamed(self, written: Written, told: Callable[[RequestProgress], None]) -> Remainder | None:
         """The rest of a stream."""
         found = await self._rest(written, told, whole=False)
         if found is None or self._seam is None:
             return None
         answer, head = found
-        return Rest(answer, self._seam) if head.is_events and head.chunked else None
+        return Remainder(answer, self._seam) if head.is_events and head.chunked else None
 
     async def _whole(self, answer: Exchange, head: Head) -> Head:
         """The head of a whole answer, which is read, and put together with its rest."""
@@ -88,7 +88,7 @@ class RequestWall:
 
     async def _rest(
         self, written: Written, told: Callable[[RequestProgress], None], *, whole: bool
-    ) -> tuple[Answer, Head] | None:
+    ) -> tuple[RelayedAnswer, Head] | None:
         """The answer of an instance with more context; None if this is no wall, or the end all the same."""
         if not self._growth.is_wall(self._lease, written):
             return None

@@ -294,6 +294,7 @@ async def test_an_instance_that_dies_beyond_the_wall_ends_the_stream_with_an_err
         (lease,) = h.state.leases.values()
         launched = h.launched(lease.instance)
         assert launched is not None
+        assert launched.process is not None
         os.kill(launched.process.pid, signal.SIGKILL)
         assert b'"error"' in await answer.content.read()
 

@@ -64,7 +64,7 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
         return None
     if more is None:
         return None
-    return replace(call, body=msgspec.json.encode(fields | _rests(fields, written.said) | more))
+    return replace(call, body=msgspec.json.encode(fields | _left(fields, written.said) | more))
 
 
 def _value(fields: Fields, name: str) -> Any:
@@ -78,8 +78,8 @@ def _may_stop(fields: Fields, text: str) -> bool:
     return any(text.endswith(word[:end]) for word in words for end in range(1, len(word)))
 
 
-def _rests(fields: Fields, said: int) -> dict[str, int]:
-    """What is left of the limits that a request says."""
+def _left(fields: Fields, said: int) -> dict[str, int]:
+    """The limits that a request says, less what has been said."""
     limits = {name: _value(fields, name) for name in _LIMITS if name in fields}
     return {name: max(1, int(limit) - said) for name, limit in limits.items() if limit is not None and limit > 0}
 

@@ -10,10 +10,10 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.seams import Differs, Seam
 from lmxd.gateway.answers.stream_events import Lines
 from lmxd.gateway.answers.written import Written
-from lmxd.gateway.http.answer import Answer
 from lmxd.gateway.http.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.http.edges import Edges
 from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.http.upstream import BROKEN_OFF, CLIENT_LEFT
 from lmxd.gateway.leasing.progress import RequestProgress
 
@@ -22,14 +22,14 @@ _LIFE: Final = 10.0
 """Seconds between signs of life: clients and proxies give up on what is silent."""
 
 
-class Rest(NamedTuple):
+class Remainder(NamedTuple):
     """The rest of an answer, and how it follows."""
 
-    answer: Answer
+    answer: RelayedAnswer
     seam: Seam
 
 
-Onward = Callable[[Written, Callable[[RequestProgress], None]], Awaitable[Rest | None]]
+Onward = Callable[[Written, Callable[[RequestProgress], None]], Awaitable[Remainder | None]]
 """Finds the rest of an answer, and says meanwhile how that stands. None: it is over."""
 
 
@@ -39,7 +39,7 @@ class WalledAnswer:
     Its body is sent in chunks, as that of the first is.
     """
 
-    def __init__(self, first: Answer, onward: Onward) -> None:
+    def __init__(self, first: RelayedAnswer, onward: Onward) -> None:
         self._part = first
         self._onward = onward
         self.edges = Edges()

@@ -10,7 +10,7 @@ from lmxd.gateway.http.edges import Edges
 from lmxd.gateway.http.http1 import Head
 
 
-class Answer(Protocol):
+class RelayedAnswer(Protocol):
     """An answer whose head has come: of one exchange with an instance, or put together of several."""
 
     @property
