@@ -13,9 +13,9 @@ import pytest
 from gateway_process import Gateway
 from lmxd_process import Lmxd
 
-DIGITS = " ".join(f"{n * 7919 % 10**8:08}" for n in range(11))
-"""Some 100 tokens of 98 bytes: a guess by bytes is that their answer has room."""
-LIMIT = 200
+DIGITS = " ".join(f"{n * 7919 % 10**8:08}" for n in range(17))
+"""Some 150 tokens of as many bytes: a guess by bytes is that their answer has room."""
+LIMIT = 110
 Told = tuple[str, str | None, int, int, int]
 """(text, the reason of its end, tokens of the prompt, of the answer, of both)."""
 
