@@ -15,7 +15,7 @@ from lmxd.gateway.answers.written import Written
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
 CHAT = "/v1/chat/completions"
-TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 
 def event(text: str | None = None, end: str | None = None, identity: str = "one", **more: Any) -> bytes:
