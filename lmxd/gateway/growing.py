@@ -96,7 +96,7 @@ class RequestGrowth:
         told: Callable[[RequestProgress], None],
         met_wall: Callable[[str], None],
     ) -> None:
-        self._means = means
+        self._leases, self._slots, self._counting = means.leases, means.slots, means.counting
         self._elastic = elastic
         self._need = need
         self._wait = wait
@@ -121,7 +121,7 @@ class RequestGrowth:
             return replace(wish, ctx=self._least, least_ctx=self._least)
         if wish.ctx is not None:
             return wish
-        step = self._means.slots.context_of(wish.model, self.trace) or self._enough_for(self._need.guess)
+        step = self._slots.context_of(wish.model, self.trace) or self._enough_for(self._need.guess)
         return wish if step <= self._elastic.start else replace(wish, ctx=step)
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
@@ -176,7 +176,7 @@ class RequestGrowth:
 
     async def tokens_of(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
         """The tokens of a request's prompt, as its engine counts them; None if it does not."""
-        return await self._means.counting.tokens_of(lease, call)
+        return await self._counting.tokens_of(lease, call)
 
     def may_meet_wall(self, lease: AsyncLease) -> bool:
         """Whether the answer may fill the context of its instance, though others have more."""
@@ -200,7 +200,7 @@ class RequestGrowth:
         return await self._moved(lease, self._step_for(written.total + rest), slot, told)
 
     async def _grown(self, lease: AsyncLease, prompt: int) -> AsyncLease:
-        slot = self._means.slots.lies_in(lease, self.trace)
+        slot = self._slots.lies_in(lease, self.trace)
         return await self._moved(lease, self._enough_for(prompt), slot, self.told)
 
     async def _moved(
@@ -208,8 +208,8 @@ class RequestGrowth:
     ) -> AsyncLease:
         told(RequestProgress(state="growing", instances=(lease.instance,)))
         hear = partial(_hear, told)
-        grown = await self._means.leases.grow(lease, least, slot, self._wait, hear)
-        self._means.slots.moved(grown, lease, slot, self.trace)
+        grown = await self._leases.grow(lease, least, slot, self._wait, hear)
+        self._slots.moved(grown, lease, slot, self.trace)
         return grown
 
     def _enough_for(self, prompt: int) -> int:
