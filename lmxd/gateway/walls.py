@@ -28,7 +28,7 @@ _FOUND: Final = 200
 _MOST: Final = 16 * 2**20
 """Bytes of a whole answer that is looked at: a longer one is passed on as it comes."""
 How: TypeAlias = Literal["continued", "again", "ended"]
-Ask: TypeAlias = Callable[[AsyncLease, UpstreamCall], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]]
+AskInstance: TypeAlias = Callable[[AsyncLease, UpstreamCall], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]]
 """Asks an instance, whose answer lasts as long as the block."""
 
 
@@ -39,7 +39,7 @@ class RequestWall:
     """
 
     def __init__(
-        self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall, slot: int | None, ask: Ask
+        self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall, slot: int | None, ask: AskInstance
     ) -> None:
         self._growth = growth
         self._lease = lease
