@@ -19,7 +19,7 @@ class InstanceGone(LmxdError):
 
 
 class Transit:
-    """Those who wait for the instances of parked leases."""
+    """Clients who wait for the instances of parked leases."""
 
     def __init__(self, state: State) -> None:
         self._state = state

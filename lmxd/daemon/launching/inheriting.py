@@ -1,4 +1,4 @@
-"""What a new instance takes over of one that has ended for it: the conversation that this one had."""
+"""The conversation that a new instance takes over from one that has ended for it."""
 
 from __future__ import annotations
 
