@@ -19,7 +19,7 @@ class InstanceGone(LmxdError):
 
 
 class Transit:
-    """Clients who wait for the instances of parked leases."""
+    """Has callers wait until parked leases have an instance again."""
 
     def __init__(self, state: State) -> None:
         self._state = state

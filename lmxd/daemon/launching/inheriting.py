@@ -1,4 +1,4 @@
-"""The conversation that a new instance takes over from one that has ended for it."""
+"""Takes over what an instance knew that has ended for another: the new one reads its conversation."""
 
 from __future__ import annotations
 

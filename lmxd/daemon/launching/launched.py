@@ -122,7 +122,7 @@ class Launched:
     """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
     looked_at: float | None = None
-    """The ``work`` that it had done when its slots were looked at."""
+    """The figure of ``work`` when its slots were looked at."""
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)
 
