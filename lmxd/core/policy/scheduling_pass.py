@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import inf
 from typing import Final
 
@@ -9,8 +10,9 @@ from lmxd.core.books.state import State
 from lmxd.core.holders import Ticket
 from lmxd.core.making_way import Swap
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
+from lmxd.core.policy.eviction import Candidate, EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.shrinking import shrinkable
 from lmxd.core.words import Ask, Demand, DeviceId, Group, InstanceId
 
 PLANS: Final = 4
@@ -49,6 +51,11 @@ class SchedulingPass:
         """The instances that are to make way, and for which tickets."""
         self.sharing: set[Group] = set()
         """Groups that will have a slot of a running instance sooner than bytes."""
+
+    @cached_property
+    def shrinkable(self) -> list[Candidate]:
+        """The instances that may shrink. They are looked for once, for most looks need none."""
+        return shrinkable(self.state)
 
     @property
     def swaps_for_others(self) -> bool:

@@ -218,7 +218,7 @@ def _shrink_for(this: SchedulingPass, ticket: Ticket) -> bool:
     if this.head is not None or not this.state.policy.enforce:
         return False
     ways = chain(wakes(this.state, ticket.ask), ticket.ask.options)
-    plan = by_shrinking(this.state, this.reach, islice(ways, WEIGHED))
+    plan = by_shrinking(this.state, this.reach, this.shrinkable, islice(ways, WEIGHED))
     if plan is not None:
         _carry_out(this, ticket, plan, Cause.SHRUNK, "less context is enough for it, and that makes room")
     return plan is not None

@@ -8,7 +8,7 @@ smaller instance starts before anybody else gets the bytes. None shrinks right a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lmxd.core.books.reach import Reach
@@ -24,15 +24,21 @@ IDLE: Final = "idle for"
 """The beginning of the reason of one that shrinks for nobody: metrics tell by it."""
 
 
-def by_shrinking(state: State, reach: Reach, options: Iterable[Option]) -> EvictionPlan | None:
+def shrinkable(state: State) -> list[Candidate]:
+    """The instances that may shrink, with the bytes that each would give back."""
+    known = (i for i in state.instances.values() if i.smaller is not None)
+    return [_candidate(state, i) for i in known if _may_shrink(state, i)]
+
+
+def by_shrinking(
+    state: State, reach: Reach, candidates: Sequence[Candidate], options: Iterable[Option]
+) -> EvictionPlan | None:
     """The first of ``options`` that fits if instances shrink, and which; None if there is none."""
-    candidates = [
-        _candidate(state, i) for i in state.instances.values() if i.smaller is not None and _may_shrink(state, i)
-    ]
-    for option in options if candidates else ():
+    still = [c for c in candidates if _may_shrink(state, c.instance)]
+    for option in options if still else ():
         lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
         known = all(state.ledger.usable(device) for device in lacking) and reach.short.isdisjoint(lacking)
-        helpful = [c for c in candidates if not c.frees.keys().isdisjoint(lacking)]
+        helpful = [c for c in still if not c.frees.keys().isdisjoint(lacking)]
         if known and lacking and (found := cheapest(helpful, lacking)):
             return EvictionPlan(option, tuple(c.instance for c in found), NOBODY, sum(c.cost for c in found))
     return None
