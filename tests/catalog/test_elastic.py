@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.config.values import NEVER
-from lmxd.core.words import Ask, DeviceId
+from lmxd.core.words import FOREVER, Ask, DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
 from lmxd.estimate.starts import ConversationSizes, KnownStarts
@@ -197,7 +196,7 @@ def test_steps_that_are_said_are_known_without_a_look_at_the_file(
         ("elastic: {start: 4096}", 120),
         ("elastic: {idle_shrink: 10m}", 600),
         ("elastic: {idle_shrink: never}", NEVER),
-        ("context: fixed", inf),
+        ("context: fixed", FOREVER),
     ],
 )
 def test_an_idle_instance_gives_back_what_it_does_not_use_after_a_while(
