@@ -89,7 +89,7 @@ async def test_answers_may_be_longer_than_calls(tmp_path: Path) -> None:
 
 async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
-        lmxd._held.add("l-1")
+        lmxd._leases.held.add("l-1")
         first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
         second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
         await daemon.asked("cancel")
@@ -140,7 +140,7 @@ async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(
 
 async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_again(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
-        lmxd._held.add("l-1")
+        lmxd._leases.held.add("l-1")
         task = asyncio.create_task(lmxd.request("a"))
         await daemon.asked("request")
         daemon.writer.close()
