@@ -72,7 +72,7 @@ class Inspection:
 
     def instances(self, connection: Connection) -> Instances:
         self._performer.launches.look()
-        found = views.instances(self._state, self._performer, self._access, connection.peer)
+        found = views.instances(self._state, self._present, self._performer, self._access, connection.peer)
         return Instances(instances=found, called=self._state.ledger.called)
 
     def queue(self, connection: Connection) -> QueueInfo:
