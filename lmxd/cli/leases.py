@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, get_args
@@ -27,7 +27,7 @@ from lmxd.cli.wishes import (
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
 from lmxd.rpc.messages import Granted, KeptBy
-from lmxd.rpc.notifications import Notification
+from lmxd.rpc.notifications import Moved, Notification
 from lmxd.terminal import say
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
@@ -67,16 +67,12 @@ def request(
     with connect() as client:
         with WaitBar(partial(_hint, model, wish)) as progress:
             lease = client.request(model, wait=waiting, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
-        if shell:
-            _print_exports(lease)
-        elif json_wanted:
-            output.as_json(lease)
-        else:
-            _print_lease(lease)
-            if hint := _hint(lease.model, wish, lease.instance):
-                say(f"  hint      {hint}")
+        show = _print_exports if shell else output.as_json if json_wanted else _print_lease
+        show(lease)
+        if show is _print_lease and (hint := _hint(lease.model, wish, lease.instance)):
+            say(f"  hint      {hint}")
         if hold == "connection":
-            _hold(client, lease)
+            _hold(client, lease, show)
 
 
 def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> str | None:
@@ -104,13 +100,16 @@ def _print_lease(lease: Granted) -> None:
     say(f"  context   {lease.ctx} tokens")
 
 
-def _hold(client: Client, lease: Granted) -> None:
-    """Keep the connection, and with it the lease, until it ends or we are interrupted."""
+def _hold(client: Client, lease: Granted, show: Callable[[Granted], object]) -> None:
+    """Keep the connection, and with it the lease, until it ends or we are interrupted. ``show``: it has moved."""
     sys.stdout.flush()
     try:
         while (message := _next(client)).get("method") != Notification.LEASE_ENDED:
             if message.get("method") == Notification.YIELD:
                 say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+            if message.get("method") == Notification.MOVED:
+                show(Moved.model_validate(message["params"]).granted)
+                sys.stdout.flush()
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
     except KeyboardInterrupt:

@@ -29,9 +29,7 @@ from lmxd.rpc.peer import Peer
 from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 
 
-def instances(
-    state: State, present: Present, performer: Performer, access: Access, peer: Peer
-) -> list[InstanceInfo]:
+def instances(state: State, present: Present, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
     """All instances. Pid, endpoint and the holders of leases are shown only to peers that may see them."""
     return [_instance(state, present, performer, access, peer, i) for i in state.instances.values()]
 
