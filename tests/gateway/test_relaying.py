@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
 
+from gateway.front import read_until
 from lmxd.gateway.leasing.one_lease import OneLease
 from lmxd.gateway.relaying import relay
 from lmxd.rpc.client import AsyncClient, AsyncLease
@@ -23,12 +26,19 @@ from lmxd.rpc.messages import Granted
 class Run:
     """A holder of a lease, and the relay that its program has."""
 
-    def __init__(self, house: House, holder: AsyncClient, lease: AsyncLease, leases: OneLease, own: Granted) -> None:
-        self.house, self.holder, self.lease, self.leases, self.own = house, holder, lease, leases, own
+    def __init__(self, house: House, holder: AsyncClient, lease: AsyncLease, leases: OneLease) -> None:
+        self.house, self.holder, self.lease, self.leases = house, holder, lease, leases
+        self.own: Granted
+        self.session: aiohttp.ClientSession
 
     async def complete(self, prompt: str, tokens: int = 1, **more: Any) -> SimpleNamespace:
         body = {"prompt": prompt, "n_predict": tokens, **more}
         return await http(self.own, "/completion", json.dumps(body).encode())
+
+    def streamed(self, prompt: str, tokens: int) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        body = {"prompt": prompt, "n_predict": tokens, "stream": True}
+        headers = {"Authorization": f"Bearer {self.own.api_key}"}
+        return self.session.post("/completion", json=body, headers=headers)
 
     @property
     def present(self) -> str:
@@ -36,7 +46,9 @@ class Run:
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, name: str = "m", *, slots: int = 1, tcp: bool = False, **play: Any) -> AsyncIterator[Run]:
+async def running(
+    tmp_path: Path, name: str = "m", *, slots: int = 1, tcp: bool = False, **play: Any
+) -> AsyncIterator[Run]:
     """``m`` grows from 512 to 1,024 and 2,048 tokens."""
     model(tmp_path, "m", counts=True, **play)
     profile = {"context_length": 2048, "estimated_memory_gb": 2, "slots": slots}
@@ -46,8 +58,12 @@ async def running(tmp_path: Path, name: str = "m", *, slots: int = 1, tcp: bool 
     (tmp_path / "own").mkdir(mode=0o700)
     async with h.open(), h.client() as holder:
         lease = await holder.request(name)
-        async with OneLease(h.where.socket, lease) as leases, relay(leases, lease, tmp_path / "own", 30.0) as own:
-            yield Run(h, holder, lease, leases, own)
+        leases = OneLease(h.where.socket, lease)
+        run = Run(h, holder, lease, leases)
+        async with leases, relay(leases, lease, tmp_path / "own", 30.0) as run.own:
+            connector = aiohttp.UnixConnector(run.own.socket) if run.own.socket else None
+            async with aiohttp.ClientSession(run.own.endpoint, connector=connector) as run.session:
+                yield run
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -91,13 +107,20 @@ async def test_it_follows_a_growth_that_another_asked_for(tmp_path: Path) -> Non
 
 async def test_a_growth_waits_until_others_are_answered_and_no_answer_is_cut(tmp_path: Path) -> None:
     async with running(tmp_path, token_seconds=0.05) as run:
-        first = asyncio.create_task(run.complete("a" * 100, 40))
-        await run.house.until(lambda: run.house.state.instances[run.lease.instance].busy)
-        long = [asyncio.create_task(run.complete(letter * 700)) for letter in "bc"]
-        later = asyncio.create_task(run.complete("d" * 10))
-        answers = await asyncio.gather(first, *long, later)
-        assert [answer.status for answer in answers] == [200] * 4
-        assert len(json.loads(answers[0].text)["content"]) >= 40
+        async with run.streamed("a" * 100, 40) as first:
+            begun = await read_until(first, "data:")
+            others = [asyncio.create_task(run.complete(prompt)) for prompt in ("b" * 700, "c" * 700, "d" * 10)]
+            rest = (await first.content.read()).decode()
+        assert (begun + rest).count("data:") == 41, rest
+        assert [(await other).status for other in others] == [200] * 3
+        assert run.house.state.instances[run.present].ask.context == 1024
+
+
+async def test_a_client_that_leaves_has_nobody_wait_for_it(tmp_path: Path) -> None:
+    async with running(tmp_path, token_seconds=0.05) as run:
+        async with run.streamed("a" * 100, 300) as first:
+            await read_until(first, "data:")
+        assert (await run.complete("b" * 700)).status == 200
         assert run.house.state.instances[run.present].ask.context == 1024
 
 
@@ -130,5 +153,6 @@ async def test_in_one_of_several_slots_a_conversation_is_carried_along(tmp_path:
 
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
-        answer = await http(run.own, "/completion", b"x" * (65 * 2**20))
-        assert answer.status == 413
+        body, headers = io.BytesIO(b"x" * (65 * 2**20)), {"Authorization": f"Bearer {run.own.api_key}"}
+        async with run.session.post("/completion", data=body, headers=headers) as answer:
+            assert answer.status == 413
