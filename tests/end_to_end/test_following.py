@@ -51,6 +51,15 @@ def lmxd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield lmxd
 
 
+@pytest.fixture(autouse=True)
+def anew(lmxd: Lmxd) -> None:
+    """A lease takes an instance that runs and is large enough: each test begins with none."""
+    with lmxd.client() as client:
+        client.drain(now=True)
+        lmxd.until(lambda: not client.instances().instances)
+        client.drain(end=True)
+
+
 def talk(lmxd: Lmxd, model: str) -> list[Any]:
     """(text, tokens of the whole) of each answer that a program under ``lmxctl run`` had, with OpenAI's client."""
     done = lmxd.lmxctl("run", model, "--", sys.executable, "-c", TALK)
@@ -69,7 +78,6 @@ def test_a_program_crosses_two_steps_and_has_every_answer_of_a_static_run(lmxd: 
     assert static[-1][1] > 512
     assert talk(lmxd, "elastic") == static
     assert moves(lmxd) - before == 2
-    lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()))
 
 
 def completed(lease: Granted, prompt: list[int]) -> Any:
@@ -92,15 +100,12 @@ def test_a_client_that_blocks_follows_a_growth_that_another_asked_for(lmxd: Lmxd
         assert first + second["tokens"] == static
         assert second["timings"]["cache_n"] > 200
         now.release()
-    lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()))
 
 
 async def test_a_client_of_asyncio_follows_too(lmxd: Lmxd) -> None:
     moved = asyncio.Event()
-    async with (
-        AsyncClient(lmxd.socket, lambda name, _: moved.set()) as client,
-        await client.request("elastic") as lease,
-    ):
+    following = AsyncClient(lmxd.socket, lambda name, _: moved.set())
+    async with following as client, await client.request("elastic") as lease:
         grown = await asyncio.to_thread(lmxd.json, "grow", lease.lease, "--ctx", "600")
         await asyncio.wait_for(moved.wait(), 10)
         now = client.lease(lease.lease)

@@ -17,6 +17,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
 
 from gateway.front import read_until
+from lmxd.core.words import InstanceId, LeaseId
 from lmxd.gateway.leasing.one_lease import OneLease
 from lmxd.gateway.relaying import relay
 from lmxd.rpc.client import AsyncClient, AsyncLease
@@ -41,8 +42,10 @@ class Run:
         return self.session.post("/completion", json=body, headers=headers)
 
     @property
-    def present(self) -> str:
-        return self.house.state.leases[self.lease.lease].instance
+    def present(self) -> InstanceId:
+        """The instance that its lease is on."""
+        found: InstanceId = self.house.state.leases[LeaseId(self.lease.lease)].instance
+        return found
 
 
 @asynccontextmanager
