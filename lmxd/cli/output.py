@@ -52,7 +52,7 @@ def context(i: InstanceInfo) -> str:
     """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k"."""
     if i.ctx_most is None:
         return str(i.ctx) if i.ctx else "-"
-    return "/".join(f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in (i.ctx, i.ctx_most))
+    return f"{tokens(i.ctx)}/{tokens(i.ctx_most)}"
 
 
 def seconds(s: float) -> str:
@@ -62,6 +62,11 @@ def seconds(s: float) -> str:
     if s < 3600:
         return f"{s // 60:.0f} min {s % 60:.0f} s"
     return f"{s // 3600:.0f} h {s % 3600 // 60:.0f} min"
+
+
+def tokens(n: int) -> str:
+    """A context, short where it is a round one: 4096 is 4k."""
+    return f"{n // 1024}k" if n and n % 1024 == 0 else str(n)
 
 
 def counted(number: int, what: str) -> str:

@@ -29,7 +29,8 @@ class OneLease(Leases):
         self._growing = asyncio.Lock()
         self._asking = 0
         """Requests that are at the instance."""
-        self._quiet = asyncio.Condition()
+        self._left = asyncio.Event()
+        """One of them has been answered, or waits for a growth."""
 
     @property
     def model(self) -> str:
@@ -50,18 +51,19 @@ class OneLease(Leases):
     async def lease(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
         async with self._growing:
             if self._unreachable:
-                await self._look()
+                await self._look(wish.wait)
             self._asking += 1
         try:
             yield self._present
         finally:
-            await self._left()
+            self._leave()
 
-    async def _look(self) -> None:
-        """Ask lmxd where it is: it may have moved just now. LmxdError if it has ended."""
-        renewed = await self.client.renew(self._present.lease, instance=self._present.instance)
-        if renewed.moved is not None:
-            self.moved(renewed.moved)
+    async def _look(self, wait: float | None) -> None:
+        """Ask lmxd where it is: it may have moved just now. LmxdError if it has ended.
+
+        It is wherever it has a context at all: one that is on its way is waited for.
+        """
+        self.moved(await self.client.grow(self._present.lease, 1, carry=False, wait=wait))
 
     def unfit(self, lease: AsyncLease) -> None:
         self.connections.close(lease.lease)
@@ -70,22 +72,23 @@ class OneLease(Leases):
     async def grow(
         self, lease: AsyncLease, ctx: int, slot: int | None, wait: float | None, told: Callable[[RequestProgress], None]
     ) -> AsyncLease:
-        await self._left()
+        self._leave()
         try:
             async with self._growing:
                 if self._present.ctx >= ctx:  # by the growth of another request, whose conversation went along
                     return self._present.model_copy(update={"slot": None})
-                async with self._quiet:
-                    await self._quiet.wait_for(lambda: not self._asking)
+                while self._asking:
+                    self._left.clear()
+                    await self._left.wait()
+                slot = slot if lease.instance == self._present.instance else None
                 self.moved(await super().grow(self._present, ctx, slot, wait, told))
                 return self._present
         finally:
             self._asking += 1
 
-    async def _left(self) -> None:
-        async with self._quiet:
-            self._asking -= 1
-            self._quiet.notify_all()
+    def _leave(self) -> None:
+        self._asking -= 1
+        self._left.set()
 
 
 def _of(lease: Granted) -> AsyncLease:
