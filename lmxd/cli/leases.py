@@ -67,7 +67,7 @@ def request(
     with connect() as client:
         with WaitBar(partial(_hint, model, wish)) as progress:
             lease = client.request(model, wait=waiting, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
-        show = _print_exports if shell else output.as_json if json_wanted else _print_lease
+        show = _shown_by(shell, json_wanted)
         show(lease)
         if show is _print_lease and (hint := _hint(lease.model, wish, lease.instance)):
             say(f"  hint      {hint}")
@@ -82,6 +82,11 @@ def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> st
     with suppress(LmxdError), connect() as client:
         return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides)
     return None
+
+
+def _shown_by(shell: bool, json_wanted: bool) -> Callable[[Granted], None]:
+    """The way in which a lease is printed: for a shell, for a program, or for people."""
+    return _print_exports if shell else output.as_json if json_wanted else _print_lease
 
 
 def _print_exports(lease: Granted) -> None:
@@ -125,23 +130,24 @@ def _next(client: Client) -> dict[str, Any]:
             client.reconnect()
 
 
-@click.command()
+@click.command(cls=EvaluatedCommand)
 @LEASE
 @click.option("--ctx", type=click.IntRange(1), required=True, metavar="TOKENS", help="The context that it must have.")
+@click.option("--slot", type=click.IntRange(0, 255), metavar="N", help="Of several slots, the one of its conversation.")
 @wait_options
+@click.option("--shell", is_flag=True, help='Print exports, for eval "$(lmxctl grow --shell --ctx TOKENS)".')
 @answers
-def grow(lease: str, ctx: int, wait: float | None, no_wait: bool, json_wanted: bool) -> None:
+def grow(
+    lease: str, ctx: int, slot: int | None, wait: float | None, no_wait: bool, shell: bool, json_wanted: bool
+) -> None:
     """Move LEASE to an instance with more context, its conversation with it; print where it answers from now on.
 
     A lease that cannot grow stays where it is. Exit status: as of request.
     """
     waiting = waiting_time(wait, no_wait)
     with connect() as client, WaitBar() as progress:
-        grown = client.grow(lease, ctx, wait=waiting, on_progress=progress.show)
-    if json_wanted:
-        output.as_json(grown)
-    else:
-        _print_lease(grown)
+        grown = client.grow(lease, ctx, slot=slot, wait=waiting, on_progress=progress.show)
+    _shown_by(shell, json_wanted)(grown)
 
 
 @click.command()

@@ -22,8 +22,8 @@ from lmxd.rpc.messages import Granted
 if TYPE_CHECKING:
     from lmxd.gateway.leasing.one_lease import OneLease
 
-_LONGEST: Final = 60
-"""Bytes of a directory for sockets: the path of one has 107, of which some are the relay's own."""
+_LONGEST: Final = 78
+"""Bytes of a directory for the relay's own: the path of a socket has 107, of which 29 are below it."""
 
 
 class Relay:
