@@ -127,12 +127,11 @@ async def test_a_client_that_leaves_has_nobody_wait_for_it(tmp_path: Path) -> No
         assert run.house.state.instances[run.present].ask.context == 1024
 
 
-async def test_a_growth_without_room_is_an_error_and_the_lease_stays(tmp_path: Path) -> None:
+async def test_a_growth_that_fails_is_an_error_and_the_lease_stays(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
-        await run.holder.hold(18 * 2**30)
-        run.leases.moved(run.lease)
-        answer = await run.complete("a" * 1500, 1)
-        assert answer.status == 429, answer.text
+        (tmp_path / "m.json").write_text(json.dumps({"exit": {"status": 1, "lines": ["broken"]}}))
+        answer = await run.complete("a" * 1500)
+        assert answer.status == 502, answer.text
         assert run.present == run.lease.instance
         assert (await run.complete("a" * 100)).status == 200
 
