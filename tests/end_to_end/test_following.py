@@ -73,6 +73,7 @@ def moves(lmxd: Lmxd) -> int:
     return lmxd.log.read_text().count(" move l-")
 
 
+@pytest.mark.timeout(300)
 def test_a_program_crosses_two_steps_and_has_every_answer_of_a_static_run(lmxd: Lmxd) -> None:
     static, before = talk(lmxd, "static"), moves(lmxd)
     assert static[-1][1] > 512
