@@ -72,6 +72,7 @@ SEES: dict[str, set[str]] = {
         "engines",
         "errors",
         "folding",
+        "gateway",
         "models",
         "safetensors",
         "terminal",
@@ -189,7 +190,7 @@ IN_GATEWAY: dict[str, set[str]] = {
     "building": {"http", "leasing", "requests", "answers", "serving", "ollama", "board"},
 }
 """And inside of ``gateway``: from bytes and leases up to one request served, the routes, and what builds it."""
-BUILDING = {"app", "commands", "guard", "process"}
+BUILDING = {"app", "commands", "guard", "process", "relaying"}
 
 INSIDE = {"core": IN_CORE, "daemon": IN_DAEMON, "gateway": IN_GATEWAY}
 

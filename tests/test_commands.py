@@ -42,6 +42,7 @@ SOCKET, ADDRESS = "/run/lmxd/lmxd.sock", "http://127.0.0.1:8080"
 MODELS: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": {"estimated_memory_gb": 1, "slots": 2},
     "qwen3-30b": {"estimated_memory_gb": 12.5},
+    "assistant": {"estimated_memory_gb": 0.5, "context_length": 65536, "elastic": {"start": 4096, "steps": [16384]}},
     **{name: {"estimated_memory_gb": 0.5} for name in ("planner", "coder", "researcher", "writer", "critic")},
 }
 STAND_INS = {
@@ -135,7 +136,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     daemon = place / "daemon"
     daemon.mkdir()
     for name in MODELS:
-        model(daemon, name)
+        model(daemon, name, counts="elastic" in MODELS[name])
     config = {
         "gpu": {"device": "host", "max_memory_gb": 13},
         "engine": {"path": str(fake_engine(daemon))},

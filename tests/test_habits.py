@@ -26,7 +26,7 @@ INSIDERS = {
     "fake_llama_server.py": {"_exit"},  # of the operating system
     "fake_vllm.py": {"_exit"},  # likewise
     "fake_many.py": {"_exit"},  # likewise
-    "rpc/test_client.py": {"_held", "_link", "_take"},
+    "rpc/test_client.py": {"_leases", "_link", "_take"},
 }
 """May only become less."""
 

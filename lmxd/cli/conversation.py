@@ -14,6 +14,7 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.relay import followed
 from lmxd.cli.wishes import WaitBar, wait_options, waiting_time
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
@@ -123,8 +124,8 @@ def _leased(model: str, wait: float | None) -> Iterator[Granted]:
     with connect() as client:
         with WaitBar() as progress:
             lease = client.request(model, wait=wait, on_progress=progress.show)
-        with lease:
-            yield lease
+        with lease, followed(client.path, lease, wait) as relay:
+            yield lease if relay is None else relay.lease
 
 
 def _first(system: str | None) -> list[Message]:

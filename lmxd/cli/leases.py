@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, get_args
@@ -27,7 +27,7 @@ from lmxd.cli.wishes import (
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
 from lmxd.rpc.messages import Granted, KeptBy
-from lmxd.rpc.notifications import Notification
+from lmxd.rpc.notifications import Moved, Notification
 from lmxd.terminal import say
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
@@ -67,16 +67,12 @@ def request(
     with connect() as client:
         with WaitBar(partial(_hint, model, wish)) as progress:
             lease = client.request(model, wait=waiting, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
-        if shell:
-            _print_exports(lease)
-        elif json_wanted:
-            output.as_json(lease)
-        else:
-            _print_lease(lease)
-            if hint := _hint(lease.model, wish, lease.instance):
-                say(f"  hint      {hint}")
+        show = _shown_by(shell, json_wanted)
+        show(lease)
+        if show is _print_lease and (hint := _hint(lease.model, wish, lease.instance)):
+            say(f"  hint      {hint}")
         if hold == "connection":
-            _hold(client, lease)
+            _hold(client, lease, show)
 
 
 def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> str | None:
@@ -86,6 +82,11 @@ def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> st
     with suppress(LmxdError), connect() as client:
         return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides)
     return None
+
+
+def _shown_by(shell: bool, json_wanted: bool) -> Callable[[Granted], None]:
+    """The way in which a lease is printed: for a shell, for a program, or for people."""
+    return _print_exports if shell else output.as_json if json_wanted else _print_lease
 
 
 def _print_exports(lease: Granted) -> None:
@@ -104,13 +105,16 @@ def _print_lease(lease: Granted) -> None:
     say(f"  context   {lease.ctx} tokens")
 
 
-def _hold(client: Client, lease: Granted) -> None:
-    """Keep the connection, and with it the lease, until it ends or we are interrupted."""
+def _hold(client: Client, lease: Granted, show: Callable[[Granted], object]) -> None:
+    """Keep the connection, and with it the lease, until it ends or we are interrupted. ``show``: it has moved."""
     sys.stdout.flush()
     try:
         while (message := _next(client)).get("method") != Notification.LEASE_ENDED:
             if message.get("method") == Notification.YIELD:
                 say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+            if message.get("method") == Notification.MOVED:
+                show(Moved.model_validate(message["params"]).granted)
+                sys.stdout.flush()
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
     except KeyboardInterrupt:
@@ -126,23 +130,24 @@ def _next(client: Client) -> dict[str, Any]:
             client.reconnect()
 
 
-@click.command()
+@click.command(cls=EvaluatedCommand)
 @LEASE
 @click.option("--ctx", type=click.IntRange(1), required=True, metavar="TOKENS", help="The context that it must have.")
+@click.option("--slot", type=click.IntRange(0, 255), metavar="N", help="Of several slots, the one of its conversation.")
 @wait_options
+@click.option("--shell", is_flag=True, help='Print exports, for eval "$(lmxctl grow --shell --ctx TOKENS)".')
 @answers
-def grow(lease: str, ctx: int, wait: float | None, no_wait: bool, json_wanted: bool) -> None:
+def grow(
+    lease: str, ctx: int, slot: int | None, wait: float | None, no_wait: bool, shell: bool, json_wanted: bool
+) -> None:
     """Move LEASE to an instance with more context, its conversation with it; print where it answers from now on.
 
     A lease that cannot grow stays where it is. Exit status: as of request.
     """
     waiting = waiting_time(wait, no_wait)
     with connect() as client, WaitBar() as progress:
-        grown = client.grow(lease, ctx, wait=waiting, on_progress=progress.show)
-    if json_wanted:
-        output.as_json(grown)
-    else:
-        _print_lease(grown)
+        grown = client.grow(lease, ctx, slot=slot, wait=waiting, on_progress=progress.show)
+    _shown_by(shell, json_wanted)(grown)
 
 
 @click.command()

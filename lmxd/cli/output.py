@@ -48,6 +48,13 @@ def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
     return ", ".join(f"{size(n)} on {known_as(device, called)}" for device, n in by_device.items())
 
 
+def context(i: InstanceInfo) -> str:
+    """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k"."""
+    if i.ctx_most is None:
+        return str(i.ctx) if i.ctx else "-"
+    return f"{tokens(i.ctx)}/{tokens(i.ctx_most)}"
+
+
 def seconds(s: float) -> str:
     s = round(s)
     if s < 60:

@@ -14,10 +14,12 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.relay import followed
 from lmxd.cli.wishes import SizeWish, WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
-from lmxd.rpc.notifications import Notification
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Moved, Notification
 from lmxd.terminal import say
 
 COMMAND = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -41,15 +43,20 @@ def run(
 
     A COMMAND that cannot speak over a Unix socket needs a profile with endpoint: tcp, or the gateway.
 
-    The lease is held by the connection: it ends with this command, however that ends.
+    The lease is held by the connection: it ends with this command, however that ends. Where its context is elastic,
+    COMMAND is given the address of a relay, and its requests find the lease wherever it moves.
     Signals are passed on to COMMAND, and its exit status is ours.
     """
     with connect() as client:
+        waiting = waiting_time(wait, no_wait)
         with WaitBar() as progress:
-            lease = client.request(model, wait=waiting_time(wait, no_wait), on_progress=progress.show, **wish)
+            lease = client.request(model, wait=waiting, on_progress=progress.show, **wish)
         if json_wanted:
             output.as_json(lease, err=True)
-        sys.exit(_run(client, command, environment(lease)))
+        with followed(client.path, lease, waiting) as relay:
+            if relay is None:
+                sys.exit(_run(client, command, environment(lease)))
+            sys.exit(_run(client, command, environment(relay.lease), moved=relay.moved))
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -94,8 +101,9 @@ def _run(
     command: tuple[str, ...],
     env: Mapping[str, str],
     started: Callable[[int], object] = lambda pid: None,
+    moved: Callable[[Granted], object] = lambda lease: None,
 ) -> int:
-    """The command's exit status as a shell would give it. ``started`` is told its pid."""
+    """The command's exit status as a shell would give it. ``started`` is told its pid, ``moved`` where the lease is."""
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -115,12 +123,12 @@ def _run(
     for missed in early:
         child.send_signal(missed)
     started(child.pid)
-    _until_exit(client, child)
+    _until_exit(client, child, moved)
     status = child.wait()
     return status if status >= 0 else 128 - status
 
 
-def _until_exit(client: Client, child: subprocess.Popen[bytes]) -> None:
+def _until_exit(client: Client, child: subprocess.Popen[bytes], moved: Callable[[Granted], object]) -> None:
     """Wait for the child; if the lease ends before it does, say so and go on waiting."""
     exited = os.pidfd_open(child.pid)
     with selectors.DefaultSelector() as selector:
@@ -128,19 +136,21 @@ def _until_exit(client: Client, child: subprocess.Popen[bytes]) -> None:
         selector.register(client, selectors.EVENT_READ)
         while exited not in {key.fd for key, _ in selector.select()}:
             try:
-                _tell(client.receive())
+                _tell(client.receive(), moved)
             except LmxdError:
                 selector.unregister(client)
                 if _is_back(client):
                     selector.register(client, selectors.EVENT_READ)
             while client.has_message:
-                _tell(client.receive())
+                _tell(client.receive(), moved)
     os.close(exited)
 
 
-def _tell(message: dict[str, Any]) -> None:
+def _tell(message: dict[str, Any], moved: Callable[[Granted], object]) -> None:
     if message.get("method") == Notification.YIELD:
         say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+    if message.get("method") == Notification.MOVED:
+        moved(Moved.model_validate(message["params"]).granted)
     if message.get("method") == Notification.LEASE_ENDED:
         say(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
 

@@ -173,7 +173,7 @@ def _instances(found: Sequence[InstanceInfo], first: int, shown: int) -> Rendera
             text(i.instance, _colour(i.instance)),
             f"{i.processing}/{i.slots}" if i.ctx else "-",
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
-            str(i.ctx) if i.ctx else "-",
+            output.context(i),
             gib(sum(i.charged.values())),
             _leases(i),
             output.doing(i),

@@ -106,7 +106,7 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = 
         i.instance,
         i.engine or _NONE if several else _NONE,
         i.phase,
-        str(i.ctx) if i.ctx else _NONE,
+        output.context(i),
         f"{sum(x.slots for x in i.leases)}/{i.slots}",
         ", ".join(known_as(device, called) for device in i.promised),
         output.gib(sum(i.promised.values())),

@@ -10,6 +10,7 @@ from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.gpu_support import usable_gpus
 from lmxd.catalog.layout import Layout
+from lmxd.core.words import Ask
 from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.roots import Roots
@@ -98,6 +99,16 @@ class Present:
                 engine.estimator = Estimator(build=binary.family, learned=learned, second=runner, patient=False)
             else:
                 engine.estimator = replace(engine.estimator, learned=learned)
+
+    def most_context(self, ask: Ask) -> int | None:
+        """Tokens that a lease with this ask may grow to; None where its context is fixed, or its profile is gone."""
+        if not ask.elastic:
+            return None
+        try:
+            steps = self.catalog.steps(ask.profile)
+        except LmxdError:
+            return None
+        return steps[-1] if steps else None
 
     @property
     def missing_engines(self) -> list[str]:

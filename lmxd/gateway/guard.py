@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.acts import Acts
+from lmxd.config.keys import Caller
 from lmxd.errors import LmxdError
 from lmxd.gateway.board.board import ACTIONS
-from lmxd.gateway.http.origins import CORS
+from lmxd.gateway.http.origins import CORS, Origins
 from lmxd.gateway.requests import failures
-from lmxd.gateway.requests.authentication import Authentication, actor
+from lmxd.gateway.requests.authentication import actor
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.requests.failures import ErrorFormat
 from lmxd.listening.connection import begin, cut
@@ -24,10 +26,21 @@ _LONGEST_TARGET: Final = 200
 """Characters of a method and path in the log: a stranger's may have thousands."""
 
 
+class Entrance(Protocol):
+    """Tells who sends a request. ``origins``: the pages of others that may."""
+
+    @property
+    def origins(self) -> Origins: ...
+
+    def entered(self, request: web.Request) -> AbstractContextManager[Caller]: ...
+
+    def is_open(self, request: web.Request) -> bool: ...
+
+
 class Guard:
     """Lets requests in, and makes an answer of each error."""
 
-    def __init__(self, authentication: Authentication, bodies: Bodies, acts: Acts) -> None:
+    def __init__(self, authentication: Entrance, bodies: Bodies, acts: Acts) -> None:
         self._authentication = authentication
         self._bodies = bodies
         self._acts = acts

@@ -19,7 +19,7 @@ from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.requests.failures import is_anthropics
 from lmxd.gateway.requests.own_model import require_own_model
 from lmxd.gateway.requests.shut import require_open
-from lmxd.gateway.requests.wanted import StreamedRequest, decode, named_in
+from lmxd.gateway.requests.wanted import named_in, wants_stream
 from lmxd.gateway.serving import Serving
 from lmxd.rpc.books import ModelInfo
 
@@ -103,7 +103,7 @@ class OpenAi:
         names = await self._known.meanings()
         require_own_model(body, request.headers.get("Content-Type", ""), meant_by(model, names, "/v1/models"), names)
         wish = self._serving.wish(request, model)
-        return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
+        return await self._serving.hand_on(request, wish, "/" + path, body, streams=wants_stream(body))
 
     async def _models(self, request: web.Request) -> web.Response:
         if is_anthropics(request.headers):
@@ -146,10 +146,3 @@ def _anthropics(shown: dict[str, Any]) -> dict[str, Any]:
     """A model as Anthropic's clients expect it."""
     created = datetime.fromtimestamp(shown["created"], UTC).isoformat()
     return {"type": "model", "id": shown["id"], "display_name": shown["id"], "created_at": created}
-
-
-def _streams(body: bytes) -> bool:
-    try:
-        return b'"stream"' in body and bool(decode(body, StreamedRequest).stream)
-    except LmxdError:
-        return False  # what it is, is for the instance to say

@@ -74,6 +74,7 @@ class InstanceInfo(Result):
     endpoint: str | None = None
     socket: str | None = Field(None, description="of an endpoint on a Unix socket")
     ctx: int
+    ctx_most: int | None = Field(None, description="tokens that its leases may grow to; null where ctx is fixed")
     slots: int
     busy: bool
     processing: int = Field(0, description="requests that it is at, when it was last asked")

@@ -16,7 +16,7 @@ from lmxd.cli import explanations, output, views
 from lmxd.cli.main import main as lmxctl_main
 from lmxd.cli.tables import Table
 from lmxd.migrate.commands import import_
-from lmxd.rpc.books import LeaseInfo, ModelInfo, TicketInfo, VariantInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.owners import OwnerInfo
 from lmxd.rpc.shortfalls import SwapInfo
 
@@ -53,6 +53,25 @@ def test_a_lease_says_whom_it_is_for() -> None:
     assert views.lease_label(lease) == "l-1 (key anna)"
     assert views.lease_label(lease.model_copy(update={"user": None})) == "l-1 (990)"
     assert views.lease_label(LeaseInfo(bytes=GIB, slots=1)) == "another's 1.00 GiB"
+
+
+def test_an_elastic_context_says_what_it_may_become() -> None:
+    figures: dict[str, Any] = {"promised": {"GPU-a": GIB}, "charged": {}, "idle": 0, "idle_timeout": 300, "age": 1}
+    own = figures | {
+        "instance": "llama-3.1-8b#1",
+        "model": "llama-3.1-8b",
+        "phase": "ready",
+        "slots": 12,
+        "busy": False,
+    }
+    found = [
+        InstanceInfo(**own, leases=[], ctx=ctx, ctx_most=most)
+        for ctx, most in ((4096, 65536), (4096, None), (1000, 8192), (0, None))
+    ]
+    assert [output.context(i) for i in found] == ["4k/64k", "4096", "1000/8k", "-"]
+    lines = drawn(output.filled(views.PS, [views.instance_row(i, {}) for i in found], "no instances"))
+    assert max(map(len, lines)) <= 80
+    assert any("4k/64k" in line.split() for line in lines)
 
 
 def test_why_says_what_a_swap_costs() -> None:

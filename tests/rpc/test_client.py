@@ -21,7 +21,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
-from lmxd.rpc.client import AsyncClient, Client
+from lmxd.rpc.client import AsyncClient, AsyncLease, Client
 from lmxd.rpc.client.connecting import connect, connect_soon
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.methods import METHODS, Method
@@ -63,11 +63,16 @@ class Scripted:
             self.seen.put_nowait(json.loads(line))
         writer.close()
 
-    async def asked(self, method: str) -> Any:
-        """The id of the next call, which is to be of that method."""
+    async def asked(self, method: str, **params: Any) -> Any:
+        """The id of the next call, which is to be of that method, and to have those parameters."""
         found = await asyncio.wait_for(self.seen.get(), 10)
         assert found["method"] == f"lmxd.{method}", found
+        assert params.items() <= found["params"].items(), found
         return found["id"]
+
+    def notify(self, method: str, **params: Any) -> None:
+        said = {"jsonrpc": "2.0", "method": f"lmxd.{method}", "params": params}
+        self.writer.write(json.dumps(said).encode() + b"\n")
 
     def answer(self, id: int, **result: Any) -> None:
         self.writer.write(json.dumps({"jsonrpc": "2.0", "id": id, "result": result}).encode() + b"\n")
@@ -89,7 +94,7 @@ async def test_answers_may_be_longer_than_calls(tmp_path: Path) -> None:
 
 async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
-        lmxd._held.add("l-1")
+        lmxd._leases.held.add("l-1")
         first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
         second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
         await daemon.asked("cancel")
@@ -103,6 +108,78 @@ async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelle
         again = await daemon.asked("cancel")
         daemon.answer(again, ticket="t-2")
         assert (await second).ticket == "t-2"
+
+
+MOVED: dict[str, Any] = {
+    "lease": "l-1",
+    "granted": GRANTED | {"instance": "a#2", "ctx": 2},
+    "before": "a#1",
+    "why": "grown",
+}
+
+
+async def granted(daemon: Scripted, lmxd: AsyncClient) -> AsyncLease:
+    """The lease that the daemon grants."""
+    asking = asyncio.create_task(lmxd.request("a"))
+    daemon.answer(await daemon.asked("request"), **GRANTED)
+    return await asking
+
+
+async def test_a_client_says_where_a_lease_is_now(tmp_path: Path) -> None:
+    heard: list[str] = []
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, lambda name, _: heard.append(name)) as lmxd:
+        lease = await granted(daemon, lmxd)
+        daemon.notify("moved", **MOVED)
+        await until(lambda: bool(heard))
+        now = lmxd.lease("l-1")
+        assert (lease.instance, now.instance, now.ctx, heard) == ("a#1", "a#2", 2, ["lmxd.moved"])
+        releasing = asyncio.create_task(now.release())
+        daemon.answer(await daemon.asked("release"), lease="l-1")
+        await releasing
+        with pytest.raises(LmxdError) as error:
+            lmxd.lease("l-1")
+        assert error.value.code == "unknown_lease"
+
+
+async def test_a_growth_is_where_a_lease_is_and_that_of_another_is_not_held(tmp_path: Path) -> None:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        await granted(daemon, lmxd)
+        for name in ("l-1", "l-2"):
+            growing = asyncio.create_task(lmxd.grow(name, 2))
+            daemon.answer(await daemon.asked("grow"), **MOVED["granted"] | {"lease": name})
+            assert (await growing).ctx == 2
+        assert lmxd.lease("l-1").instance == "a#2"
+        assert lmxd.held == {"l-1"}
+
+
+async def test_a_move_that_was_missed_is_told_with_the_renewal(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    told = AsyncClient(tmp_path / "s", lambda name, params: heard.append((name, params["granted"]["instance"])))
+    async with Scripted(tmp_path / "s") as daemon, told as lmxd:
+        await granted(daemon, lmxd)
+        daemon.writer.close()
+        renewing = await daemon.asked("renew", instance="a#1")
+        daemon.answer(renewing, lease="l-1", moved=MOVED["granted"])
+        await until(lambda: bool(heard))
+        assert heard == [("lmxd.moved", "a#2")]
+        assert lmxd.lease("l-1").instance == "a#2"
+
+
+async def test_who_blocks_asks_where_a_lease_is(tmp_path: Path) -> None:
+    heard: list[str] = []
+    async with Scripted(tmp_path / "s") as daemon:
+        with await asyncio.to_thread(Client, daemon.path, lambda name, _: heard.append(name)) as lmxd:
+            asking = asyncio.create_task(asyncio.to_thread(lmxd.request, "a"))
+            daemon.answer(await daemon.asked("request"), **GRANTED)
+            lease = await asking
+            looking = asyncio.create_task(asyncio.to_thread(lmxd.lease, lease.lease))
+            daemon.answer(await daemon.asked("renew", instance="a#1"), lease="l-1", moved=MOVED["granted"])
+            assert (await looking).instance == "a#2"
+            looking = asyncio.create_task(asyncio.to_thread(lmxd.lease, lease.lease))
+            daemon.notify("moved", **MOVED)
+            daemon.answer(await daemon.asked("renew", instance="a#2"), lease="l-1")
+            assert (await looking).instance == "a#2"
+            assert heard == ["lmxd.moved", "lmxd.moved"]
 
 
 async def test_a_lease_that_comes_too_late_is_given_back(tmp_path: Path) -> None:
@@ -140,7 +217,7 @@ async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(
 
 async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_again(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
-        lmxd._held.add("l-1")
+        lmxd._leases.held.add("l-1")
         task = asyncio.create_task(lmxd.request("a"))
         await daemon.asked("request")
         daemon.writer.close()

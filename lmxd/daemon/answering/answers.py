@@ -218,7 +218,7 @@ class Answers:
             socket=str(endpoint.socket) if endpoint.socket else None,
             upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
-            ctx_most=self._present.catalog.steps(instance.ask.profile)[-1] if instance.ask.elastic else None,
+            ctx_most=self._present.most_context(instance.ask),
             slot=slot,
             slots=lease.slots,
             instance_slots=instance.ask.spread,

@@ -72,7 +72,7 @@ class Inspection:
 
     def instances(self, connection: Connection) -> Instances:
         self._performer.launches.look()
-        found = views.instances(self._state, self._performer, self._access, connection.peer)
+        found = views.instances(self._state, self._present, self._performer, self._access, connection.peer)
         moving = views.moving(self._state, self._access, connection.peer)
         return Instances(instances=found, moving=moving, called=self._state.ledger.called)
 

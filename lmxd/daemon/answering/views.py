@@ -21,6 +21,7 @@ from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged, promised
 from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.present import Present
 from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, MovingInfo, TicketInfo
@@ -29,12 +30,14 @@ from lmxd.rpc.peer import Peer
 from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 
 
-def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
+def instances(state: State, present: Present, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
     """All instances. Pid, endpoint and the holders of leases are shown only to peers that may see them."""
-    return [_instance(state, performer, access, peer, i) for i in state.instances.values()]
+    return [_instance(state, present, performer, access, peer, i) for i in state.instances.values()]
 
 
-def _instance(state: State, performer: Performer, access: Access, peer: Peer, i: Instance) -> InstanceInfo:
+def _instance(
+    state: State, present: Present, performer: Performer, access: Access, peer: Peer, i: Instance
+) -> InstanceInfo:
     launched = performer.launched(i.id)
     leases = [_lease(state.now, access, peer, x) for x in i.leases.values()]
     mine = access.is_admin(peer) or any(x.lease for x in leases)
@@ -49,6 +52,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         endpoint=endpoint.url if endpoint else None,
         socket=str(endpoint.socket) if endpoint and endpoint.socket else None,
         ctx=i.ask.context,
+        ctx_most=present.most_context(i.ask),
         slots=i.ask.spread,
         busy=i.busy,
         processing=launched.pace.processing if launched else 0,

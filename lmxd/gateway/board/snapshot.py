@@ -125,6 +125,7 @@ def _instance(i: InstanceInfo, users: list[str]) -> dict[str, Any]:
         "phase": i.phase,
         "hold": i.endpoint is None and i.phase == "ready" and i.ctx == 0,
         "ctx": i.ctx,
+        "ctx_most": i.ctx_most,
         "slots": i.slots,
         "leased": sum(x.slots for x in i.leases),
         "leases": [{"lease": x.lease, "age": x.age} for x in i.leases],

@@ -177,6 +177,14 @@ def decode_object(body: bytes) -> Mapping[str, Any]:
     return decode_all(body, dict[str, Any])
 
 
+def wants_stream(body: bytes) -> bool:
+    """Whether the answer to a body is to be a stream; False for a body that is for the instance to judge."""
+    try:
+        return b'"stream"' in body and bool(decode(body, StreamedRequest).stream)
+    except LmxdError:
+        return False
+
+
 def named_in(body: bytes, content_type: str) -> NamedRequest:
     """The model that a body names, which is JSON or a form. LmxdError as ``decode``, or if it is no such form."""
     if not is_form(content_type):

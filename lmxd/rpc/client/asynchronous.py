@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from lmxd.errors import LmxdError
 from lmxd.rpc.client.asynchronous_calls import AsyncCalls
 from lmxd.rpc.client.connecting import connect_soon
+from lmxd.rpc.client.following import FollowedLeases
 from lmxd.rpc.client.leases import AsyncLease
 from lmxd.rpc.client.link import Link
 from lmxd.rpc.client.wire import (
@@ -32,6 +33,7 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Renewed
 from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notification, Progress
@@ -49,7 +51,7 @@ class AsyncClient(AsyncCalls):
         self.path = Path(path) if path is not None else default_socket()
         self._notified = on_notification
         self._patience = patience
-        self._held: set[str] = set()
+        self._leases: FollowedLeases[AsyncLease] = FollowedLeases()
         self._connections = 0
         self._returning: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
@@ -64,7 +66,14 @@ class AsyncClient(AsyncCalls):
     @property
     def held(self) -> frozenset[str]:
         """The leases that end with this connection."""
-        return frozenset(self._held)
+        return frozenset(self._leases.held)
+
+    def lease(self, lease: str) -> AsyncLease:
+        """A lease that was granted here, as it is now: it may have moved. LmxdError ``unknown_lease`` if it has ended.
+
+        The daemon is not asked: it tells of each move at once.
+        """
+        return self._leases.present(lease)
 
     @property
     def granting(self) -> frozenset[int]:
@@ -98,7 +107,7 @@ class AsyncClient(AsyncCalls):
     def let_go(self, lease: str) -> None:
         """Release a lease without waiting for an answer, which a daemon that is restarted meanwhile is told, too."""
         now = time.monotonic()
-        self._held.discard(lease)
+        self._leases.ended(lease)
         if self._link.say(frame(None, "release", {"lease": lease})):
             while self._let_go and now - self._let_go[0][0] > _IN_FLIGHT:
                 self._let_go.popleft()
@@ -121,7 +130,7 @@ class AsyncClient(AsyncCalls):
             await self._link.ended()  # the calls that it had have failed by then
             try:
                 await self._connect()
-                for lease in sorted(self._held):
+                for lease in sorted(self._leases.held):
                     await self._take_up(lease)
                 for _, lease in self._let_go:
                     self._link.say(frame(None, "release", {"lease": lease}))
@@ -134,16 +143,19 @@ class AsyncClient(AsyncCalls):
 
     async def _take_up(self, lease: str) -> None:
         try:
-            await self._exchange("renew", Renewed, {"lease": lease})
+            renewed = await self._exchange("renew", Renewed, self._leases.renewal(lease))
         except LmxdError as error:
             ended = ended_meanwhile(lease, error)
-            self._held.discard(lease)
+            self._leases.ended(lease)
             if self._notified:
                 self._notified(Notification.LEASE_ENDED, ended)
+            return
+        if (moved := self._leases.renewed(renewed)) and self._notified:
+            self._notified(Notification.MOVED, moved.model_dump())
 
     async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
         if method == "release":  # a reconnect shall not renew it, even if this call fails
-            self._held.discard(params["lease"])
+            self._leases.ended(params["lease"])
         return await self._ask(method, result, params)
 
     async def _grant(
@@ -152,8 +164,8 @@ class AsyncClient(AsyncCalls):
         lease = await self._ask(method, result, repeatable(params), on_progress)
         if isinstance(lease, AsyncLease):
             lease._release = self.release
-        if lease.hold == "connection":
-            self._held.add(lease.lease)
+        if isinstance(lease, AsyncLease | Held) and (method != "grow" or self._leases.has(lease.lease)):
+            self._leases.took(lease)
         return lease
 
     async def _ask(
@@ -211,7 +223,7 @@ class AsyncClient(AsyncCalls):
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLost())
-        if (self._held or self._let_go) and self._patience:
+        if (self._leases.held or self._let_go) and self._patience:
             self._return(connection)  # no call is in flight, but leases are to be renewed
 
     def _refused(self, message: dict[str, Any]) -> None:
@@ -234,8 +246,7 @@ class AsyncClient(AsyncCalls):
             self._granting.pop(id, None)
             return
         params = message.get("params", {})
-        if message["method"] == Notification.LEASE_ENDED:
-            self._held.discard(params.get("lease"))
+        self._leases.heed(message)
         if message["method"] == Notification.PROGRESS:
             if told := self._progress.get(params.get("request")):
                 told(Progress.model_validate(params))

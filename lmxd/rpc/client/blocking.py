@@ -13,6 +13,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.client.blocking_calls import BlockingCalls
 from lmxd.rpc.client.connecting import connect
+from lmxd.rpc.client.following import FollowedLeases
 from lmxd.rpc.client.leases import BlockingLease
 from lmxd.rpc.client.wire import (
     CONNECT_TIMEOUT,
@@ -31,6 +32,7 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Renewed
 from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notification, Progress
@@ -56,7 +58,7 @@ class Client(BlockingCalls):
         self._notified = on_notification
         self._patience = patience
         self._ids = itertools.count(1)
-        self._held: set[str] = set()
+        self._leases: FollowedLeases[BlockingLease] = FollowedLeases()
         self._connect()
 
     def _connect(self) -> None:
@@ -79,7 +81,7 @@ class Client(BlockingCalls):
         while True:
             try:
                 self._connect()
-                missed = [ended for lease in sorted(self._held) if (ended := self._take_up(lease))]
+                missed = [told for lease in sorted(self._leases.held) if (told := self._take_up(lease))]
                 self._missed += missed
                 return
             except LmxdError as error:
@@ -88,12 +90,24 @@ class Client(BlockingCalls):
             time.sleep(PAUSE)
 
     def _take_up(self, lease: str) -> bytes | None:
-        """Renew a lease. Returns None, or the notification that it has ended."""
+        """Renew a lease. Returns None, or the notification that it has moved or ended."""
         try:
-            self._exchange("renew", Renewed, {"lease": lease})
+            renewed = self._exchange("renew", Renewed, self._leases.renewal(lease))
         except LmxdError as error:
             return framing.notification(Notification.LEASE_ENDED, ended_meanwhile(lease, error))
-        return None
+        moved = self._leases.renewed(renewed)
+        return None if moved is None else framing.notification(Notification.MOVED, moved.model_dump())
+
+    def lease(self, lease: str) -> BlockingLease:
+        """A lease that was granted here, as it is now: it may have moved. LmxdError if it has ended.
+
+        The daemon is asked, for whoever blocks does not hear of a move.
+        """
+        self._leases.present(lease)
+        moved = self._leases.renewed(self._ask("renew", Renewed, self._leases.renewal(lease)))
+        if moved is not None and self._notified:
+            self._notified(Notification.MOVED, moved.model_dump())
+        return self._leases.present(lease)
 
     def close(self) -> None:
         self._socket.close()
@@ -115,15 +129,15 @@ class Client(BlockingCalls):
 
     def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
         if method == "release":  # a reconnect shall not renew it, even if this call fails
-            self._held.discard(params["lease"])
+            self._leases.ended(params["lease"])
         return self._ask(method, result, params)
 
     def _grant(self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any) -> LeaseT:
         lease = self._ask(method, result, repeatable(params), on_progress)
         if isinstance(lease, BlockingLease):
             lease._release = self.release
-        if lease.hold == "connection":
-            self._held.add(lease.lease)
+        if isinstance(lease, BlockingLease | Held) and (method != "grow" or self._leases.has(lease.lease)):
+            self._leases.took(lease)
         return lease
 
     def _ask(
@@ -159,8 +173,7 @@ class Client(BlockingCalls):
     def receive(self) -> dict[str, Any]:
         """The next message. LmxdError ``daemon_unavailable`` if the daemon closes the connection."""
         if self._missed:
-            message: dict[str, Any] = json.loads(self._missed.pop(0))
-            return message
+            return self._heard(self._missed.pop(0))
         while (line := self._framer.take()) is None:
             try:
                 data = self._socket.recv(65536)
@@ -171,13 +184,15 @@ class Client(BlockingCalls):
             if not data:
                 raise ConnectionLost
             self._framer.feed(data)
-        message = json.loads(line)
+        return self._heard(line)
+
+    def _heard(self, line: bytes) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(line)
+        self._leases.heed(message)
         return message
 
     def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:
         params = message.get("params", {})
-        if message["method"] == Notification.LEASE_ENDED:
-            self._held.discard(params.get("lease"))
         if message["method"] == Notification.PROGRESS:
             if on_progress and params.get("request") == id:
                 on_progress(Progress.model_validate(params))
