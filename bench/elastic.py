@@ -165,16 +165,21 @@ def parsed() -> argparse.Namespace:
     return given
 
 
-def little(place: Path) -> Path:
-    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000."""
+def little(place: Path, scale: int) -> Path:
+    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000.
+
+    Its cache is wider by the scale, so that shares of the bytes stay as they are, too.
+    """
+    heads = 2 * scale
     parts = synthetic.decoder(
-        "llama", layers=5, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64, kind="f32"
-    )
+        "llama", layers=5, embedding=256, heads=2 * heads, kv_heads=heads, feed_forward=512, vocabulary=2048, head=64,
+        kind="f32",
+    )  # fmt: skip
     return synthetic.write(place / "little.gguf", *synthetic.speaking(parts))
 
 
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = given.gguf or (little(place) if given.little else file_of(place, given.shape))
+    model = given.gguf or (little(place, given.scale) if given.little else file_of(place, given.shape))
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))

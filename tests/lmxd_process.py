@@ -41,12 +41,16 @@ class Lmxd:
         return found
 
     def start(self) -> Lmxd:
+        self.begin()
+        self.until(self.answers, 60)
+        return self
+
+    def begin(self) -> None:
+        """Start it without waiting for its answers, for one that may end before."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.daemon_command(), stdout=log, stderr=log, env=self.env, start_new_session=True
             )
-        self.until(self.answers, 60)
-        return self
 
     def daemon_command(self) -> list[str]:
         return [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
