@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +27,12 @@ class PlayedRam(PlayedLmxd):
         new = self.machine / "proc/meminfo.new"
         new.write_text(f"MemTotal: {self._memory // 1024} kB\nMemAvailable: {left} kB\n")
         os.replace(new, self.machine / "proc/meminfo")  # a reading has all of it, old or new
+
+    @contextmanager
+    def others_have(self, taken: int) -> Iterator[None]:
+        """Others have so many bytes as long as the block lasts."""
+        self.others_take(taken)
+        try:
+            yield
+        finally:
+            self.others_take(0)
