@@ -1,16 +1,16 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
-[--scale N] [--above PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze]: the same trace, whose conversations follow a heavy
-tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with
-a small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
-divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
-8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
-takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
-for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
-what they say of bytes and times holds, of tokens nothing. ``--kill`` ends lmxd by SIGKILL at random moments, and
-``--squeeze`` has others take what is free while a conversation grows, which in RAM is played; clients ask once, and
-have to see nothing of either. Exit status 1: an answer failed, memory was short, or an
+[--scale N] [--start N] [--above PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze]: the same
+trace, whose conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of
+the whole context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow. In
+RAM it is SmolLM2, everything in tokens divided by ``--scale``, or a little model that is soon done, under a limit that
+gives the shares that 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first static run.
+That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives each agent a
+model of its own with one slot, and room for all; then every answer must be equal. The little model and shapes have zero
+weights and one answer to everything: what they say of bytes and times holds, of tokens nothing. ``--kill`` ends lmxd by
+SIGKILL at random moments, and ``--squeeze`` has others take what is free while a conversation grows, which in RAM is
+played; clients ask once, and have to see nothing of either. Exit status 1: an answer failed, memory was short, or an
 answer that had to be equal is not.
 """
 
@@ -47,8 +47,8 @@ from played_ram import PlayedRam
 from lmxd.engines.llama_cpp.binary import find
 
 GIB = 2**30
-START, MIDDLE = 4096, 16_384
-"""Tokens of an elastic context before it has ``TOP``."""
+START, LARGER = 4096, 4
+"""Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
 IDLE = 10
@@ -64,6 +64,7 @@ class Setting:
     gpu: bool
     trace: Trace
     scale: Scale
+    start: int
     alone: bool
     limit: int
     seed: int
@@ -77,7 +78,7 @@ class Setting:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return self.scale.of(START), self.scale.of(MIDDLE), self.scale.top
+        return self.scale.of(self.start), self.scale.of(LARGER * self.start), self.scale.top
 
     def names(self) -> list[str]:
         """The model that each agent asks for."""
@@ -185,6 +186,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
+    parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
@@ -219,8 +221,8 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     # alone, there is room for what each has and for what it grows into
     usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)
     return Setting(
-        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, alone=given.alone,
-        limit=usual if given.limit is None else round(given.limit * GIB),
+        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, start=given.start,
+        alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
 

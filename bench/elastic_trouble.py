@@ -92,4 +92,3 @@ class Squeezes(Trouble):
     def _told(self, _: str, said: dict[str, Any]) -> None:
         first = str(said.get("instance")).endswith("#1")
         self._grows |= said["event"] == "StartInstance" and not first
-
