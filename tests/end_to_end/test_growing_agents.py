@@ -69,9 +69,9 @@ def at_once(gateway: Gateway, models: str) -> Iterator[list[list[list[int]]]]:
 @pytest.fixture(scope="module")
 def static(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> list[list[list[int]]]:
     """The answers of instances that have the last step from the start."""
-    with Lmxd(tmp_path_factory.mktemp("static"), config(smollm2)) as lmxd, Gateway(lmxd) as gateway:
-        with at_once(gateway, "static") as said:
-            assert gateway.answers()
+    lmxd = Lmxd(tmp_path_factory.mktemp("static"), config(smollm2))
+    with lmxd, Gateway(lmxd) as gateway, at_once(gateway, "static") as said:
+        pass
     return said
 
 
