@@ -214,7 +214,9 @@ def little(place: Path, scale: int) -> Path:
 
 
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = given.gguf or (little(place, given.scale) if given.little else file_of(place, given.shape))
+    model = given.gguf or (
+        little(place, 1 if given.shortest else given.scale) if given.little else file_of(place, given.shape)
+    )
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
