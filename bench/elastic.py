@@ -1,14 +1,16 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
-[--scale N] [--above PART] [--trials N] [--alone] [--only WHICH]: the same trace, whose conversations follow a heavy
-tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with
-a small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
-divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
-8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
-takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
-for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
-what they say of bytes and times holds, of tokens nothing. Exit status 1: an answer failed, memory was short, or an
+[--scale N] [--start N] [--above PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze]: the same
+trace, whose conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of
+the whole context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow. In
+RAM it is SmolLM2, everything in tokens divided by ``--scale``, or a little model that is soon done, under a limit that
+gives the shares that 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first static run.
+That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives each agent a
+model of its own with one slot, and room for all; then every answer must be equal. The little model and shapes have zero
+weights and one answer to everything: what they say of bytes and times holds, of tokens nothing. ``--kill`` ends lmxd by
+SIGKILL at random moments, and ``--squeeze`` has others take what is free while a conversation grows, which in RAM is
+played; clients ask once, and have to see nothing of either. Exit status 1: an answer failed, memory was short, or an
 answer that had to be equal is not.
 """
 
@@ -21,6 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,19 +33,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
 from arena_models import SMOLLM2, Model, file_of, size_of
-from arena_watch import Card, Memory, Ram, Watch, settle
+from arena_watch import Card, Memory, Ram, Watch, foreign, settle
 from elastic_agents import Agents
 from elastic_report import Trial, head, report, show
 from elastic_trace import Scale, Trace, trace
+from elastic_trouble import Kills, Squeezes, Trouble
 from elastic_watch import Ledger
 from gateway_overhead import Quietly
 from gateway_process import Gateway
+from lmxd_process import Lmxd
+from played_ram import PlayedRam
 
 from lmxd.engines.llama_cpp.binary import find
 
 GIB = 2**30
-START, MIDDLE = 4096, 16_384
-"""Tokens of an elastic context before it has ``TOP``."""
+START, LARGER = 4096, 4
+"""Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
 IDLE = 10
@@ -58,8 +64,13 @@ class Setting:
     gpu: bool
     trace: Trace
     scale: Scale
+    start: int
     alone: bool
     limit: int
+    seed: int
+    kill: float
+    """Seconds between two, in the mean; 0: never."""
+    squeeze: bool
 
     @property
     def agents(self) -> int:
@@ -67,7 +78,7 @@ class Setting:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return self.scale.of(START), self.scale.of(MIDDLE), self.scale.top
+        return self.scale.of(self.start), self.scale.of(LARGER * self.start), self.scale.top
 
     def names(self) -> list[str]:
         """The model that each agent asks for."""
@@ -112,15 +123,36 @@ def measure(setting: Setting, side: Side, memory: Memory, least: int) -> Trial:
     """One trial, on processes that are new."""
     settle(memory, least)
     with tempfile.TemporaryDirectory(prefix="lmxd") as name:
-        with Quietly(Path(name), config(setting, side)) as lmxd, Gateway(lmxd, wait=900) as gateway:
+        with daemon(setting, side, Path(name)) as lmxd, Gateway(lmxd, wait=900) as gateway, ExitStack() as stack:
             watch = Watch(memory)
             watch.start()
+            went_wrong = [stack.enter_context(trouble) for trouble in troubles(setting, side, lmxd)]
             with Ledger(lmxd) as seen:
                 run = Agents(setting.trace, gateway, setting.names()).run()
+            stack.close()
             watch.over.set()
             watch.join()
         logs = [file.read_text(errors="replace") for file in Path(name).rglob("*.log")]
-    return Trial(side.name, run, seen, watch.byte_seconds, sum(log.count("out of memory") for log in logs))
+    ooms = sum(log.count("out of memory") for log in logs)
+    return Trial(side.name, run, seen, watch.byte_seconds, ooms, sum(trouble.count for trouble in went_wrong))
+
+
+def daemon(setting: Setting, side: Side, place: Path) -> Lmxd:
+    """lmxd, on a machine of which others can take some."""
+    if setting.squeeze and not setting.gpu:
+        return PlayedRam(place, config(setting, side), setting.limit)
+    return Quietly(place, config(setting, side))
+
+
+def troubles(setting: Setting, side: Side, lmxd: Lmxd) -> list[Trouble]:
+    """What goes wrong while agents are served with elastic contexts."""
+    if not side.keys:
+        return []
+    found: list[Trouble] = [Kills(lmxd, setting.seed, setting.kill)] if setting.kill else []
+    if setting.squeeze:
+        played = lmxd.others_have if isinstance(lmxd, PlayedRam) else lambda taken: foreign(taken / GIB)
+        found.append(Squeezes(lmxd, played))
+    return found
 
 
 def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
@@ -154,9 +186,12 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
+    parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
+    parser.add_argument("--kill", type=float, default=0.0, help="seconds between two SIGKILLs of lmxd, in the mean")
+    parser.add_argument("--squeeze", action="store_true", help="others take what is free while one grows")
     parser.add_argument("--only", default="", help="the sides whose names match this expression")
     given = parser.parse_args()
     if given.shortest:
@@ -165,24 +200,32 @@ def parsed() -> argparse.Namespace:
     return given
 
 
-def little(place: Path) -> Path:
-    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000."""
+def little(place: Path, scale: int) -> Path:
+    """A model that computes little: its bytes beside the context are those of 44,000 tokens, an 8B's of 39,000.
+
+    Its cache is wider by the scale, so that shares of the bytes stay as they are, too.
+    """
+    heads = 2 * scale
     parts = synthetic.decoder(
-        "llama", layers=5, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64, kind="f32"
-    )
+        "llama", layers=5, embedding=256, heads=2 * heads, kv_heads=heads, feed_forward=512, vocabulary=2048, head=64,
+        kind="f32",
+    )  # fmt: skip
     return synthetic.write(place / "little.gguf", *synthetic.speaking(parts))
 
 
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = given.gguf or (little(place) if given.little else file_of(place, given.shape))
+    model = given.gguf or (
+        little(place, 1 if given.shortest else given.scale) if given.little else file_of(place, given.shape)
+    )
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
     # alone, there is room for what each has and for what it grows into
     usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)
     return Setting(
-        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, alone=given.alone,
-        limit=usual if given.limit is None else round(given.limit * GIB),
+        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, start=given.start,
+        alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
+        seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
 
 

@@ -14,13 +14,17 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Trial:
-    """One side, once. ``taken``: byte-seconds of its processes, as the card or /proc has them."""
+    """One side, once. ``taken``: byte-seconds of its processes, as the card or /proc has them.
+
+    ``troubles``: how often lmxd was killed, or others took what was free.
+    """
 
     side: str
     run: Run
     seen: Seen
     taken: float
     ooms: int
+    troubles: int
 
     @property
     def per_minute(self) -> float:
@@ -106,6 +110,8 @@ def sound(trials: Sequence[Trial]) -> bool:
     """Whether nothing failed."""
     ooms, overdrawn = sum(trial.ooms for trial in trials), sum(trial.seen.overdrawn for trial in trials)
     errors = [f"{trial.side}: {error}" for trial in trials for error in trial.run.errors]
+    if troubles := sum(trial.troubles for trial in trials):
+        print(f"{troubles} times lmxd was killed, or others took what was free")
     print(f"{ooms} out of memory, {len(errors)} answers failed", end="")
     print(f"; {overdrawn} of {sum(trial.seen.looks for trial in trials)} looks showed less than nothing free")
     for error in errors:

@@ -47,6 +47,8 @@ class Ledger(threading.Thread):
         """The instances that load -> the time of their start."""
         self._loaded_for: dict[Any, float] = {}
         """The leases that grow into an instance -> the seconds of its load."""
+        self._watched = 0
+        """The daemon that tells of its decisions."""
         self._failed: Exception | None = None
 
     def __enter__(self) -> Seen:
@@ -63,7 +65,6 @@ class Ledger(threading.Thread):
     def run(self) -> None:
         try:
             with Client(self._running.socket, on_notification=self._told) as client:
-                client.watch()
                 self._look_on(client)
         except Exception as error:  # it is raised where the block ends
             self._failed = error
@@ -80,6 +81,9 @@ class Ledger(threading.Thread):
 
     def _look(self, client: Client, seconds: float) -> None:
         """``seconds``: since the last one."""
+        if self._watched != self._running.process.pid:  # at first, and after lmxd was killed
+            self._watched = self._running.process.pid
+            client.watch()
         seen = self.seen
         devices = client.devices().devices
         charged = sum(device.charged + device.reclaiming for device in devices)

@@ -108,7 +108,15 @@ class Client:
 def cpu(front: Front) -> float:
     """Seconds so far of all its threads, as the scheduler counts them."""
     tasks = [task for pid in front.pids for task in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    return sum(_nanoseconds(task / "schedstat") for task in tasks) / 1e9
+
+
+def _nanoseconds(schedstat: Path) -> int:
+    """Of one thread; 0 if it has just ended."""
+    try:
+        return int(schedstat.read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 async def load(front: Front, wanted: Load, seconds: float, into: Measured) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from waiting import wait_until
@@ -40,13 +40,17 @@ class Lmxd:
         found: dict[str, Any] = yaml.safe_load(self.config_path.read_text())
         return found
 
-    def start(self) -> Lmxd:
+    def start(self) -> Self:
+        self.begin()
+        self.until(self.answers, 60)
+        return self
+
+    def begin(self) -> None:
+        """Start it without waiting for its answers, for one that may end before."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.daemon_command(), stdout=log, stderr=log, env=self.env, start_new_session=True
             )
-        self.until(self.answers, 60)
-        return self
 
     def daemon_command(self) -> list[str]:
         return [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
@@ -65,7 +69,7 @@ class Lmxd:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
-    def __enter__(self) -> Lmxd:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

@@ -51,6 +51,7 @@ PARTS = {
     "elastic_agents.py",
     "elastic_report.py",
     "elastic_trace.py",
+    "elastic_trouble.py",
     "elastic_watch.py",
     "fast_server.py",
     "http_load.py",
