@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from examples import profile
 
 profile()
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Several engines run at once on a few cores. Threads that wait busily for each other take ten times as long then."""
 
 
 @pytest.fixture(autouse=True)
