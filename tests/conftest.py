@@ -42,9 +42,13 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / package.MODEL_NAME))
 
 
+_SLOW = frozenset(("test_agents.py", "test_benches.py", "test_crashes.py", "test_linters.py"))
+"""Modules of which a test takes a quarter of a minute or more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the slowest tests over the first half, or one worker is left alone with them at the end."""
-    slow = [item for item in items if "test_crashes.py" in item.nodeid]
+    slow = [item for item in items if item.path.name in _SLOW]
     rest = [item for item in items if item not in slow]
     for number, item in enumerate(slow):
         rest.insert(number * len(rest) // (2 * len(slow)), item)
