@@ -16,6 +16,8 @@ from examples import profile
 profile()
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 """Several engines run at once on a few cores. Threads that wait busily for each other take ten times as long then."""
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""The programs of lmxd are started a thousand times: they are compiled once."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / package.MODEL_NAME))
 
 
-_SLOW = frozenset(("test_agents.py", "test_benches.py", "test_crashes.py", "test_linters.py"))
+_SLOW = frozenset(("test_benches.py", "test_crashes.py", "test_linters.py"))
 """Modules of which a test takes a quarter of a minute or more."""
 
 
