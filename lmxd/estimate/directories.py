@@ -81,20 +81,21 @@ def is_read(path: Path) -> bool:
 
 
 def read_context(path: Path) -> int:
-    """The most tokens of the model in a directory by its config.json alone, 0 if that does not say.
+    """The most tokens of the model in a directory by its documents alone, 0 if that does not say.
 
     LmxdError as for ``read_directory``.
     """
-    return _contexts.of(path / CONFIG)
-
-
-def _context(config: Path) -> int:
-    path = config.parent
     with _told(path):
-        return context_of(_document(path, CONFIG), _texts(path, os.listdir(path)))
+        config = _configs.of(path / CONFIG)
+        texts = next((path / name for name in TEXTS if (path / name).exists()), None)
+        return context_of(config, {} if texts is None else _configs.of(texts))
 
 
-_contexts: Final = FileMemory(_context)
+def _config(path: Path) -> dict[str, Any]:
+    return _document(path.parent, path.name)
+
+
+_configs: Final = FileMemory(_config)
 
 
 def directory_version(path: Path) -> DirectoryVersion:

@@ -212,13 +212,14 @@ def test_the_length_of_texts_is_that_of_sentence_transformers(tmp_path: Path) ->
     before = stored_bytes(path)
     assert read_directory(path).context == read_context(path) == 32_768
     (path / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
-    assert read_directory(path).context == 256
+    assert read_directory(path).context == read_context(path) == 256
     assert stored_bytes(path) == before
     (path / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
-    assert read_directory(path).context == 32_768
+    assert read_directory(path).context == read_context(path) == 32_768
     (path / "sentence_bert_config.json").write_text('{"max_seq_length": "256"}')
-    with pytest.raises(LmxdError, match="max_seq_length is '256'"):
-        read_directory(path)
+    for read in (read_directory, read_context):
+        with pytest.raises(LmxdError, match="max_seq_length is '256'"):
+            read(path)
 
 
 def test_a_launch_that_cannot_be_is_the_askers_fault(tmp_path: Path) -> None:
