@@ -7,7 +7,9 @@ without end while it loads, some 60 MB a second), ``silent``
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream, ``counts`` (it has contexts, and counts
 tokens, as fake_slots.py does; else any prompt will do), ``restores`` (false: it reads no slot), ``slot_seconds``
-(that each of these takes), ``slot_version`` (of their files).
+(that each of these takes), ``slot_version`` (of their files), ``wordy`` (the tokens at which its conversations end,
+where nothing is said), ``repeats`` (false: a chat that goes on with an answer does not repeat it), ``opens`` (events of
+a stream before its text), ``trims`` (its template leaves the end of such an answer out).
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 POST /fake/answer sets the bytes that answer all later ones.
 """
@@ -58,6 +60,7 @@ class State:
     asked = b""
     served = 0
     decoded = 0
+    answers = 0
     slots = Slots(1, 0)
 
 
@@ -175,7 +178,10 @@ class Handler(BaseHTTPRequestHandler):
         return {"id": "call_1", "index": 0, "type": "function", "function": function}
 
     def event(self, said: dict[str, object]) -> None:
-        data = f"data: {json.dumps(said)}\n\n".encode()
+        self.data(json.dumps(said))
+
+    def data(self, said: str) -> None:
+        data = f"data: {said}\n\n".encode()
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def do_POST(self) -> None:
@@ -217,7 +223,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def counted(self, asked: dict[str, Any]) -> None:
         """As one that has a context: it counts, answers up to the end of that, or says that a prompt is too long."""
-        prompt, path = fake_slots.prompt_of(asked), self.path.partition("?")[0]
+        trims = State.play.get("trims", False)
+        prompt, path = fake_slots.prompt_of(asked, trims=trims), self.path.partition("?")[0]
         if path.endswith(("/input_tokens", "/count_tokens")):
             self.answer(200, json.dumps({"input_tokens": len(prompt)}))
         elif path in ("/tokenize", "/apply-template"):
@@ -236,22 +243,30 @@ class Handler(BaseHTTPRequestHandler):
                     State.served += 1
 
     def said(self, turn: fake_slots.Turn, asked: dict[str, Any]) -> None:
-        """Say an answer: as it comes, or whole."""
-        streams = bool(asked.get("stream"))
+        """Say an answer: as it comes, or whole. One that a chat has begun with is repeated."""
+        streams, begun = bool(asked.get("stream")), fake_slots.prefill(asked) if State.play.get("repeats", True) else ""
+        State.answers += 1
+        identity = {"id": f"chatcmpl-{os.getpid()}-{State.answers}", "created": State.answers}
         if streams:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            for event in State.play.get("opens", []):
+                self.event(event | identity)
         wanted = asked.get("n_predict") or asked.get("max_tokens") or asked.get("max_completion_tokens")
-        for letter in turn.letters(wanted):
+        for letter in turn.letters(wanted, max(1, State.play.get("wordy", turn.prompted + 16) - turn.prompted)):
             State.decoded += 1
             time.sleep(State.play.get("token_seconds", 0.0))
             if streams:
-                self.event(turn.chunk(self.path, letter))
-        whole = turn.whole(self.path, streams=streams)
+                self.event(identity | turn.chunk(self.path, begun + letter))
+                begun = ""
+        turn.text = begun + turn.text
+        whole = identity | turn.whole(self.path, streams=streams)
         if streams:
             self.event(whole)
+            if self.path.startswith("/v1/"):
+                self.data("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.answer(200, json.dumps(whole))

@@ -32,12 +32,12 @@ class Turn:
         self.text = ""
         self.stopped = "stop"
 
-    def letters(self, wanted: int | None) -> Iterator[str]:
-        """Say so many tokens, or as many as it likes; none beyond the context."""
+    def letters(self, wanted: int | None, likes: int = 16) -> Iterator[str]:
+        """Say so many tokens, or have all of the conversation be as many as it likes; none beyond the context."""
         most = self.context - self.prompted
-        if wanted is not None or most < 16:
+        if wanted is not None or most < likes:
             self.stopped = "length"
-        for _ in range(min(most, 16 if wanted is None else wanted)):
+        for _ in range(min(most, likes if wanted is None else wanted)):
             letter = chr(ord("a") + (sum(self.tokens) * 31 + len(self.tokens)) % 26)
             self.tokens.append(ord(letter))
             self.text += letter
@@ -47,7 +47,7 @@ class Turn:
         """A part of a stream."""
         if not path.startswith("/v1/"):
             return {"content": letter, "tokens": [ord(letter)], "stop": False}
-        return {"choices": [{"index": 0, "delta": {"content": letter}, "finish_reason": None}]}
+        return {"choices": [{"index": 0, "finish_reason": None} | _part(path, "delta", letter)]}
 
     def whole(self, path: str, *, streams: bool) -> dict[str, object]:
         """The answer, or the end of a stream."""
@@ -58,12 +58,18 @@ class Turn:
                 {"content": "", "tokens": []} if streams else {"content": self.text, "tokens": list(self.text.encode())}
             )
             how = {"stop": True, "stop_type": "limit" if self.stopped == "length" else "eos"}
-            figures = {"tokens_evaluated": self.prompted, "truncated": len(self.tokens) == self.context}
-            return {**text, **how, **figures, "timings": timings}
+            figures = {"tokens_evaluated": self.prompted, "tokens_predicted": said}
+            return {**text, **how, **figures, "truncated": len(self.tokens) == self.context, "timings": timings}
         usage = {"prompt_tokens": self.prompted, "completion_tokens": said, "total_tokens": len(self.tokens)}
-        message = {"delta": {}} if streams else {"message": {"role": "assistant", "content": self.text}}
-        choice = {"index": 0, "finish_reason": self.stopped} | message
-        return {"choices": [choice], "usage": usage, "timings": timings}
+        part = _part(path, "delta", "") if streams else _part(path, "message", self.text)
+        return {"choices": [{"index": 0, "finish_reason": self.stopped} | part], "usage": usage, "timings": timings}
+
+
+def _part(path: str, where: str, text: str) -> dict[str, object]:
+    """Where an API has its text."""
+    if path == "/v1/completions":
+        return {"text": text}
+    return {where: {"role": "assistant", "content": text} if where == "message" else {"content": text} if text else {}}
 
 
 class Slots:
@@ -150,21 +156,32 @@ def common(first: Tokens, second: Tokens) -> int:
     return found
 
 
-def prompt_of(asked: dict[str, Any]) -> Tokens:
-    """The tokens of a request's prompt: of a chat, what its template makes of it."""
+def prompt_of(asked: dict[str, Any], *, trims: bool = False) -> Tokens:
+    """The tokens of a request's prompt: of a chat, what its template makes of it.
+
+    ``trims``: it leaves out the last letter of an answer that it goes on with.
+    """
     prompt = asked.get("content", asked.get("prompt"))
     if isinstance(prompt, list):
         return [int(token) for token in prompt]
-    return list((templated(asked) if prompt is None else str(prompt)).encode())
+    text = templated(asked) if prompt is None else str(prompt)
+    return list((text[:-1] if trims and prefill(asked) else text).encode())
 
 
 def templated(asked: dict[str, Any]) -> str:
     """A chat as one text, which ends where the answer begins."""
     said = asked.get("messages", asked.get("input", []))
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
-    lines = [f"{said['role']}: {said['content']}\n" for said in messages]
+    last = prefill(asked)
+    lines = [f"{said['role']}: {said['content']}\n" for said in (messages[:-1] if last else messages)]
     tools = [json.dumps(asked["tools"]) + "\n"] if asked.get("tools") else []
-    return "".join([*tools, *lines, "assistant: "])
+    return "".join([*tools, *lines, "assistant: ", last])
+
+
+def prefill(asked: dict[str, Any]) -> str:
+    """The answer that a chat has begun with, to go on with it."""
+    last = (asked.get("messages") or [{}])[-1]
+    return str(last["content"]) if last.get("role") == "assistant" else ""
 
 
 def too_long(prompt: Tokens, context: int) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answers.written import Written
 from lmxd.gateway.counting import Counting
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream import Exchange
@@ -61,17 +63,25 @@ class Growing:
     """Makes the growth of each request of an elastic model; of another, there is none."""
 
     def __init__(self, leases: Leases, slots: InstanceSlots) -> None:
-        self._leases = leases
-        self._slots = slots
-        self._counting = Counting(leases.connections)
+        self.leases = leases
+        self.slots = slots
+        self.counting = Counting(leases.connections)
 
     def of(
-        self, model: ModelInfo, call: UpstreamCall, wish: LeaseWish, told: Callable[[RequestProgress], None]
+        self,
+        model: ModelInfo,
+        call: UpstreamCall,
+        wish: LeaseWish,
+        told: Callable[[RequestProgress], None],
+        met_wall: Callable[[str], None],
     ) -> RequestGrowth | None:
-        """The growth of a request that may need it. ``told``: hears how it stands."""
+        """The growth of a request that may need it.
+
+        ``told``: hears how it stands. ``met_wall``: hears how an answer went on that filled its context.
+        """
         if model.elastic is None or (need := need_of(call)) is None:
             return None
-        return RequestGrowth(model.elastic, need, self._leases, self._slots, self._counting, wish.wait, told)
+        return RequestGrowth(self, model.elastic, need, wish.wait, told, met_wall)
 
 
 class RequestGrowth:
@@ -79,21 +89,19 @@ class RequestGrowth:
 
     def __init__(
         self,
+        means: Growing,
         elastic: ElasticInfo,
         need: Need,
-        leases: Leases,
-        slots: InstanceSlots,
-        counting: Counting,
         wait: float | None,
         told: Callable[[RequestProgress], None],
+        met_wall: Callable[[str], None],
     ) -> None:
+        self._leases, self._slots, self._counting = means.leases, means.slots, means.counting
         self._elastic = elastic
         self._need = need
-        self._leases = leases
-        self._slots = slots
-        self._counting = counting
         self._wait = wait
-        self._told = told
+        self.told = told
+        self.met_wall = met_wall
         self._least: int | None = None
         """The context to ask for anew, where its lease cannot grow."""
         self._refused = False
@@ -124,7 +132,7 @@ class RequestGrowth:
         need = self._need
         if lease.ctx >= self._top or (need.most is not None and need.most + need.answer <= lease.ctx):
             return lease
-        prompt = await self._counting.tokens_of(lease, call)
+        prompt = await self.tokens_of(lease, call)
         if prompt is None or prompt + need.answer <= lease.ctx:
             return lease
         self._require_possible(prompt)
@@ -166,21 +174,55 @@ class RequestGrowth:
             what = f"the request has {prompt} tokens, which exceeds the available context size of {self._top} tokens"
             raise StatusError(_REFUSED, "invalid_params", what, "send less of the conversation")
 
+    async def tokens_of(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
+        """The tokens of a request's prompt, as its engine counts them; None if it does not."""
+        return await self._counting.tokens_of(lease, call)
+
+    def may_meet_wall(self, lease: AsyncLease) -> bool:
+        """Whether the answer may fill the context of its instance, though others have more."""
+        need = self._need
+        fits = need.limit is not None and need.most is not None and need.most + need.limit <= lease.ctx
+        return lease.ctx < self._top and not fits
+
+    def is_wall(self, lease: AsyncLease, written: Written) -> bool:
+        """Whether an answer ended for nothing but that its context is full."""
+        limit = self._need.limit
+        return written.ended and written.total >= lease.ctx and (limit is None or written.said < limit)
+
+    async def beyond(
+        self, lease: AsyncLease, written: Written, slot: int | None, told: Callable[[RequestProgress], None]
+    ) -> AsyncLease:
+        """The lease, grown, for the rest of an answer that filled its context. LmxdError if it cannot be had.
+
+        ``slot``: the one that has the answer; None if it is not to be carried.
+        """
+        rest = self._need.answer if self._need.limit is None else self._need.limit - written.said
+        return await self._moved(lease, self._step_for(written.total + rest), slot, told)
+
     async def _grown(self, lease: AsyncLease, prompt: int) -> AsyncLease:
-        self._told(RequestProgress(state="growing", instances=(lease.instance,)))
-        least = self._enough_for(prompt)
         slot = self._slots.lies_in(lease, self.trace)
-        grown = await self._leases.grow(lease, least, slot, self._wait, self._hear)
+        return await self._moved(lease, self._enough_for(prompt), slot, self.told)
+
+    async def _moved(
+        self, lease: AsyncLease, least: int, slot: int | None, told: Callable[[RequestProgress], None]
+    ) -> AsyncLease:
+        told(RequestProgress(state="growing", instances=(lease.instance,)))
+        hear = partial(_hear, told)
+        grown = await self._leases.grow(lease, least, slot, self._wait, hear)
         self._slots.moved(grown, lease, slot, self.trace)
         return grown
 
     def _enough_for(self, prompt: int) -> int:
-        """The least step for a prompt and its answer; the last if none has so much."""
-        least = prompt + self._need.answer
+        """The least step for a prompt and its answer."""
+        return self._step_for(prompt + self._need.answer)
+
+    def _step_for(self, least: int) -> int:
+        """The least step of so many tokens; the last if none has so much."""
         return next((step for step in self._elastic.steps if step >= least), self._top)
 
-    def _hear(self, progress: RequestProgress) -> None:
-        self._told(replace(progress, state="growing"))
+
+def _hear(told: Callable[[RequestProgress], None], progress: RequestProgress) -> None:
+    told(replace(progress, state="growing"))
 
 
 def _too_long(body: bytes) -> int | None:

@@ -25,9 +25,10 @@ class Served:
     ``model`` is one that is configured, by its own name; empty for all others, for a client may say anything.
     """
 
-    def __init__(self, wait: Histogram) -> None:
+    def __init__(self, wait: Histogram, walls: Counter) -> None:
         self._begun = time.monotonic()
         self._wait = wait
+        self._walls = walls
         self.model = ""
         self.status = CLIENT_LEFT
         self.waited: float | None = None
@@ -35,6 +36,10 @@ class Served:
     def leased(self) -> None:
         self.waited = time.monotonic() - self._begun
         self._wait.observe(self.waited)
+
+    def met_wall(self, how: str) -> None:
+        """Count an answer that filled its context while it was written: continued, again or ended."""
+        self._walls.labels(self.model, how).inc()
 
 
 class GatewayMetrics:
@@ -50,10 +55,16 @@ class GatewayMetrics:
         self._wait = Histogram(
             "lmxd_gateway_wait_seconds", "From a request to its lease.", buckets=_SECONDS, registry=self.registry
         )
+        self._walls = Counter(
+            "lmxd_gateway_walls",
+            "Answers of elastic models that filled their context, by what became of them.",
+            ["model", "how"],
+            registry=self.registry,
+        )
 
     @contextmanager
     def serving(self) -> Iterator[Served]:
-        served = Served(self._wait)
+        served = Served(self._wait, self._walls)
         self._open.inc()
         try:
             yield served

@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -19,7 +20,8 @@ from lmxd.gateway.answers.stream_events import StreamEvents
 from lmxd.gateway.growing import Anew, Growing, RequestGrowth
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
-from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
+from lmxd.gateway.http.upstream import Unreachable, exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
@@ -35,6 +37,7 @@ from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
 from lmxd.gateway.requests.upstream_names import by_upstream_name
+from lmxd.gateway.walls import RequestWall
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -108,7 +111,7 @@ class Serving:
     @contextlib.asynccontextmanager
     async def asked(
         self, wish: LeaseWish, call: UpstreamCall, told: Callable[[RequestProgress], None] = lambda _: None
-    ) -> AsyncIterator[tuple[Exchange, Head]]:
+    ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """An instance's answer, of which the head has come; its lease lasts as long as the block.
 
         LmxdError if there is none to be had.
@@ -120,7 +123,7 @@ class Serving:
             call = self._for_engine(call, meant, meanings)
             wish = _of(meant.model, wish)
             served.model = wish.model
-            growth = self._growing.of(meant.model, call, wish, told)
+            growth = self._growing.of(meant.model, call, wish, told, served.met_wall)
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
@@ -144,13 +147,21 @@ class Serving:
     @contextlib.asynccontextmanager
     async def _answered(
         self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
-    ) -> AsyncIterator[tuple[Exchange, Head]]:
-        """The answer of a leased instance. One that its engine refused as too long is asked again, once."""
-        with self._in_slot(lease, call, growth) as placed:
+    ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
+        """The answer of a leased instance. One that its engine refused as too long is asked again, once.
+
+        One that fills its context goes on in an instance with more.
+        """
+        with self._in_slot(lease, call, growth) as (placed, slot):
             answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
             with contextlib.closing(answer):
                 head = await answer.head()
                 grown = None if growth is None else await growth.again(lease, answer, head)
+                if grown is None and growth is not None and growth.may_meet_wall(lease):
+                    ask = partial(self._answered, growth=growth)
+                    async with RequestWall(growth, lease, call, slot, ask).beyond(answer, head) as found:
+                        yield found
+                    return
                 if grown is None:
                     yield answer, head
                     return
@@ -185,15 +196,17 @@ class Serving:
             raise
 
     @contextlib.contextmanager
-    def _in_slot(self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None) -> Iterator[UpstreamCall]:
-        """A call to the slot of an instance that has seen most of its prompt, as long as its answer takes."""
+    def _in_slot(
+        self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
+    ) -> Iterator[tuple[UpstreamCall, int | None]]:
+        """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
         if lease.instance_slots == 1 or not takes_slot(call):
-            with contextlib.nullcontext() if growth is None else self._slots.taken(lease, growth.trace):
-                yield call
+            with contextlib.nullcontext() if growth is None else self._slots.taken(lease, growth.trace) as slot:
+                yield call, slot
             return
         prompt = prompt_of(call) if lease.alone else None
         with self._slots.taken(lease, None if prompt is None else trace(prompt.text)) as slot:
-            yield call if prompt is None or slot is None else replace(call, body=prompt.to(slot))
+            yield call if prompt is None or slot is None else replace(call, body=prompt.to(slot)), slot
 
     def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""

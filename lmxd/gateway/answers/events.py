@@ -10,7 +10,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.parts import Chunk, understood
 from lmxd.gateway.http.chunks import BadAnswer, Chunks
 from lmxd.gateway.http.http1 import Head
-from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
@@ -29,7 +29,7 @@ def _to(head: Head, keep: Callable[[bytes], None]) -> Callable[[bytes], object]:
     return Chunks(keep).feed if head.chunked else keep
 
 
-async def collected(answer: Exchange, head: Head) -> bytes:
+async def collected(answer: RelayedAnswer, head: Head) -> bytes:
     """The whole body. LmxdError if it broke off, or is too long."""
     whole = bytearray()
 
@@ -43,7 +43,7 @@ async def collected(answer: Exchange, head: Head) -> bytes:
     return bytes(whole)
 
 
-async def events(answer: Exchange, head: Head) -> AsyncIterator[Chunk]:
+async def events(answer: RelayedAnswer, head: Head) -> AsyncIterator[Chunk]:
     """The data of an event stream. LmxdError if it broke off, or ``stopped`` as the stream says."""
     pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
 

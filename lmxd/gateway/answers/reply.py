@@ -17,7 +17,7 @@ from lmxd.gateway.answers.stream_events import StreamEvents, StreamLines
 from lmxd.gateway.http.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.origins import CORS
-from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.requests import failures
 from lmxd.gateway.requests.failures import ErrorFormat, StatusError
@@ -126,7 +126,7 @@ class Reply:
         if self._begun or self._passed_on:
             cut(self._transport)
 
-    async def relay(self, exchange: Exchange, head: Head) -> web.StreamResponse:
+    async def relay(self, exchange: RelayedAnswer, head: Head) -> web.StreamResponse:
         """An instance's answer, to its end. Nobody takes one that breaks off for whole: it ends with an error.
 
         That is an event where one can follow, else the end of the connection. LmxdError for an error that ``fail``
@@ -156,14 +156,14 @@ class Reply:
             return self._broken_off(exchange, head)
         return self._ended(head, reusable=whole and not head.until_closed)
 
-    async def _renamed(self, exchange: Exchange, head: Head) -> Sent:
+    async def _renamed(self, exchange: RelayedAnswer, head: Head) -> Sent:
         """Send an answer in which the model has the name that the client knows."""
         found = called(await collected(exchange, head), self._model)
         self._passed_on = True
         self._send(head.of_length(len(found)).raw(self._cors, chunks=self._chunked) + found)
         return self._ended(head, reusable=not head.until_closed)
 
-    async def _amended(self, events: StreamLines, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
+    async def _amended(self, events: StreamLines, exchange: RelayedAnswer, sink: Callable[[bytes], None]) -> bool:
         """Send the events of a stream made whole; whether it came to its end."""
 
         def take(data: bytes) -> None:
@@ -179,7 +179,7 @@ class Reply:
             self._send(LAST_CHUNK if self._chunked else b"")
         return whole
 
-    def _broken_off(self, exchange: Exchange, head: Head) -> Sent:
+    def _broken_off(self, exchange: RelayedAnswer, head: Head) -> Sent:
         """End an answer that is not whole."""
         if not (head.is_events and exchange.between_chunks):
             cut(self._transport)
@@ -187,7 +187,7 @@ class Reply:
         error = exchange.broken_off()
         return self._end(_END_OF_EVENT + failures.event_of(error, failures.status_of(error), self._format))
 
-    async def _refused(self, exchange: Exchange, head: Head) -> web.StreamResponse:
+    async def _refused(self, exchange: RelayedAnswer, head: Head) -> web.StreamResponse:
         """An instance's error as it came, if clients of this API expect it so. Another is raised."""
         found = await collected(exchange, head)
         error = engine_errors.of_engine(found, head.status, self._request.path)
@@ -208,7 +208,7 @@ class Reply:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
 
-    def _sink(self, exchange: Exchange, first: bytes) -> Callable[[bytes], None]:
+    def _sink(self, exchange: RelayedAnswer, first: bytes) -> Callable[[bytes], None]:
         """A function that sends parts of an answer. ``first`` goes with the first of them: one packet, not two."""
         draining = False
 
@@ -243,7 +243,7 @@ class Reply:
 
         return write
 
-    async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
+    async def _wrapped(self, exchange: RelayedAnswer, head: Head) -> Sent:
         """Send an answer that is no stream as an event of the stream that was begun."""
         found = await collected(exchange, head)
         if exchange.renamed:

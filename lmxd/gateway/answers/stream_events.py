@@ -17,11 +17,34 @@ _MAX_LINE: Final = 16 * 2**20
 """Bytes of one line: the last has the whole answer."""
 
 
-class StreamLines(ABC):
-    """The lines of a stream, as they are read and changed on their way."""
+class Lines:
+    """The lines of a stream, whose pieces end anywhere."""
 
     def __init__(self) -> None:
         self._line = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The whole lines that have come, without their ends. Raises BadAnswer."""
+        self._line += data
+        if len(self._line) > _MAX_LINE:
+            raise BadAnswer(f"an event is longer than {_MAX_LINE} bytes")
+        if b"\n" not in data:
+            return []
+        *lines, rest = bytes(self._line).split(b"\n")
+        self._line = bytearray(rest)
+        return lines
+
+    @property
+    def rest(self) -> bytes:
+        """The line that nothing ended."""
+        return bytes(self._line)
+
+
+class StreamLines(ABC):
+    """A stream that is read and changed on its way, line by line."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
 
     def before(self, line: bytes) -> bytes:
         """The lines that are missing before one."""
@@ -33,19 +56,12 @@ class StreamLines(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """The whole lines that have come. Raises BadAnswer."""
-        self._line += data
-        if len(self._line) > _MAX_LINE:
-            raise BadAnswer(f"an event is longer than {_MAX_LINE} bytes")
-        if b"\n" not in data:
-            return b""
-        *lines, rest = bytes(self._line).split(b"\n")
-        self._line = bytearray(rest)
-        return b"".join(self.before(line) + self.whole(line) + b"\n" for line in lines)
+        return b"".join(self.before(line) + self.whole(line) + b"\n" for line in self._lines.feed(data))
 
     @property
     def rest(self) -> bytes:
         """The line that nothing ended."""
-        return bytes(self._line)
+        return self._lines.rest
 
 
 class StreamEvents(StreamLines):

@@ -213,6 +213,12 @@ class Exchange(asyncio.Protocol):
         self._body, self._to, self._seen, self.edges = Body(head, bodiless=self._bodiless), None, bytes(whole), Edges()
         return bytes(whole)
 
+    def put(self, body: bytes) -> Head:
+        """Hand on another body in place of the one that was kept; the head of it."""
+        head = self._head.result().of_length(len(body))
+        self._body, self._seen = Body(head, bodiless=self._bodiless), body
+        return head
+
     async def ended(self) -> bool:
         """Whether the body that is handed on came to its end."""
         await self._ended.wait()

@@ -17,7 +17,7 @@ from lmxd.gateway.answers import engine_errors
 from lmxd.gateway.answers.events import collected, events
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.paths import routes
-from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.ollama import translation
@@ -162,18 +162,18 @@ class _Told:
         self._begun, self._loaded = begun, time.monotonic_ns()
         self._found = translation.Answer()
 
-    async def lines(self, reply: LineReply, answer: Exchange, head: Head) -> None:
+    async def lines(self, reply: LineReply, answer: RelayedAnswer, head: Head) -> None:
         async for message in self._messages(answer, head):
             await reply.send(_line(self._model, self._shape(message)) | {"done": False})
         await reply.send(self._last(self._shape({})))
 
-    async def whole(self, reply: LineReply, answer: Exchange, head: Head) -> None:
+    async def whole(self, reply: LineReply, answer: RelayedAnswer, head: Head) -> None:
         whole = translation.Whole()
         async for message in self._messages(answer, head):
             whole.add(message)
         await reply.send(self._last(self._shape(whole.message)))
 
-    async def _messages(self, answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
+    async def _messages(self, answer: RelayedAnswer, head: Head) -> AsyncIterator[dict[str, Any]]:
         if head.status != 200:
             raise engine_errors.of_engine(await collected(answer, head), head.status)
         async for chunk in events(answer, head):

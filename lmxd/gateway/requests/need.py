@@ -38,14 +38,19 @@ picture is not its address. The text of a part is a string, and no such word; an
 class Need:
     """The need of one request, in tokens.
 
-    ``most``: those of its prompt at most; None where its bytes do not tell. ``guess``: about as many. ``answer``: those
-    that its answer may have. ``text``: the bytes of its prompt, by which it is known again.
+    ``most``: those of its prompt at most; None where its bytes do not tell. ``guess``: about as many. ``limit``: those
+    that its answer may have; None where nothing is said. ``text``: the bytes of its prompt, by which it is known again.
     """
 
     most: int | None
     guess: int
-    answer: int
+    limit: int | None
     text: bytes
+
+    @property
+    def answer(self) -> int:
+        """Tokens that are kept for the answer."""
+        return _UNSAID if self.limit is None else self.limit
 
 
 def need_of(call: UpstreamCall) -> Need | None:
@@ -54,13 +59,13 @@ def need_of(call: UpstreamCall) -> Need | None:
         return None
     try:
         fields = msgspec.json.decode(bounded(call.body), type=Fields)
-        answer = _answer(fields)
+        limit = _limit(fields)
     except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     text, exact = text_of(fields), _counted(fields)
     if exact is not None:
-        return Need(most=exact, guess=exact, answer=answer, text=text)
-    return Need(most=_most(call.body), guess=len(text) // _GUESSED, answer=answer, text=text)
+        return Need(most=exact, guess=exact, limit=limit, text=text)
+    return Need(most=_most(call.body), guess=len(text) // _GUESSED, limit=limit, text=text)
 
 
 def _counted(fields: Fields) -> int | None:
@@ -74,11 +79,11 @@ def _counted(fields: Fields) -> int | None:
         return None
 
 
-def _answer(fields: Fields) -> int:
-    """Tokens that an answer may have: the largest of what is said, for engines differ in which they heed."""
+def _limit(fields: Fields) -> int | None:
+    """Tokens that an answer may have, None if nothing is said: the largest, for engines differ in which they heed."""
     said = [msgspec.json.decode(fields[name], type=float | None) for name in _LIMITS if name in fields]
     counts = [int(count) for count in said if count is not None and 0 <= count <= 2**31]
-    return max(counts, default=_UNSAID)
+    return max(counts, default=None)
 
 
 def _most(body: bytes) -> int | None:

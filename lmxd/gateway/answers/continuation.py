@@ -1,0 +1,106 @@
+"""A request to go on with an answer: the one that a client made, with what has been said to it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.answers.written import Written
+from lmxd.gateway.http.upstream_call import UpstreamCall
+from lmxd.gateway.leasing.filters import Fields, synonyms
+from lmxd.gateway.requests.wanted import bounded
+
+_CHATS: Final = "/v1/chat/completions"
+_TEXTS: Final = ("/v1/completions", "/completion")
+"""Paths of requests whose answer can go on elsewhere: of chats, and of texts."""
+_LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
+_SEVERAL: Final = ("n", *synonyms("n"))
+_NOT: Final = (
+    *("logprobs", "top_logprobs", "n_probs", "post_sampling_probs"),
+    *("response_format", "json_schema", "grammar", "suffix", "echo", "id_slot"),
+    *("add_generation_prompt", "continue_final_message"),
+)
+"""Parameters by which an answer is more than its text, or the engine has to have begun with it: a grammar would begin
+again in the middle, and probabilities are told of the rest alone."""
+_NOTHING: Final = (None, False, 0, "")
+
+
+def goes_on(call: UpstreamCall) -> bool:
+    """Whether the answer to a request can go on elsewhere, by its path."""
+    return call.path.partition("?")[0] in (_CHATS, *_TEXTS)
+
+
+def is_chat(call: UpstreamCall) -> bool:
+    """Whether an engine repeats what it goes on with: llama-server does so in chats."""
+    return call.path.partition("?")[0] == _CHATS
+
+
+def is_repeatable(call: UpstreamCall) -> bool:
+    """Whether the same request is likely answered the same: always the likeliest token, or with a seed."""
+    try:
+        fields = msgspec.json.decode(bounded(call.body), type=Fields)
+        greedy = _value(fields, "temperature") == 0 or _value(fields, "top_k") == 1
+        return greedy or _value(fields, "seed") not in (None, -1)
+    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+
+
+def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
+    """The request that has an engine go on with an answer; None if that cannot be said to it, or not be told."""
+    if not written.plain or not written.text or not goes_on(call):
+        return None
+    try:
+        fields = msgspec.json.decode(bounded(call.body), type=Fields)
+        if any(_value(fields, name) not in _NOTHING for name in _NOT) or _may_stop(fields, written.text):
+            return None
+        if any(_value(fields, name) not in (None, 1) for name in _SEVERAL):
+            return None
+        more = _chat(fields, written.text) if is_chat(call) else _text(fields, written)
+    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    if more is None:
+        return None
+    return replace(call, body=msgspec.json.encode(fields | _left(fields, written.said) | more))
+
+
+def _value(fields: Fields, name: str) -> Any:
+    return msgspec.json.decode(fields.get(name, Raw(b"null")))
+
+
+def _may_stop(fields: Fields, text: str) -> bool:
+    """Whether a text may end within a word that is to stop it: the engine would not know the rest of that again."""
+    said = _value(fields, "stop") or []
+    words = [said] if isinstance(said, str) else said
+    return any(text.endswith(word[:end]) for word in words for end in range(1, len(word)))
+
+
+def _left(fields: Fields, said: int) -> dict[str, int]:
+    """The limits that a request says, less what has been said."""
+    limits = {name: _value(fields, name) for name in _LIMITS if name in fields}
+    return {name: max(1, int(limit) - said) for name, limit in limits.items() if limit is not None and limit > 0}
+
+
+def _chat(fields: Fields, text: str) -> dict[str, Any] | None:
+    """The messages, with the answer so far as the last: if that is the assistant's already, it goes on with it."""
+    messages = msgspec.json.decode(fields["messages"], type=list[Fields]) if "messages" in fields else []
+    if not messages or _value(messages[-1], "role") != "assistant":
+        return {"messages": [*messages, {"role": "assistant", "content": text}]}
+    begun = _value(messages[-1], "content")
+    if messages[-1].keys() - {"role", "content"} or not isinstance(begun, str):
+        return None
+    whole = text if text.startswith(begun) else begun + text
+    return {"messages": [*messages[:-1], {"role": "assistant", "content": whole}]}
+
+
+def _text(fields: Fields, written: Written) -> dict[str, Any] | None:
+    """The prompt and the answer so far: behind a prompt in tokens those of the answer, if its engine has named them."""
+    prompt = _value(fields, "prompt")
+    if isinstance(prompt, str):
+        return {"prompt": prompt + written.text}
+    if isinstance(prompt, list) and all(isinstance(each, int) for each in prompt):
+        return {"prompt": prompt + written.tokens} if len(written.tokens) == written.said else None
+    return None

@@ -1,0 +1,146 @@
+"""Answers that fill their context while they are written, by the real llama-server and OpenAI's client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from gateway_process import Gateway
+from lmxd_process import Lmxd
+
+DIGITS = " ".join(f"{n * 7919 % 10**8:08}" for n in range(17))
+"""Some 150 tokens of as many bytes: a guess by bytes is that their answer has room."""
+LIMIT = 110
+Told = tuple[str, str | None, int, int, int]
+"""(text, the reason of its end, tokens of the prompt, of the answer, of both)."""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
+    """Two models of the same file: one that grows from 256 to 1,024 tokens, and one that has them from the start."""
+    static = {"path": str(smollm2), "context_length": 1024, "threads": 1}
+    models = {"elastic": static | {"elastic": {"start": 256}}, "static": static}
+    config = {"gpu": {"device": "host", "max_memory_gb": 2}, "models": models}
+    with Lmxd(tmp_path_factory.mktemp("walls"), config) as lmxd, Gateway(lmxd) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> openai.OpenAI:
+    base_url = f"{gateway.url}/v1"
+    return openai.OpenAI(base_url=base_url, api_key=gateway.key, max_retries=0, default_headers={"Prefer": "wait=0"})
+
+
+def refusals(gateway: Gateway) -> int:
+    return gateway.lmxd.log.read_text().count(" refused (no_capacity): have l-")
+
+
+def empty(gateway: Gateway) -> None:
+    with gateway.lmxd.client() as daemon:
+        for instance in daemon.instances().instances:
+            daemon.stop(instance.instance)
+        Lmxd.until(lambda: not daemon.instances().instances, 60)
+        Lmxd.until(lambda: not daemon.devices().devices[0].reclaiming, 60)
+
+
+@contextmanager
+def crowded(gateway: Gateway, client: openai.OpenAI) -> Iterator[None]:
+    """Another has all bytes that the model does not take, until the growth of a first request is refused."""
+    empty(gateway)
+    with gateway.lmxd.client() as daemon:
+        client.completions.create(model="elastic", prompt="1", max_tokens=1)
+        hold = daemon.hold(daemon.devices().devices[0].headroom)
+        before = refusals(gateway)
+
+        def leave() -> None:
+            Lmxd.until(lambda: refusals(gateway) > before, 60)
+            with gateway.lmxd.client() as other:
+                other.release(hold.lease)
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        yield
+        leaving.join()
+
+
+def of_usage(usage: Any) -> tuple[int, int, int]:
+    return usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+
+
+def question(of: str) -> str:
+    """Each is another: one whose conversation lies in a larger instance would begin there."""
+    return f"{of}. Tell me a story of a fox and a lake. {DIGITS}"
+
+
+def chat(client: openai.OpenAI, model: str) -> Told:
+    messages: Any = [{"role": "user", "content": question("chat")}]
+    answer = client.chat.completions.create(
+        model=model, messages=messages, max_tokens=LIMIT, temperature=0, extra_body={"ignore_eos": True}
+    )
+    choice = answer.choices[0]
+    return choice.message.content or "", choice.finish_reason, *of_usage(answer.usage)
+
+
+def streamed_chat(client: openai.OpenAI, model: str) -> Told:
+    messages: Any = [{"role": "user", "content": question("streamed chat")}]
+    text, end, usage, ids = "", None, None, set()
+    for chunk in client.chat.completions.create(
+        model=model,
+        messages=messages,
+        max_tokens=LIMIT,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    ):
+        ids.add(chunk.id)
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            end = choice.finish_reason or end
+    assert len(ids) == 1
+    return text, end, *of_usage(usage)
+
+
+def completion(client: openai.OpenAI, model: str) -> Told:
+    answer = client.completions.create(
+        model=model, prompt=question("text"), max_tokens=LIMIT, temperature=0, extra_body={"ignore_eos": True}
+    )
+    return answer.choices[0].text, answer.choices[0].finish_reason, *of_usage(answer.usage)
+
+
+def streamed_completion(client: openai.OpenAI, model: str) -> Told:
+    text, end, usage, ids = "", None, None, set()
+    for chunk in client.completions.create(
+        model=model,
+        prompt=question("streamed text"),
+        max_tokens=LIMIT,
+        temperature=0,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    ):
+        ids.add(chunk.id)
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            text += choice.text
+            end = choice.finish_reason or end
+    assert len(ids) == 1
+    return text, str(end), *of_usage(usage)
+
+
+@pytest.mark.parametrize("ask", [chat, streamed_chat, completion, streamed_completion])
+def test_an_answer_goes_on_beyond_its_wall_as_a_static_one_does(
+    gateway: Gateway, client: openai.OpenAI, ask: Any
+) -> None:
+    empty(gateway)
+    static = ask(client, "static")
+    assert static[-1] > 256
+    moves = gateway.lmxd.log.read_text().count(" move l-")
+    with crowded(gateway, client):
+        assert ask(client, "elastic") == static
+    assert gateway.lmxd.log.read_text().count(" move l-") == moves + 1
