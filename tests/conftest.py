@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ import pytest
 from examples import profile
 
 profile()
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Several engines run at once on a few cores. Threads that wait busily for each other take ten times as long then."""
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""The programs of lmxd are started a thousand times: they are compiled once."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +44,13 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / package.MODEL_NAME))
 
 
+_SLOW = frozenset(("test_benches.py", "test_crashes.py", "test_linters.py"))
+"""Modules of which a test takes a quarter of a minute or more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the slowest tests over the first half, or one worker is left alone with them at the end."""
-    slow = [item for item in items if "test_crashes.py" in item.nodeid]
+    slow = [item for item in items if item.path.name in _SLOW]
     rest = [item for item in items if item not in slow]
     for number, item in enumerate(slow):
         rest.insert(number * len(rest) // (2 * len(slow)), item)

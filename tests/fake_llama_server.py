@@ -49,6 +49,7 @@ HELP = """usage: llama-server [options]
 --ui,  --webui, --no-ui, --no-webui     whether to enable the Web UI
 --offline                               Offline mode
 """
+VERSION = "version: 1 (fake)"
 
 
 class State:
@@ -283,7 +284,7 @@ def main() -> None:
         print(HELP)
         return
     if "--version" in sys.argv:
-        print("version: 1 (fake)")
+        print(VERSION)
         return
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("-m", "--host", "--port", "--api-key-file", "--slot-save-path"):

@@ -35,7 +35,9 @@ OF_GPUS: Final = frozenset(
 model takes by more than is learned of its kind."""
 _OF_ONE_CARD: Final = re.compile("HSA_OVERRIDE_GFX_VERSION_[0-9]{1,2}", re.ASCII)
 """The same for one card of several, by its number among the driver's nodes."""
-_ALLOWED: Final = _OF_EVERY_PROGRAM | OF_GPUS
+_OF_THREADS: Final = frozenset(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
+"""How threads of OpenMP wait for each other: busily, by default, which takes the processor from every engine beside."""
+_ALLOWED: Final = _OF_EVERY_PROGRAM | OF_GPUS | _OF_THREADS
 
 _REFUSED: Final[dict[str, str]] = {
     name: why

@@ -12,13 +12,13 @@ PROTOCOL = "1.0"
 class Params(BaseModel):
     """The parameters of a method. Unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Result(BaseModel):
     """The result of a method. It may get further fields in later versions: clients ignore unknown ones."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True, protected_namespaces=())
 
 
 DeviceNames = Annotated[dict[str, str], Field(description="names for people, such as GPU 0, of devices by id")]

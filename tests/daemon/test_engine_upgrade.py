@@ -14,9 +14,8 @@ from lmxd.errors import LmxdError
 def upgrade(engine: Path, version: str) -> None:
     """Another binary comes into the place of the old, as a package manager puts it there."""
     fresh = engine.with_suffix(".new")
-    fresh.write_text(
-        engine.read_text().replace("exec ", f'[ "$1" = --version ] && echo "version: {version}" && exit\nexec ', 1)
-    )
+    said = f'[ "$1" = --version ] && echo "version: {version}" && exit'
+    fresh.write_text(engine.read_text().replace("\n", f"\n{said}\n", 1))
     fresh.chmod(0o755)
     os.replace(fresh, engine)
 

@@ -127,6 +127,7 @@ async def test_variables_of_a_card_come_from_the_configuration_and_the_daemons_o
 ) -> None:
     monkeypatch.setenv("RADV_PERFTEST", "nogttspill")
     monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("LD_PRELOAD", "")
     made = house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)")
     path = made.sections["engine"]["path"]
@@ -137,6 +138,7 @@ async def test_variables_of_a_card_come_from_the_configuration_and_the_daemons_o
         env = h.env(launched)
         assert env["HSA_OVERRIDE_GFX_VERSION"] == "11.0.0", "the configuration's goes before"
         assert (env["RADV_PERFTEST"], env["ZES_ENABLE_SYSMAN"]) == ("nogttspill", "1")
+        assert env["OMP_WAIT_POLICY"] == "passive", "its threads leave the cores to the engines beside it"
         assert "LD_PRELOAD" not in env
 
 

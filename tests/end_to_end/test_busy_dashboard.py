@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from browsers import CHROMIUM, FLAGS, needs_chromium
 from gateway.played_board import (
@@ -26,11 +27,11 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from lmxd.config.keys import Caller
 
 PICTURES = os.environ.get("LMXD_PICTURES")
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.asyncio(loop_scope="module")]
 STATES = {"empty": empty, "busy": busy}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
