@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.holds import Held
@@ -55,7 +55,9 @@ class FollowedLeases(Generic[GrantedT]):
         if before is None or renewed.moved is None or renewed.moved.instance == before.instance:
             return None
         self._move(renewed.lease, renewed.moved)
-        return Moved(lease=renewed.lease, granted=renewed.moved, before=before.instance, why="grown")
+        return Moved(
+            lease=renewed.lease, granted=renewed.moved, before=before.instance, why=_why(before.ctx, renewed.moved.ctx)
+        )
 
     def heed(self, message: dict[str, Any]) -> None:
         """A message of the daemon, which may be about one of them."""
@@ -70,3 +72,10 @@ class FollowedLeases(Generic[GrantedT]):
     def _move(self, lease: str, granted: Granted) -> None:
         if (before := self._present.get(lease)) is not None:
             self._present[lease] = before.model_copy(update=dict(granted))
+
+
+def _why(before: int, ctx: int) -> Literal["grown", "shrunk", "returned"]:
+    """The reason of a move that was missed, by the tokens before it and behind."""
+    if ctx == before:
+        return "returned"
+    return "grown" if ctx > before else "shrunk"
