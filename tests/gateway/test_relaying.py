@@ -141,8 +141,8 @@ async def test_a_lease_that_has_ended_is_an_error(tmp_path: Path) -> None:
         await run.holder.stop(run.lease.instance)
         await run.house.until(lambda: not run.house.state.instances)
         answer = await run.complete("a" * 100)
-        assert answer.status == 500, answer.text
-        assert "ended" in answer.text
+        assert answer.status == 404, answer.text
+        assert json.loads(answer.text)["error"]["code"] == "lease_ended"
 
 
 async def test_in_one_of_several_slots_a_conversation_is_carried_along(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _STATUS: Final[dict[str, int]] = {
     "unknown_model": 404,
     "unknown_instance": 404,
     "unknown_lease": 404,
+    "lease_ended": 404,
     "unknown_id": 404,
     "not_permitted": 403,
     "never_fits": 400,
