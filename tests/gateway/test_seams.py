@@ -144,6 +144,8 @@ def test_a_chat_goes_on_with_what_was_said_and_what_is_left_of_its_limits() -> N
         {"grammar": "root ::= x"},
         {"id_slot": 1},
         {"stop": ["end", "bcd"]},
+        {"stop": 5},
+        {"stop": [5]},
         {"messages": [{"role": "assistant", "content": "x", "reasoning_content": "y"}]},
         {"messages": 7},
     ],

@@ -60,7 +60,7 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
         if any(_value(fields, name) not in (None, 1) for name in _SEVERAL):
             return None
         more = _chat(fields, written.text) if is_chat(call) else _text(fields, written)
-    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+    except (LmxdError, msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         return None
     if more is None:
         return None
