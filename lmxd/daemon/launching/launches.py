@@ -150,9 +150,8 @@ class Launches:
             log.exception("%s left something behind", launched.instance)
         finally:
             short.cancel()
-        self._launched.pop(
-            launched.instance, None
-        )  # in one step with the report: else a lease could be had of it between
+        # In one step with the report: else a lease could be had of it between.
+        self._launched.pop(launched.instance, None)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")
