@@ -161,6 +161,18 @@ def test_a_save_that_takes_long_is_followed_by_another_look() -> None:
     assert len(world.all(SaveConversation)) == 1
 
 
+def test_what_was_saved_for_a_growth_that_is_cancelled_is_kept_for_nobody() -> None:
+    world = World()
+    lease = small(world)
+    growth = world.grow(lease, 16)
+    world.seen("m#1")
+    world.tick(3)
+    world.saved("m#1")
+    assert world.state.instances[InstanceId("m#1")].carry is not None
+    world.cancel(growth)
+    assert world.state.instances[InstanceId("m#1")].carry is None
+
+
 def test_room_that_comes_free_while_a_conversation_is_saved_is_taken_instead() -> None:
     world = World()
     world.devices["gpu"].foreign = 4 * GIB

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, EndLease, ForgetInstance, MoveLease, StartInstance
+from lmxd.core.decisions import Decision, EndLease, ForgetInstance, MoveLease, RefuseLease, StartInstance
+from lmxd.core.final_refusals import CANCELLED
 from lmxd.core.holders import Lease
+from lmxd.core.instances import Instance
 from lmxd.core.moves import Carry, Move, Parked
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, InstanceId, LeaseId, Option, Owner, TicketId
+from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
 from lmxd.daemon.launching.kept import Kept
 
 OLD, NEW = InstanceId("m#1"), InstanceId("m#2")
@@ -33,6 +35,7 @@ MOVES = MoveLease(
     why="",
 )
 ENDS = EndLease(lease=LeaseId("l-1"), instance=OLD, owner=OWNER, reason=EndReason.RELEASED)
+REFUSED = RefuseLease(ticket=TicketId("t-1"), owner=OWNER, ask=ASK, refusal=CANCELLED, waited=0, moves=LeaseId("l-1"))
 
 
 class Story:
@@ -104,6 +107,17 @@ async def test_what_is_saved_once_more_is_there_once(story: Story) -> None:
     second = story.save()
     assert second != story.name
     assert await story.decided() == [second]
+
+
+async def test_it_goes_when_its_instance_goes_on_without_it(story: Story) -> None:
+    there = Instance(id=OLD, ask=ASK, option=OPTION, phase=Phase.READY, started_at=0.0, active_at=0.0)
+    story.state.instances[OLD] = there
+    there.saving = True
+    assert await story.decided(REFUSED) == [story.name]
+    there.saving, there.carry = False, Carry(instance=OLD, slot=0, file=story.name)
+    assert await story.decided(REFUSED) == [story.name]
+    there.worked(1.0)
+    assert await story.decided(REFUSED) == []
 
 
 async def test_what_an_earlier_lmxd_left_goes_but_for_what_its_parked_leases_are_to_have(story: Story) -> None:

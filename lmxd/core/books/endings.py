@@ -33,8 +33,9 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
         if lease.parked is not None:
             state.step.unplaced.append((lease, refusal))
         else:
-            state.instances[lease.instance].active_at = state.now
-            state.step.touched.instances.add(lease.instance)
+            home = state.instances[lease.instance]
+            home.active_at, home.saved, home.carry = state.now, False, None  # it does not end for that any more
+            state.step.touched.instances.add(home.id)
     if ticket.is_nobodys:
         return
     waited = state.now - ticket.asked_at

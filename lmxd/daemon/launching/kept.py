@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, EndLease, ForgetInstance, MoveLease, StartInstance
-from lmxd.core.words import InstanceId
+from lmxd.core.decisions import Decision, ForgetInstance, MoveLease, StartInstance
+from lmxd.core.words import InstanceId, Phase
 
 _NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9]{1,9})\.bin")
 """The name of a kept file: it says how many tokens are in it."""
@@ -59,25 +59,35 @@ class Kept:
                 self.let_go(decision.before)
             case ForgetInstance():
                 self.let_go(decision.instance)
-            case EndLease() if self._for:
-                asyncio.get_running_loop().call_soon(self._tidy)
+            case _:
+                self._tidy_soon()
 
     def let_go(self, instance: InstanceId) -> None:
         """An instance needs its file no more: it is gone, or has read it, or that has been read by another."""
         for name in [name for name, owner in self._for.items() if owner == instance]:
             self._for[name] = None
-        if self._for:  # another is perhaps to have it by the same event
+        self._tidy_soon()
+
+    def _tidy_soon(self) -> None:
+        if self._for:  # another is perhaps to have one by the same event
             asyncio.get_running_loop().call_soon(self._tidy)
 
     def _tidy(self) -> None:
         """Remove the files that nobody is to have any more."""
-        unowned = {name for name, owner in self._for.items() if owner is None}
+        unowned = {name for name, owner in self._for.items() if owner is None or self._is_stale(name, owner)}
         if not unowned:
             return
         parked = [lease.parked.carry for lease in self._state.leases.values() if lease.parked is not None]
         for name in unowned - {carry.file for carry in parked if carry is not None}:
             (self._directory / name).unlink(missing_ok=True)
             del self._for[name]
+
+    def _is_stale(self, name: str, owner: InstanceId) -> bool:
+        """Whether an instance goes on, and has worked since it was saved, or is not to end any more."""
+        instance = self._state.instances.get(owner)
+        if instance is None or instance.phase is not Phase.READY or instance.saving:
+            return False
+        return instance.carry is None or instance.carry.file != name
 
     def sweep(self, names: Collection[str]) -> None:
         """Remove what an earlier lmxd left, but for the files of these names, which its parked leases are to have."""
