@@ -33,7 +33,12 @@ _TOO_LONG: Final = "exceed_context_size_error"
 """The type of llama-server's error for a prompt that its slot has no room for."""
 _MOST_OF_ERROR: Final = 64 * 1024
 """Bytes of an error that is looked at: another is passed on as it comes."""
-
+_FITTING: Final = 10.0
+"""Seconds in the queue for a prompt that fits: only its answer may need more, and there is no more for as long as
+somebody else keeps what it waits for.
+"""
+_AT_WALL: Final = 300.0
+"""Seconds in the queue for an answer that is held back: its client had its end at once with a fixed context."""
 
 _NOT_BESIDE: Final = frozenset(("never_fits", "no_capacity"))
 """Codes of growths that have no room beside the instance that they come from, though there may be without it."""
@@ -140,10 +145,12 @@ class RequestGrowth:
         if prompt is None or prompt + need.answer <= lease.ctx:
             return lease
         self._require_possible(prompt)
+        fits = prompt < lease.ctx
+        wait = _no_longer(self._wait, _FITTING) if fits else self._wait
         try:
-            return await self._grown(lease, prompt)
+            return await self._grown(lease, prompt, self.lies_in(lease), wait)
         except LmxdError as error:
-            if prompt < lease.ctx:
+            if fits:
                 return lease
             raise self._anew(error, prompt) from error
 
@@ -154,10 +161,15 @@ class RequestGrowth:
         self._least = self._enough_for(prompt)
         return Anew(error)
 
-    async def again(self, lease: AsyncLease, answer: Exchange, head: Head) -> AsyncLease | None:
+    def lies_in(self, lease: AsyncLease) -> int | None:
+        """The idle slot in which the conversation lies that the request goes on with; None if that is not known."""
+        return self._slots.lies_in(lease, self.trace)
+
+    async def again(self, lease: AsyncLease, answer: Exchange, head: Head, slot: int | None) -> AsyncLease | None:
         """The lease, grown, of a request that its engine has refused as too long. None if that is not its answer.
 
-        Anew, or another LmxdError, if it cannot be had.
+        ``slot``: the one in which its conversation lay when it was sent. Anew, or another LmxdError, if it cannot be
+        had.
         """
         short = head.length is not None and head.length <= _MOST_OF_ERROR
         if head.status != _REFUSED or not short or lease.ctx >= self._top or self._refused:
@@ -168,7 +180,7 @@ class RequestGrowth:
             return None
         self._require_possible(prompt)
         try:
-            return await self._grown(lease, prompt)
+            return await self._grown(lease, prompt, slot, self._wait)
         except LmxdError as error:
             raise self._anew(error, prompt) from error
 
@@ -201,18 +213,23 @@ class RequestGrowth:
         ``slot``: the one that has the answer; None if it is not to be carried.
         """
         rest = self._need.answer if self._need.limit is None else self._need.limit - written.said
-        return await self._moved(lease, self._step_for(written.total + rest), slot, told)
+        wait = _no_longer(self._wait, _AT_WALL)
+        return await self._moved(lease, self._step_for(written.total + rest), slot, wait, told)
 
-    async def _grown(self, lease: AsyncLease, prompt: int) -> AsyncLease:
-        slot = self._slots.lies_in(lease, self.trace)
-        return await self._moved(lease, self._enough_for(prompt), slot, self.told)
+    async def _grown(self, lease: AsyncLease, prompt: int, slot: int | None, wait: float | None) -> AsyncLease:
+        return await self._moved(lease, self._enough_for(prompt), slot, wait, self.told)
 
     async def _moved(
-        self, lease: AsyncLease, least: int, slot: int | None, told: Callable[[RequestProgress], None]
+        self,
+        lease: AsyncLease,
+        least: int,
+        slot: int | None,
+        wait: float | None,
+        told: Callable[[RequestProgress], None],
     ) -> AsyncLease:
         told(RequestProgress(state="growing", instances=(lease.instance,)))
         hear = partial(_hear, told)
-        grown = await self._leases.grow(lease, least, slot, self._wait, hear)
+        grown = await self._leases.grow(lease, least, slot, wait, hear)
         self._slots.moved(grown, lease, slot, self.trace)
         return grown
 
@@ -223,6 +240,11 @@ class RequestGrowth:
     def _step_for(self, least: int) -> int:
         """The least step of so many tokens; the last if none has so much."""
         return next((step for step in self._elastic.steps if step >= least), self._top)
+
+
+def _no_longer(wait: float | None, most: float) -> float:
+    """Seconds to wait, where those of the request are None or more than ``most``."""
+    return most if wait is None else min(wait, most)
 
 
 def _hear(told: Callable[[RequestProgress], None], progress: RequestProgress) -> None:

@@ -152,11 +152,12 @@ class Serving:
 
         One that fills its context goes on in an instance with more.
         """
+        lay = None if growth is None else growth.lies_in(lease)
         with self._in_slot(lease, call, growth) as (placed, slot):
             answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
             with contextlib.closing(answer):
                 head = await answer.head()
-                grown = None if growth is None else await growth.again(lease, answer, head)
+                grown = None if growth is None else await growth.again(lease, answer, head, lay)
                 if grown is None and growth is not None and growth.may_meet_wall(lease):
                     ask = partial(self._answered, growth=growth)
                     async with RequestWall(growth, lease, call, slot, ask).beyond(answer, head) as found:

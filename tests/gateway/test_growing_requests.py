@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 from talks import talked
 
 from gateway.front import Front, opened, read_until
+from lmxd.gateway import growing
 
 LONG = "x" * 700
 
@@ -110,6 +112,28 @@ async def test_a_prompt_that_the_engine_refuses_as_too_long_is_sent_again(tmp_pa
         assert answer.status == 200, answer.text
         assert json.loads(answer.text)["tokens_evaluated"] == 600
         await front.until(lambda: contexts(h) == [1024])
+
+
+async def test_what_was_said_before_such_a_prompt_is_carried(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        for count, had in ((300, 0), (600, 300)):
+            body = {"model": "elastic", "prompt": ["7"] * count, "n_predict": 0}
+            answer = await front.ask("/completion", body)
+            assert answer.status == 200, answer.text
+            assert json.loads(answer.text)["timings"]["cache_n"] == had
+
+
+async def test_a_prompt_that_fits_and_its_answer_wait_a_while_for_what_another_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "_FITTING", 0.3)
+    monkeypatch.setattr(growing, "_AT_WALL", 0.3)
+    async with opened(h := house(tmp_path, slots=2, gb=13)) as front, h.client() as lmxd:
+        other = await lmxd.request("elastic")
+        answer = await front.ask("/completion", {"model": "elastic", "prompt": "y" * 450, "n_predict": 100})
+        assert answer.status == 200, answer.text
+        assert json.loads(answer.text)["tokens_predicted"] == 512 - 450
+        assert other.lease in h.state.leases
 
 
 async def test_a_request_that_is_too_long_for_the_last_step_is_told_its_figures(tmp_path: Path) -> None:
