@@ -16,6 +16,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
 from gateway.front import Front, opened, read_until
+from lmxd.gateway import growing
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Tell me all of it, from the beginning to the end."}]}
 TEXT: dict[str, Any] = {"prompt": "It was a dark and stormy night, and the"}
@@ -176,8 +177,8 @@ async def test_an_answer_that_its_request_limits_is_over_even_where_its_context_
 
 async def test_what_is_left_of_a_limit_is_the_limit_of_the_rest(tmp_path: Path) -> None:
     """The growth beforehand is refused, for another has the bytes; they are free when the wall is met."""
-    async with opened(h := house(tmp_path, {"token_seconds": 0.002}, gb=8)) as front, h.client() as lmxd:
-        await heard(front, "/completion", {"model": "elastic", "prompt": [65], "n_predict": 1})
+    async with opened(h := house(tmp_path, {"token_seconds": 0.002}, slots=2, gb=8)) as front, h.client() as lmxd:
+        await lmxd.request("elastic")  # its instance cannot end first
         other = await lmxd.hold(10 * 2**30)
         body = {"model": "elastic", "prompt": "x" * 800, "n_predict": 1070, "stream": True}
         async with front.session.post("/completion", json=body, headers=front.headers(Prefer="wait=0")) as answer:
@@ -192,8 +193,13 @@ async def test_what_is_left_of_a_limit_is_the_limit_of_the_rest(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("streams", [True, False])
-async def test_an_answer_whose_growth_is_refused_ends_at_its_wall(tmp_path: Path, streams: bool) -> None:
-    async with opened(h := house(tmp_path, gb=13)) as front:
+async def test_an_answer_whose_growth_is_refused_ends_at_its_wall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: bool
+) -> None:
+    """The growth waits for whoever else has a slot of its instance, but not for as long as the gateway waits."""
+    monkeypatch.setattr(growing, "_AT_WALL", 0.3)
+    async with opened(h := house(tmp_path, slots=2, gb=13)) as front, h.client() as lmxd:
+        other = await lmxd.request("elastic")
         body = {"model": "elastic", **CHAT}
         path = "/v1/chat/completions"
         if streams:
@@ -203,7 +209,7 @@ async def test_an_answer_whose_growth_is_refused_ends_at_its_wall(tmp_path: Path
             _, end, figures = await whole(front, path, body)
             assert (end, figures["total_tokens"]) == ("length", 1280)
         assert await walls(front) == {"ended": 1}
-        await front.until(lambda: not h.state.leases and not h.state.tickets)
+        await front.until(lambda: [*h.state.leases] == [other.lease] and not h.state.tickets)
 
 
 async def test_a_text_that_an_engine_reads_otherwise_is_asked_for_again(tmp_path: Path) -> None:
