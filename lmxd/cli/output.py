@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, MovingInfo, Status, TicketInfo
 from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import columns, say, say_lines
 from lmxd.text import known_as, sentence_among, several
@@ -67,6 +67,16 @@ def seconds(s: float) -> str:
 def tokens(n: int) -> str:
     """A context, short where it is a round one: 4096 is 4k."""
     return f"{n // 1024}k" if n and n % 1024 == 0 else str(n)
+
+
+def contexts(x: MovingInfo) -> str:
+    """The contexts of a lease that moves: the one that it had, and the one that it is to have."""
+    return f"{tokens(x.ctx)}→{tokens(x.ctx_wanted)}"
+
+
+def whereto(x: MovingInfo) -> str:
+    """How far a lease that moves has come."""
+    return "waits" if x.instance is None else f"to {x.instance}"
 
 
 def counted(number: int, what: str) -> str:

@@ -87,7 +87,8 @@ def rendered(
     called = names(why.device for why in seen.owners)
     head, width = text(_head(seen), "bold"), console.width
     devices = [line for why in seen.owners for line in _device(why, history, called, width, plain=plain)]
-    below = [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
+    below = [text(f"moving from {x.before}, {output.contexts(x)}: {output.whereto(x)}") for x in seen.moving]
+    below += [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
     if height is not None and _height(console, *devices) > height // 2:
         devices = [text(""), *(_title(why, history, called, plain=plain) for why in seen.owners)]
     shown, waiting = len(seen.instances), len(seen.queue)

@@ -119,9 +119,9 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = 
 
 def moving_row(x: MovingInfo) -> tuple[str, ...]:
     """A lease between two instances: it has had ``x.before``."""
-    doing = "waits" if x.instance is None else f"to {x.instance}"
-    sizes = f"{output.tokens(x.ctx)}→{output.tokens(x.ctx_wanted)}"
-    return (x.before, _NONE, "moving", sizes, str(x.slots), *[_NONE] * 4, lease_label(x), doing)
+    return (
+        x.before, _NONE, "moving", output.contexts(x), str(x.slots), *[_NONE] * 4, lease_label(x), output.whereto(x)
+    )  # fmt: skip
 
 
 def lease_label(x: LeaseInfo) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, MovingInfo, Status, TicketInfo
 from lmxd.rpc.messages import Result
 from lmxd.rpc.owners import Why
 
@@ -15,4 +15,5 @@ class Overview(Result):
     status: Status
     owners: list[Why] = Field(description="of the bytes of each device, in the order of the status")
     instances: list[InstanceInfo]
+    moving: list[MovingInfo] = Field([], description="leases that have no instance while they move")
     queue: list[TicketInfo]

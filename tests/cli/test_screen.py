@@ -17,7 +17,7 @@ from lmxd.cli.output import doing
 from lmxd.cli.screen import HISTORY, Samples, bar, rendered, sparkline
 from lmxd.cli.wishes import WaitBar, standing
 from lmxd.folding import width
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, MovingInfo, Status, TicketInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, Why
@@ -94,6 +94,15 @@ def test_the_screen_names_devices_instances_and_the_queue() -> None:
         "mind this",
     ):
         assert word in text
+
+
+def test_leases_that_move_are_shown() -> None:
+    """They have no instance meanwhile, and are in no row."""
+    lease = MovingInfo(bytes=GIB, slots=1, model="a", before="a#1", ctx=4096, ctx_wanted=16384)
+    moving = [lease, lease.model_copy(update={"instance": "a#2"})]
+    text = drawn(Overview(status=status(), owners=[why()], instances=[], moving=moving, queue=[]))
+    assert "moving from a#1, 4k→16k: waits\n" in text
+    assert "moving from a#1, 4k→16k: to a#2\n" in text
 
 
 def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None:

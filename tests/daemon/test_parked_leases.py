@@ -77,6 +77,7 @@ async def test_meanwhile_it_is_shown_as_what_it_is(tmp_path: Path) -> None:
         (moving,) = (await lmxd.instances()).moving
         assert (moving.lease, moving.before, moving.instance) == (lease.lease, "m#1", "m#2")
         assert (moving.ctx, moving.ctx_wanted, moving.model) == (256, 1024, "m")
+        assert (await lmxd.overview()).moving[0].before == "m#1"
         row = moving_row(moving)
         assert row[:4] == ("m#1", "-", "moving", "256→1k")
         assert row[-1] == "to m#2"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lmxd.gateway.board.snapshot import for_all, snapshot
-from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, MovingInfo, Status, TicketInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
@@ -40,6 +40,12 @@ def shown(**who: Any) -> dict[str, Any]:
 def test_whose_they_are(who: dict[str, Any], users: list[str], user: str | None) -> None:
     found = shown(**who)
     assert (found["instances"][0]["users"], found["queue"][0]["user"]) == (users, user)
+
+
+def test_leases_that_move_are_counted() -> None:
+    moving = MovingInfo(bytes=1, slots=1, model="a", before="a#1", ctx=512, ctx_wanted=1024)
+    seen = Overview(status=STATUS, owners=[], instances=[], moving=[moving], queue=[])
+    assert for_all(snapshot(seen, [], 0.0))["moving"] == 1
 
 
 def test_others_see_no_names() -> None:

@@ -98,10 +98,12 @@ class Inspection:
         await self._measure()
         measured = self._present.measured
         found = await self._owners(measured)
+        running = self.instances(connection)
         return Overview(
             status=self._status(device_views.devices(self._state, measured)),
             owners=found,
-            instances=self.instances(connection).instances,
+            instances=running.instances,
+            moving=running.moving,
             queue=self.queue(connection).tickets,
         )
 

@@ -42,6 +42,7 @@ def snapshot(seen: Overview, models: Sequence[ModelInfo], at: float, named: Name
         "devices": [_device(why, users, of) for why in seen.owners],
         "models": [_model(m) for m in models],
         "instances": [_instance(i, users[i.instance]) for i in instances],
+        "moving": len(seen.moving),
         "queue": [_ticket(t, named) for t in seen.queue],
     }
 

@@ -12,6 +12,7 @@ function summary(s) {
     waiting.length ? `${waiting.length} waiting, the longest for ${time(longest)}` : "nobody waits",
     own.length ? `${size(sum(own, d => Math.max(0, d.headroom)))} free of ${size(sum(own, d => d.capacity))}` : "no memory known",
     `${speed(sum(running, i => i.speed))} tokens/s`,
+    ...(s.moving ? [`${counted(s.moving, "lease")} on the way to another instance`] : []),
   ].join(" · ");
 }
 
