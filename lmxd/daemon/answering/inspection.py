@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from lmxd.rpc.messages import Logs, LogsParams
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 from lmxd.rpc.server import Connection
+
+log = logging.getLogger(__name__)
 
 
 class Inspection:
@@ -64,7 +67,7 @@ class Inspection:
         return Logs(instance=params.instance, lines=tail(path, params.lines))
 
     async def _seen(self) -> list[Device]:
-        await self._measure()
+        await self._look()
         return device_views.devices(self._state, self._present.measured)
 
     async def devices(self) -> Devices:
@@ -84,8 +87,14 @@ class Inspection:
             called=self._state.ledger.called,
         )
 
+    async def _look(self) -> None:
+        try:
+            await self._measure()
+        except OSError as error:  # such as no descriptor left: who is connected is told what was seen last
+            log.warning("the devices could not be looked at: %s", error)
+
     async def why(self, wanted: str) -> Why:
-        await self._measure()
+        await self._look()
         (found,) = await self._owners([owners.find(self._present.measured, wanted)])
         return found
 
@@ -95,7 +104,7 @@ class Inspection:
         return [owners.why(self._state, self._performer, *each) for each in zip(measured, foreign, strict=True)]
 
     async def overview(self, connection: Connection) -> Overview:
-        await self._measure()
+        await self._look()
         measured = self._present.measured
         found = await self._owners(measured)
         running = self.instances(connection)
