@@ -45,6 +45,6 @@ class Parked:
     @property
     def move(self) -> Move:
         """The reason why it moves."""
-        if self.ask == self.back:
+        if self.ask.context == self.back.context:
             return Move.RETURNED
         return Move.SHRUNK if self.ask.context < self.back.context else Move.GROWN

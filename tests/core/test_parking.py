@@ -602,7 +602,19 @@ def test_the_ask_of_a_parked_lease_is_made_again_when_the_devices_change() -> No
     world.happen(AskChanged(at=world.now, ticket=growth, ask=ask))
     parked = world.state.leases[lease_of(lease)].parked
     assert parked is not None
-    assert parked.ask.context == 20480
+    assert (parked.ask.context, parked.back.context) == (20480, 4096)
+
+
+def test_one_that_returns_does_so_also_if_its_ask_is_made_again() -> None:
+    world, lease, _ = growing("starts")
+    world.exited("m#2", CRASHED)
+    own = own_ticket(lease_of(lease))
+    ask = replace(world.state.tickets[own].ask, idle_timeout=7.0)
+    world.happen(AskChanged(at=world.now, ticket=own, ask=ask))
+    world.measure()
+    world.ready("m#3")
+    world.carried(own, 0)
+    assert world.last(MoveLease).move == "returned"
 
 
 @pytest.mark.parametrize("phase", PHASES)

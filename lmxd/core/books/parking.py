@@ -17,7 +17,7 @@ from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.state import State
 from lmxd.core.holders import Lease, Ticket, own_ticket
 from lmxd.core.instances import Instance
-from lmxd.core.moves import Parked
+from lmxd.core.moves import Move, Parked
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Phase, TicketId
 
@@ -102,7 +102,7 @@ def _place_anew(state: State, lease: Lease, refusal: Refusal) -> None:
         end_lease(state, lease, reason)
         return
     if refusal.code not in _CALLERS:
-        if lease.parked.ask == lease.parked.back:
+        if lease.parked.move is Move.RETURNED:
             end_lease(state, lease, EndReason.INSTANCE_EXITED, refusal.message)
             return
         lease.parked = replace(lease.parked, ask=lease.parked.back)
@@ -143,5 +143,6 @@ def change_ask(state: State, name: TicketId, ask: Ask) -> None:
     state.queue.add(ticket)
     lease = None if ticket.moves is None else state.leases[ticket.moves]
     if lease is not None and lease.parked is not None:
-        lease.parked = replace(lease.parked, ask=ask)
+        returns = lease.parked.move is Move.RETURNED
+        lease.parked = replace(lease.parked, ask=ask, back=ask if returns else lease.parked.back)
         state.step.touched.leases.add(lease.id)
