@@ -33,11 +33,11 @@ _TOO_LONG: Final = "exceed_context_size_error"
 """The type of llama-server's error for a prompt that its slot has no room for."""
 _MOST_OF_ERROR: Final = 64 * 1024
 """Bytes of an error that is looked at: another is passed on as it comes."""
-_FITTING: Final = 10.0
+FITTING: Final = 10.0
 """Seconds in the queue for a prompt that fits: only its answer may need more, and there is no more for as long as
 somebody else keeps what it waits for.
 """
-_AT_WALL: Final = 300.0
+AT_WALL: Final = 300.0
 """Seconds in the queue for an answer that is held back: its client had its end at once with a fixed context."""
 
 _NOT_BESIDE: Final = frozenset(("never_fits", "no_capacity"))
@@ -146,7 +146,7 @@ class RequestGrowth:
             return lease
         self._require_possible(prompt)
         fits = prompt < lease.ctx
-        wait = _no_longer(self._wait, _FITTING) if fits else self._wait
+        wait = _no_longer(self._wait, FITTING) if fits else self._wait
         try:
             return await self._grown(lease, prompt, self.lies_in(lease), wait)
         except LmxdError as error:
@@ -213,7 +213,7 @@ class RequestGrowth:
         ``slot``: the one that has the answer; None if it is not to be carried.
         """
         rest = self._need.answer if self._need.limit is None else self._need.limit - written.said
-        wait = _no_longer(self._wait, _AT_WALL)
+        wait = _no_longer(self._wait, AT_WALL)
         return await self._moved(lease, self._step_for(written.total + rest), slot, wait, told)
 
     async def _grown(self, lease: AsyncLease, prompt: int, slot: int | None, wait: float | None) -> AsyncLease:

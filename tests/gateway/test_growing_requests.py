@@ -126,8 +126,8 @@ async def test_what_was_said_before_such_a_prompt_is_carried(tmp_path: Path) -> 
 async def test_a_prompt_that_fits_and_its_answer_wait_a_while_for_what_another_keeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "_FITTING", 0.3)
-    monkeypatch.setattr(growing, "_AT_WALL", 0.3)
+    monkeypatch.setattr(growing, "FITTING", 0.3)
+    monkeypatch.setattr(growing, "AT_WALL", 0.3)
     async with opened(h := house(tmp_path, slots=2, gb=13)) as front, h.client() as lmxd:
         other = await lmxd.request("elastic")
         answer = await front.ask("/completion", {"model": "elastic", "prompt": "y" * 450, "n_predict": 100})

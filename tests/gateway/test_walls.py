@@ -197,7 +197,7 @@ async def test_an_answer_whose_growth_is_refused_ends_at_its_wall(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: bool
 ) -> None:
     """The growth waits for whoever else has a slot of its instance, but not for as long as the gateway waits."""
-    monkeypatch.setattr(growing, "_AT_WALL", 0.3)
+    monkeypatch.setattr(growing, "AT_WALL", 0.3)
     async with opened(h := house(tmp_path, slots=2, gb=13)) as front, h.client() as lmxd:
         other = await lmxd.request("elastic")
         body = {"model": "elastic", **CHAT}
