@@ -109,7 +109,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
             output.table(_CHOICES, map(_choice, found.choices), "")
         if found.growth is not None:
             steps.show(found.growth, found.called)
-        if not wish["exclusive"] and (hint := more_slots(running, found.model, wish["slots"] or 1)):
+        if not wish["exclusive"] and (hint := more_slots(running, found.model, wish["slots"] or 1, ctx=wish["ctx"])):
             say(f"  hint: {hint}")
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)
 

@@ -7,12 +7,17 @@ from collections.abc import Iterable
 from lmxd.rpc.books import InstanceInfo
 
 
-def more_slots(instances: Iterable[InstanceInfo], model: str, slots: int = 1, besides: str | None = None) -> str | None:
+def more_slots(
+    instances: Iterable[InstanceInfo], model: str, slots: int = 1, besides: str | None = None, ctx: int | None = None
+) -> str | None:
     """The slots with which an instance that runs would serve a request of its model, too; None if there is none such.
 
-    ``besides``: the instance that the request got.
+    ``besides``: the instance that the request got. ``ctx``: the context that it asks for. An instance of the last step
+    of an elastic model has the fewest slots, whatever its profile says.
     """
     for i in instances:
+        if i.ctx < (ctx or 0) or i.ctx == i.ctx_most:
+            continue
         taken = sum(lease.slots for lease in i.leases)
         if i.model == model and i.ctx and i.instance != besides and i.phase == "ready" and taken + slots > i.slots:
             have = "its 1 slot is taken" if i.slots == 1 else f"{taken} of its {i.slots} slots are taken"

@@ -80,7 +80,7 @@ def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> st
     if wish.get("exclusive"):
         return None
     with suppress(LmxdError), connect() as client:
-        return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides)
+        return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides, wish.get("ctx"))
     return None
 
 
@@ -102,7 +102,8 @@ def _print_lease(lease: Granted) -> None:
     if lease.socket:
         say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}", whole=True)
     say(f"  API key   {lease.api_key}", whole=True)
-    say(f"  context   {lease.ctx} tokens")
+    of = "" if lease.ctx_most is None else f" of {lease.ctx_most}"
+    say(f"  context   {lease.ctx}{of} tokens")
 
 
 def _hold(client: Client, lease: Granted, show: Callable[[Granted], object]) -> None:

@@ -23,14 +23,12 @@ from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots, trace
-from lmxd.gateway.requests.failures import StatusError
+from lmxd.gateway.requests.failures import TOO_LONG, TooLongError
 from lmxd.gateway.requests.need import Need, need_of
 from lmxd.rpc.books import ElasticInfo, ModelInfo
 from lmxd.rpc.client import AsyncLease
 
 _REFUSED: Final = 400
-_TOO_LONG: Final = "exceed_context_size_error"
-"""The type of llama-server's error for a prompt that its slot has no room for."""
 _MOST_OF_ERROR: Final = 64 * 1024
 """Bytes of an error that is looked at: another is passed on as it comes."""
 FITTING: Final = 10.0
@@ -187,8 +185,7 @@ class RequestGrowth:
     def _require_possible(self, prompt: int) -> None:
         """LmxdError for a prompt that no growth helps."""
         if prompt >= self._top:
-            what = f"the request has {prompt} tokens, which exceeds the available context size of {self._top} tokens"
-            raise StatusError(_REFUSED, "invalid_params", what, "send less of the conversation")
+            raise TooLongError(prompt, self._top)
 
     async def tokens_of(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
         """The tokens of a request's prompt, as its engine counts them; None if it does not."""
@@ -257,4 +254,4 @@ def _too_long(body: bytes) -> int | None:
         said = msgspec.json.decode(body, type=_Refusal).error
     except (ValueError, RecursionError):
         return None
-    return said.n_prompt_tokens if said.type == _TOO_LONG else None
+    return said.n_prompt_tokens if said.type == TOO_LONG else None

@@ -94,7 +94,8 @@ def test_a_client_that_blocks_follows_a_growth_that_another_asked_for(lmxd: Lmxd
     heard: list[str] = []
     with Client(lmxd.socket, lambda name, _: heard.append(name)) as client, client.request("elastic") as lease:
         first = completed(lease, prompt)["tokens"]
-        assert lmxd.lmxctl("grow", lease.lease, "--ctx", "400").returncode == 0
+        grown = lmxd.lmxctl("grow", lease.lease, "--ctx", "400")
+        assert "  context   512 of 1024 tokens\n" in grown.stdout, grown.stderr
         now = client.lease(lease.lease)
         assert (lease.ctx, now.ctx, now.lease, heard) == (256, 512, lease.lease, ["lmxd.moved"])
         second = completed(now, prompt + first)

@@ -143,6 +143,8 @@ async def test_a_request_that_is_too_long_for_the_last_step_is_told_its_figures(
         answer = await front.ask("/completion", body)
         assert answer.status == 400
         assert "3500 tokens, which exceeds the available context size of 3072 tokens" in answer.text
+        error = json.loads(answer.text)["error"]
+        assert (error["type"], error["n_prompt_tokens"], error["n_ctx"]) == ("exceed_context_size_error", 3500, 3072)
         assert 3072 not in contexts(h)
 
 

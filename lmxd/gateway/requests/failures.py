@@ -50,6 +50,8 @@ _TYPES: Final = {
 _ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
 _OF_CLIENTS: Final = range(400, 500)
 """Statuses of what a client did wrong."""
+TOO_LONG: Final = "exceed_context_size_error"
+"""The type of llama-server's error for a prompt that its slot has no room for."""
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
 
@@ -91,6 +93,15 @@ class StatusError(LmxdError):
         self.status = status
 
 
+class TooLongError(StatusError):
+    """A prompt that no context of its model has room for, in the words by which clients know it of llama-server."""
+
+    def __init__(self, prompt: int, most: int) -> None:
+        what = f"the request has {prompt} tokens, which exceeds the available context size of {most} tokens"
+        super().__init__(400, "invalid_params", what, "send less of the conversation")
+        self.said = {"type": TOO_LONG, "n_prompt_tokens": prompt, "n_ctx": most}
+
+
 def status_of(error: LmxdError) -> int:
     return error.status if isinstance(error, StatusError) else _STATUS.get(error.code, 500)
 
@@ -116,6 +127,7 @@ def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENA
             "param": "model" if error.code == "unknown_model" else None,
             "code": code,
             **({"data": error.data} if error.data else {}),
+            **(error.said if isinstance(error, TooLongError) else {}),
         }
     }
 
