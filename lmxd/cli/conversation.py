@@ -17,6 +17,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.relay import followed
 from lmxd.cli.wishes import WaitBar, wait_options, waiting_time
 from lmxd.errors import LmxdError
+from lmxd.plain_json import decoded
 from lmxd.rpc.messages import Granted
 from lmxd.terminal import say, show, typed
 from lmxd.unix_http import UnixHttpConnection
@@ -62,7 +63,7 @@ def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterato
 
 def _chunk(lease: Granted, text: str) -> dict[str, Any]:
     try:
-        chunk = json.loads(text)
+        chunk = decoded(text)
     except ValueError:
         raise _failed(lease, f"no JSON: {text.strip()[:80]!r}") from None
     if not isinstance(chunk, dict) or "error" in chunk:
@@ -73,7 +74,7 @@ def _chunk(lease: Granted, text: str) -> dict[str, Any]:
 def _reason(body: bytes) -> str:
     """The message of an error in OpenAI's form; empty if there is none."""
     try:
-        error = json.loads(body)["error"]
+        error = decoded(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError):
         return ""

@@ -17,6 +17,7 @@ from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.rests import KnownRests, Rest
 from lmxd.files import replace_text
+from lmxd.plain_json import decoded
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Rests:
         self._whose: dict[str, Whose] = {}
         sizes: dict[str, int] = {}
         with suppress(OSError, ValueError):
-            found = json.loads(path.read_text())
+            found = decoded(path.read_text())
             for key, entry in found.items() if isinstance(found, dict) else ():
                 match entry:
                     case [str(model), str(card), int(size)] if size > 0:
