@@ -17,7 +17,6 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.relay import followed
 from lmxd.cli.wishes import WaitBar, wait_options, waiting_time
 from lmxd.errors import LmxdError
-from lmxd.plain_json import decoded
 from lmxd.rpc.messages import Granted
 from lmxd.terminal import say, show, typed
 from lmxd.unix_http import UnixHttpConnection
@@ -63,8 +62,8 @@ def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterato
 
 def _chunk(lease: Granted, text: str) -> dict[str, Any]:
     try:
-        chunk = decoded(text)
-    except ValueError:
+        chunk = json.loads(text)
+    except (ValueError, RecursionError):
         raise _failed(lease, f"no JSON: {text.strip()[:80]!r}") from None
     if not isinstance(chunk, dict) or "error" in chunk:
         raise _failed(lease, _reason(text.encode()) or "no object")
@@ -74,9 +73,9 @@ def _chunk(lease: Granted, text: str) -> dict[str, Any]:
 def _reason(body: bytes) -> str:
     """The message of an error in OpenAI's form; empty if there is none."""
     try:
-        error = decoded(body)["error"]
+        error = json.loads(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
