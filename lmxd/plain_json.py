@@ -1,7 +1,4 @@
-"""JSON as all can read it: Python's own writes Infinity and NaN, at which a client's parser stops.
-
-And as anybody may have written it.
-"""
+"""JSON as all can read it: Python's own writes Infinity and NaN, at which a client's parser stops."""
 
 from __future__ import annotations
 
@@ -24,14 +21,6 @@ def encode(value: Any) -> str:
         return strictly(value)
     except ValueError:
         return _ENCODER.encode(_finite(value))
-
-
-def decoded(text: str | bytes) -> Any:
-    """The value that JSON says. ValueError if it is none, or is nested too deeply."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def _finite(value: Any) -> Any:

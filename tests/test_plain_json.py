@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from lmxd.files import decoded
 from lmxd.gateway.board.board import framed
-from lmxd.plain_json import decoded, encode
+from lmxd.plain_json import encode
 from lmxd.rpc import framing
 
 INF = float("inf")

@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from lmxd.files import read_text, replace_text
+from lmxd.files import decoded, read_text, replace_text
 from lmxd.instances import proc
-from lmxd.plain_json import decoded
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from lmxd.core.words import User
 from lmxd.estimate.starts import ConversationSizes, KnownStarts, SizesOf
-from lmxd.files import replace_text
-from lmxd.plain_json import decoded
+from lmxd.files import decoded, replace_text
 
 _MOST_KEPT: Final = 512
 """Profiles and users whose conversations are kept; those that had none for longest go first."""

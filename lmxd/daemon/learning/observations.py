@@ -12,8 +12,7 @@ from typing import Any
 
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.learned import Card, Learned, Observation, kept
-from lmxd.files import replace_text
-from lmxd.plain_json import decoded
+from lmxd.files import decoded, replace_text
 
 log = logging.getLogger(__name__)
 

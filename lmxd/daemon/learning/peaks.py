@@ -11,8 +11,7 @@ from lmxd.core.words import DeviceReading
 from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
 from lmxd.engines.engine import EngineKind
-from lmxd.files import replace_text
-from lmxd.plain_json import decoded
+from lmxd.files import decoded, replace_text
 
 _WORTH_NOTING = 16 * 2**20
 """The least growth that is written down: the file is replaced as a whole each time."""

@@ -16,8 +16,7 @@ from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.rests import KnownRests, Rest
-from lmxd.files import replace_text
-from lmxd.plain_json import decoded
+from lmxd.files import decoded, replace_text
 
 log = logging.getLogger(__name__)
 

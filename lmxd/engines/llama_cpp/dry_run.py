@@ -32,9 +32,8 @@ from lmxd.engines.llama_cpp.log import ERROR, STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 from lmxd.gguf.split import part_names, part_number
-from lmxd.plain_json import decoded
 
 TIMEOUT: Final = 20.0
 _MOST: Final = 1024
