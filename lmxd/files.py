@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import shlex
@@ -11,6 +12,7 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -114,3 +116,11 @@ def replace_text(path: Path, text: str) -> bool:
             fresh.unlink(missing_ok=True)
         return False
     return True
+
+
+def decoded(text: str) -> Any:
+    """The value that a file of JSON has. ValueError if it is none, or is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from lmxd.files import decoded
 from lmxd.gateway.board.board import framed
 from lmxd.plain_json import encode
 from lmxd.rpc import framing
@@ -46,6 +47,12 @@ def test_no_number_breaks_an_answer(odd: float) -> None:
     assert strict(framing.result(1, framing.encoded([odd])))["result"] == [None]
     assert strict(framing.notification("x", {"at": odd}))["params"] == {"at": None}
     assert strict(framed("state", {"speed": odd}).decode().split("data: ")[1]) == {"speed": None}
+
+
+def test_what_is_nested_too_deeply_is_no_json() -> None:
+    assert decoded("[[1]]") == [[1]]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decoded("[" * 100_000)
 
 
 def test_a_call_with_an_endless_id_is_refused() -> None:

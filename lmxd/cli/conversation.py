@@ -63,7 +63,7 @@ def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterato
 def _chunk(lease: Granted, text: str) -> dict[str, Any]:
     try:
         chunk = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _failed(lease, f"no JSON: {text.strip()[:80]!r}") from None
     if not isinstance(chunk, dict) or "error" in chunk:
         raise _failed(lease, _reason(text.encode()) or "no object")
@@ -75,7 +75,7 @@ def _reason(body: bytes) -> str:
     try:
         error = json.loads(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

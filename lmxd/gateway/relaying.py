@@ -55,7 +55,7 @@ class OneKey:
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:
         """LmxdError ``not_permitted`` for another key."""
-        if not hmac.compare_digest(key_of(request.headers).encode(), self.key.encode()):
+        if not hmac.compare_digest(key_of(request.headers).encode(errors="surrogatepass"), self.key.encode()):
             remedy = "send Authorization: Bearer KEY, with the one in OPENAI_API_KEY"
             raise StatusError(401, "not_permitted", "the key is not that of this lease", remedy)
         request[CALLER] = ANYBODY

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from lmxd.files import read_text, replace_text
+from lmxd.files import decoded, read_text, replace_text
 from lmxd.instances import proc
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _mapped_by_others() -> set[str]:
 def _recorded(record: Path) -> Iterator[tuple[str, int]]:
     """The entries of a record that are what they may be."""
     with suppress(OSError, ValueError):
-        found = json.loads(read_text(record, _MOST, regular=True))
+        found = decoded(read_text(record, _MOST, regular=True))
         for name, inode in found.items() if isinstance(found, dict) else ():
             if _PASSING.fullmatch(name) and isinstance(inode, int):
                 yield name, inode

@@ -233,6 +233,32 @@ def test_a_smaller_instance_that_does_not_start_leaves_its_lease_with_what_it_ha
     assert world.last(MoveLease).move == "returned"
 
 
+def test_one_whose_smaller_instance_failed_lately_is_left_alone() -> None:
+    world = World()
+    lease = large(world, held=True, idle_shrink=5.0)
+
+    def idle(seconds: float) -> bool:
+        """Whether it is to shrink after so many seconds more."""
+        before = len(world.all(SaveConversation))
+        world.tick(seconds)
+        world.needs_less(world.home(lease), 8)
+        world.seen(world.home(lease))
+        return len(world.all(SaveConversation)) > before
+
+    for had, smaller, again in (("m#1", "m#2", "m#3"), ("m#3", "m#4", "m#5")):
+        assert idle(6)
+        world.saved(had)
+        world.seen(had)
+        world.gone(had)
+        world.exited(smaller, CRASHED)
+        world.measure()
+        world.ready(again)
+        world.carried(own_ticket(lease_of(lease)), 0)
+        assert world.home(lease) == again
+    assert not idle(6), "it failed twice, ten seconds ago at most"
+    assert idle(6)
+
+
 def test_a_smaller_instance_without_a_lease_that_does_not_start_is_gone() -> None:
     world = World()
     large(world, idle_shrink=5.0)

@@ -155,6 +155,19 @@ async def test_clients_find_no_doorway(tmp_path: Path) -> None:
         assert left(h) == []
 
 
+@pytest.mark.parametrize("there", ["moves", "moves/directory/file"])
+async def test_without_a_place_for_its_file_it_is_processed_anew(tmp_path: Path, there: str) -> None:
+    here = house(tmp_path)
+    (here.where.state / there).parent.mkdir(parents=True)
+    (here.where.state / there).touch()
+    async with here.open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        grown = await lmxd.grow(lease.lease, ctx=512)
+        carried = there != "moves"  # beside what cannot be removed, files are kept
+        assert (await said(grown, PROMPT + answer))[1] == (1 if carried else len(PROMPT + answer))
+
+
 async def test_what_an_earlier_lmxd_left_is_swept_and_its_instances_grow_on(tmp_path: Path) -> None:
     here = house(tmp_path)
     async with here.open(stays=True) as h, h.client() as lmxd:

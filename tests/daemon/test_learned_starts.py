@@ -79,6 +79,28 @@ async def test_it_is_known_to_the_next_daemon_and_can_be_forgotten(tmp_path: Pat
         assert (found.elastic.start, found.elastic.learned_from) == (512, 0)
 
 
+FIGURES = ("buffers", "predicted", "loaded", "prompted", "count")
+NAMES = {"launch": "", "file": "", "model": "m", "card": "none"}
+ODD = {
+    "contexts.json": '[["m", null, 9, 512, 0, {"3": 1' + "0" * 400 + "}]]",
+    "observations.json": json.dumps({"version": 1, "observations": [dict.fromkeys(FIGURES, 1) | NAMES]}),
+    "peaks.json": '{"m": 1e999}',
+    "rests.json": '{"m": ["m", "x", 1e999]}',
+}
+
+
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize("name", ODD)
+async def test_lmxd_starts_whatever_stands_in_the_files_of_what_it_learned(
+    tmp_path: Path, name: str, *, deep: bool
+) -> None:
+    h = house(tmp_path)
+    h.where.state.mkdir(parents=True)
+    (h.where.state / name).write_text("[" * 100_000 if deep else ODD[name])
+    async with h.open(), h.client() as lmxd:
+        assert (await lmxd.request("m")).ctx == 512
+
+
 async def test_other_steps_of_the_configuration_count_at_once(tmp_path: Path) -> None:
     h = house(tmp_path)
     async with h.open(), h.client() as lmxd:

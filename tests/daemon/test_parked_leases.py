@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from daemon.test_carrying import left, said
-from house import House, model
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
 
 from lmxd.cli.views import moving_row
 from lmxd.core.decisions import Decision, StartInstance
@@ -143,6 +146,34 @@ async def test_one_that_does_not_start_is_refused_and_the_lease_has_what_it_had(
         granted = Granted.model_validate(moved["granted"])
         assert (await said(granted, PROMPT + answer))[1] == 1
         assert left(h) == []
+
+
+async def test_one_for_which_nobody_asks_any_more_has_its_ask_made_again(tmp_path: Path) -> None:
+    """Others have its bytes, and the configuration is read anew meanwhile."""
+    model(tmp_path, "m", counts=True)
+    profile = {"estimated_memory_gb": 2, "context_length": 1024, "elastic": {"start": 256}}
+    gpu = card(4)
+    async with House(tmp_path, FakeNvml(gpu), models={"m": profile}).open() as h, h.client() as lmxd:
+        async with parked(h, lmxd) as (lease, answer, growing):
+            growing.cancel()
+            await h.until(lambda: [t.is_nobodys for t in h.state.tickets.values()] == [True])
+            play(tmp_path)
+            gpu.other = gpu.total - 2**29
+            await lmxd.devices()
+            (name,) = h.phases()
+            launched = h.launched(name)
+            assert launched is not None
+            assert launched.process is not None
+            os.kill(launched.process.pid, signal.SIGKILL)
+            await h.until(lambda: not h.state.instances and len(h.state.queue) == 1)
+            h.write(models={"m": profile | {"threads": 1}})
+            await lmxd.reload()
+            gpu.other = 0
+            await h.until(lambda: h.state.leases[lease.lease].parked is None)
+            moved = (await lmxd.renew(lease.lease, instance=lease.instance)).moved
+            assert moved is not None
+            assert (await said(moved, PROMPT + answer))[1] == 1
+        assert broken(h.state) == []
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

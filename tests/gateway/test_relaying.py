@@ -96,6 +96,11 @@ async def test_a_key_is_needed_and_not_that_of_the_instance(tmp_path: Path) -> N
         for key in (run.lease.api_key, "", "é"):
             stranger = run.own.model_copy(update={"api_key": key})
             assert (await http(stranger, "/health")).status == 401
+        assert run.own.socket is not None
+        reader, writer = await asyncio.open_unix_connection(run.own.socket)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"401", "bytes that are no text"
+        writer.close()
 
 
 async def test_it_follows_a_growth_that_another_asked_for(tmp_path: Path) -> None:

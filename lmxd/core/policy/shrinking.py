@@ -3,7 +3,8 @@
 In: the instances of which a smaller one would do, as the daemon says (``ContextSeen``). Out: a plan for a ticket, and
 ``StopInstance``. The rule: before anything is evicted, the cheapest set shrinks whose differences suffice; if they do
 not, nothing shrinks. One that did no work for ``idle_shrink`` shrinks for nobody. The conversation goes along, and the
-smaller instance starts before anybody else gets the bytes. None shrinks right after it has grown.
+smaller instance starts before anybody else gets the bytes. None shrinks right after it has grown, or while launches of
+the smaller one fail.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ def _may_shrink(state: State, instance: Instance) -> bool:
         return False
     if state.now - instance.grown_at < THRASH_WINDOW or disturbs(state, instance):
         return False
+    if instance.smaller is not None and state.failed.backing_off(instance.smaller.launch, state.now):
+        return False  # it would only be loaded again
     if instance.vacant:
         return instance.evictable_from <= state.now
     return instance.unused(state.now) and all(x.growing is None for x in instance.leases.values())

@@ -14,7 +14,7 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
-from lmxd.core.holders import Lease
+from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
 from lmxd.core.policy.fit import FitWhen, fit
 from lmxd.core.reasons import EndReason
@@ -202,10 +202,16 @@ class Asks:
         queue = self._state.queue
         for ticket in queue.some(0, len(queue) if most is None else most):
             try:
-                ask = self._waiting[ticket.id].again()
+                ask = self._renewed(ticket)
             except LmxdError:
                 continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))
+
+    def _renewed(self, ticket: Ticket) -> Ask:
+        """The ask of a ticket, made again; nobody asked for that of a parked lease. LmxdError."""
+        if ticket.moves is not None and ticket.is_nobodys:
+            return self.grown_again(self._state.leases[ticket.moves], ticket.ask.context)
+        return self._waiting[ticket.id].again()
 
 
 def _user_of(instance: Instance) -> User | None:

@@ -6,16 +6,18 @@ Nobody can guess a file's name, for others may have the key of the instance that
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance, MoveLease, StartInstance
 from lmxd.core.words import InstanceId, Phase
+
+log = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9]{1,9})\.bin")
 """The name of a kept file: it says how many tokens are in it."""
@@ -79,8 +81,8 @@ class Kept:
             return
         parked = [lease.parked.carry for lease in self._state.leases.values() if lease.parked is not None]
         for name in unowned - {carry.file for carry in parked if carry is not None}:
-            (self._directory / name).unlink(missing_ok=True)
             del self._for[name]
+            _remove(self._directory / name)
 
     def _is_stale(self, name: str, owner: InstanceId) -> bool:
         """Whether an instance goes on, and has worked since it was saved, or is not to end any more."""
@@ -92,7 +94,19 @@ class Kept:
     def sweep(self, names: Collection[str]) -> None:
         """Remove what an earlier lmxd left, but for the files of these names, which its parked leases are to have."""
         self._for = dict.fromkeys(names)
-        with suppress(FileNotFoundError):
-            for path in self._directory.iterdir():
-                if path.name not in names:
-                    path.unlink(missing_ok=True)
+        try:
+            left = [path for path in self._directory.iterdir() if path.name not in names]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("no conversation can be kept: %s", error)
+            return
+        for path in left:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("it is left behind: %s", error)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lmxd.core.words import User
 from lmxd.estimate.starts import ConversationSizes, KnownStarts, SizesOf
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 
 _MOST_KEPT: Final = 512
 """Profiles and users whose conversations are kept; those that had none for longest go first."""
@@ -27,7 +27,7 @@ class Contexts:
         self._path = path
         found: dict[SizesOf, ConversationSizes] = {}
         with suppress(OSError, ValueError):
-            document = json.loads(path.read_text())
+            document = decoded(path.read_text())
             for entry in document if isinstance(document, list) else ():
                 if (read := _read(entry)) is not None:
                     found[read[0]] = read[1]
@@ -77,7 +77,7 @@ def _read(entry: Any) -> tuple[SizesOf, ConversationSizes] | None:
             return None
     try:
         buckets = {int(bucket): float(weight) for bucket, weight in weights.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if min(count, start, below) < 0 or not all(0 <= b <= 64 and 0 < w < 100 for b, w in buckets.items()):
         return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.learned import Card, Learned, Observation, kept
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Observations:
 def _read(path: Path) -> tuple[Observation, ...]:
     """The observations in a file; one that cannot be read is set aside, loudly, and learning starts anew."""
     try:
-        document = json.loads(path.read_text())
+        document = decoded(path.read_text())
         if document["version"] != _VERSION:
             raise ValueError(f"version {document['version']}")
         found = [_observation(o) for o in document["observations"]]
@@ -65,7 +65,7 @@ def _read(path: Path) -> tuple[Observation, ...]:
         return tuple(o for o in found if o.plausible)
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         log.warning("%s cannot be used (%s): set aside, learning starts anew", path, error)
         with suppress(OSError):
             path.replace(path.with_name(f"{path.name}.unusable"))

@@ -11,7 +11,7 @@ from lmxd.core.words import DeviceReading
 from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
 from lmxd.engines.engine import EngineKind
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 
 _WORTH_NOTING = 16 * 2**20
 """The least growth that is written down: the file is replaced as a whole each time."""
@@ -24,7 +24,7 @@ class Peaks:
         self._path = path
         self.sizes: dict[str, int] = {}
         with suppress(OSError, ValueError):
-            found = json.loads(path.read_text())
+            found = decoded(path.read_text())
             if isinstance(found, dict):
                 self.sizes = {str(k): v for k, v in found.items() if isinstance(v, int) and v > 0}
 

@@ -16,7 +16,7 @@ from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.rests import KnownRests, Rest
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Rests:
         self._whose: dict[str, Whose] = {}
         sizes: dict[str, int] = {}
         with suppress(OSError, ValueError):
-            found = json.loads(path.read_text())
+            found = decoded(path.read_text())
             for key, entry in found.items() if isinstance(found, dict) else ():
                 match entry:
                     case [str(model), str(card), int(size)] if size > 0:

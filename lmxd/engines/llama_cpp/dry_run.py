@@ -32,7 +32,7 @@ from lmxd.engines.llama_cpp.log import ERROR, STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
-from lmxd.files import replace_text
+from lmxd.files import decoded, replace_text
 from lmxd.gguf.split import part_names, part_number
 
 TIMEOUT: Final = 20.0
@@ -147,7 +147,7 @@ class DryRunner:
         if self._cache is None:
             return None
         try:
-            read = json.loads((self._cache / f"{key}.json").read_text())
+            read = decoded((self._cache / f"{key}.json").read_text())
             devices = tuple(Rehearsed(**device) for device in read["devices"])
             return DryRun(devices=devices, host=Rehearsed(**read["host"]))
         except (OSError, ValueError, KeyError, TypeError):
