@@ -50,7 +50,7 @@ demo:
 
 test:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
-	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
