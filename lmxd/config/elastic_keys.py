@@ -145,11 +145,13 @@ def _wrong_steps(said: ElasticConfig, top: int | None) -> Iterator[str]:
         how = "say how many tokens, or 0 for as many as the model was trained for"
         yield f"context_length: an elastic context grows up to it, and it is not given: {how}"
         return
-    if top and (said.start or _START) >= top:
-        start = f"{said.start}" if said.start else f"{_START} by default"
+    first = said.start or _START
+    if top and padded(first) >= top:
+        start = f"{first}" if said.start else f"{first} by default"
+        start += "" if padded(first) == first else f" (which llama-server rounds up to {padded(first)})"
         yield f"elastic.start is {start}, and context_length {top}: nothing could grow: lower start, or raise that"
         return
-    yield from _wrong_order(said.start or _START, said.steps)
+    yield from _wrong_order(first, said.steps)
     if top and (beyond := [step for step in said.steps if step > top]):
         yield (
             f"elastic.steps has {beyond[0]}, but context_length is {top}, beyond which nothing grows: take it out, or"

@@ -69,6 +69,10 @@ def test_any_need_has_the_least_step_and_no_step_has_more_cells_than_the_first(
         ("context: elastic", r"context_length: an elastic context grows up to it, and it is not given: say how many"),
         ("context: elastic, context_length: 4096", r"elastic.start is 4096 by default, and context_length 4096: noth"),
         ("elastic: {start: 8192}, context_length: 8192", r"elastic.start is 8192, and context_length 8192: nothing"),
+        (
+            "elastic: {start: 300}, context_length: 400",
+            r"elastic.start is 300 \(which llama-server rounds up to 512\), and context_length 400: nothing",
+        ),
         ("context: fixed, elastic: {}, context_length: 9999", r"context: it is fixed, but elastic says steps: take"),
         (
             "elastic: {steps: [16384, 8192]}, context_length: 65536",
