@@ -51,6 +51,24 @@ HEAD = OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\
 STREAM = HEAD + b"".join(map(chunk, WRITTEN)) + b"0\r\n\r\n"
 
 
+async def test_an_answer_that_begins_with_half_a_character_begins_once(tmp_path: Path) -> None:
+    """llama-server says before each token that it begins, where the first is a part of an emoji."""
+    anew = WRITTEN[:2]
+    pieces = [*WRITTEN[:4], *anew, WRITTEN[4], *anew, *WRITTEN[5:]]
+    async with opened(house(tmp_path)) as front:
+        await says(front, HEAD + b"".join(map(chunk, pieces)) + b"0\r\n\r\n")
+        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key=front.key, max_retries=0)
+        async with client, client.responses.stream(model="a", input="x") as stream:
+            kinds = [event.type async for event in stream]
+    assert kinds == [event["type"] for event in EVENTS]
+
+
+def test_a_message_begins_once() -> None:
+    events, begun = MessageEvents("a"), b'event: message_start\ndata: {"type": "message_start"}\n\n'
+    told = b'event: content_block_delta\ndata: {"type": "content_block_delta"}\n\n'
+    assert events.feed(begun + told + begun + told) == begun + told + told
+
+
 async def test_openais_client_puts_the_answer_together(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         await says(front, STREAM)

@@ -12,6 +12,7 @@ class MessageEvents(StreamEvents):
     """A stream of Anthropic's API. ``model``: the one that was asked."""
 
     begins = frozenset((b"message_start", b"error", b"ping"))
+    once = frozenset((b"message_start",))
 
     def __init__(self, model: str) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ class ResponseEvents(StreamEvents):
     """A stream of the Responses API. ``model``: the one that was asked."""
 
     begins = frozenset((b"response.created", b"error"))
+    once = frozenset((b"response.created", b"response.in_progress"))
 
     def __init__(self, model: str) -> None:
         super().__init__()

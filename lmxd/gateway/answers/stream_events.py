@@ -46,6 +46,10 @@ class StreamLines(ABC):
     def __init__(self) -> None:
         self._lines = Lines()
 
+    def drops(self, line: bytes) -> bool:
+        """Whether a line is left out."""
+        return False
+
     def before(self, line: bytes) -> bytes:
         """The lines that are missing before one."""
         return b""
@@ -56,7 +60,8 @@ class StreamLines(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """The whole lines that have come. Raises BadAnswer."""
-        return b"".join(self.before(line) + self.whole(line) + b"\n" for line in self._lines.feed(data))
+        lines = (line for line in self._lines.feed(data) if not self.drops(line))
+        return b"".join(self.before(line) + self.whole(line) + b"\n" for line in lines)
 
     @property
     def rest(self) -> bytes:
@@ -65,13 +70,20 @@ class StreamLines(ABC):
 
 
 class StreamEvents(StreamLines):
-    """The stream of an answer, as it is read and made whole. ``begins``: the events that may be its first."""
+    """The stream of an answer, as it is read and made whole.
+
+    ``begins``: the events that may be its first; ``once``: those that clients bear once alone.
+    """
 
     begins: ClassVar[frozenset[bytes]]
+    once: ClassVar[frozenset[bytes]]
 
     def __init__(self) -> None:
         super().__init__()
         self._has_begun = False
+        self._came: set[bytes] = set()
+        """Those of ``once`` that have come."""
+        self._dropping = False
 
     @abstractmethod
     def beginning(self) -> dict[str, Any]:
@@ -79,6 +91,14 @@ class StreamEvents(StreamLines):
 
     def whole(self, line: bytes) -> bytes:
         return line
+
+    def drops(self, line: bytes) -> bool:
+        """llama-server begins anew with every token of an answer whose first token is half a character (an emoji)."""
+        if line.startswith(_EVENT):
+            name = line.removeprefix(_EVENT).strip()
+            self._dropping = name in self._came
+            self._came |= {name} & self.once
+        return self._dropping
 
     def before(self, line: bytes) -> bytes:
         """The event that is missing before a line."""
@@ -88,5 +108,6 @@ class StreamEvents(StreamLines):
         if line.removeprefix(_EVENT).strip() in self.begins:
             return b""
         event = self.beginning()
+        self._came |= {str(event["type"]).encode()} & self.once
         data = self.whole(b"data: " + msgspec.json.encode(event))
         return b"event: " + str(event["type"]).encode() + b"\n" + data + b"\n\n"
