@@ -92,7 +92,8 @@ def test_top_in_a_pipe_looks_once(running: Lmxd) -> None:
     assert done.returncode == 0
     assert CONTROL not in done.stdout
     assert done.stdout.count("nobody waits") == 1
-    assert set(json.loads(running.lmxctl("top", "--json").stdout)) == {"status", "owners", "instances", "queue"}
+    shown = json.loads(running.lmxctl("top", "--json").stdout)
+    assert set(shown) == {"status", "owners", "instances", "moving", "queue"}
 
 
 def test_ps_goes_on_as_long_as_it_is_watched(running: Lmxd) -> None:
