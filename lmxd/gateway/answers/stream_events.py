@@ -82,7 +82,7 @@ class StreamEvents(StreamLines):
         super().__init__()
         self._has_begun = False
         self._came: set[bytes] = set()
-        """Those of ``once`` that have come."""
+        """The events of ``once`` that have come."""
         self._dropping = False
 
     @abstractmethod
