@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from background import Background
 from lmxd_process import Lmxd
 
 from lmxd.rpc.client import Client
@@ -18,33 +18,16 @@ BETWEEN = 2.0
 """Seconds in which they leave lmxd alone then, so that a queue moves on."""
 
 
-class Trouble(threading.Thread):
+class Trouble(Background):
     """``with Trouble(…) as trouble``: it happens until the block ends. ``count``: how often it did."""
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.count = 0
-        self._over = threading.Event()
-        self._failed: Exception | None = None
 
     def __enter__(self) -> Trouble:
         self.start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-        if self._failed is not None:
-            raise self._failed
-
-    def run(self) -> None:
-        try:
-            self.happen()
-        except Exception as error:  # it is raised where the block ends
-            self._failed = error
-
-    def happen(self) -> None:
-        """Nothing does."""
 
 
 class Kills(Trouble):
@@ -54,7 +37,7 @@ class Kills(Trouble):
         super().__init__()
         self._lmxd, self._chance, self._every = lmxd, random.Random(seed), every
 
-    def happen(self) -> None:
+    def work(self) -> None:
         while not self._over.wait(self._chance.expovariate(1 / self._every)):
             self._lmxd.process.kill()
             self._lmxd.process.wait()
@@ -73,7 +56,7 @@ class Squeezes(Trouble):
         self._lmxd, self._taken = lmxd, taken
         self._grows = False
 
-    def happen(self) -> None:
+    def work(self) -> None:
         with Client(self._lmxd.socket, on_notification=self._told) as client:
             watched = None
             while not self._over.wait(0.05):

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from background import Background
 from lmxd_process import Lmxd
 
 from lmxd.rpc.client import Client
@@ -36,12 +37,12 @@ class Seen:
     loads: list[float] = field(default_factory=list)
 
 
-class Ledger(threading.Thread):
+class Ledger(Background):
     """``with Ledger(lmxd) as seen``: looks ten times a second, and is told of every decision, until the block ends."""
 
     def __init__(self, running: Lmxd) -> None:
-        super().__init__(daemon=True)
-        self._running, self._over, self._begun = running, threading.Event(), threading.Event()
+        super().__init__()
+        self._running, self._begun = running, threading.Event()
         self.seen = Seen()
         self._starts: dict[Any, float] = {}
         """The instances that load -> the time of their start."""
@@ -49,25 +50,17 @@ class Ledger(threading.Thread):
         """The leases that grow into an instance -> the seconds of its load."""
         self._watched = 0
         """The daemon that tells of its decisions."""
-        self._failed: Exception | None = None
 
     def __enter__(self) -> Seen:
         self.start()
         self._begun.wait(60)
         return self.seen
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-        if self._failed is not None:
-            raise self._failed
-
-    def run(self) -> None:
+    def work(self) -> None:
         try:
             with Client(self._running.socket, on_notification=self._told) as client:
                 self._look_on(client)
-        except Exception as error:  # it is raised where the block ends
-            self._failed = error
+        finally:
             self._begun.set()
 
     def _look_on(self, client: Client) -> None:

@@ -99,6 +99,14 @@ def test_a_conversation_that_crosses_two_steps_says_what_a_static_one_does(
         nothing_is_left_behind(lmxd)
 
 
+def begun_to_die_at(lmxd: Lmxd, place: str) -> dict[str, str]:
+    """Start a daemon that is killed when it comes to a place. Its environment without that."""
+    usual, (name, _, nth) = dict(lmxd.env), place.partition("@")
+    lmxd.env["LMXD_FAILPOINT"] = f"{name}:kill@{nth or 1}"
+    lmxd.start()
+    return usual
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("gib", "place"), [*((ROOMY, place) for place in sorted(OF_GROWTH)), *((TIGHT, place) for place in IN_PLACE)]
@@ -107,9 +115,7 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
     tmp_path: Path, smollm2: Path, gib: float, place: str
 ) -> None:
     lmxd = daemon(tmp_path, smollm2, gib)
-    usual, (name, _, nth) = dict(lmxd.env), place.partition("@")
-    lmxd.env["LMXD_FAILPOINT"] = f"{name}:kill@{nth or 1}"
-    lmxd.start()
+    usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
         expected, counts = static(client)
         lease = client.request("grows", hold="explicit")
@@ -156,9 +162,7 @@ def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what
 @pytest.mark.parametrize("place", SHRINKS)
 def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, smollm2: Path, place: str) -> None:
     lmxd = daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS)
-    usual, (name, _, nth) = dict(lmxd.env), place.partition("@")
-    lmxd.env["LMXD_FAILPOINT"] = f"{name}:kill@{nth or 1}"
-    lmxd.start()
+    usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
         expected, counts = static(client)
         lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
