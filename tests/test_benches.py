@@ -47,6 +47,7 @@ PARTS = {
     "arena_report.py",
     "arena_traces.py",
     "arena_watch.py",
+    "background.py",
     "builds.py",
     "elastic_agents.py",
     "elastic_report.py",

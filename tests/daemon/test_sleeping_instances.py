@@ -98,6 +98,7 @@ async def test_it_sleeps_on_when_lmxd_is_started_again(tmp_path: Path) -> None:
     first = house(tmp_path)
     async with first.open(stays=True) as h, h.client() as client:
         await take_turns(h, client, "v", "w")
+        await h.until(lambda: h.phases() == {"v#1": "asleep", "w#1": "ready"})  # two readings say the same of it
         pid = h.daemon.launches.pids()[InstanceId("v#1")]
     again = House(tmp_path, first.nvml, **first.sections)
     async with again.open() as h, h.client() as client:
