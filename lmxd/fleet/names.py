@@ -1,0 +1,30 @@
+"""Names that all parts of a fleet share: of nodes, of subjects on NATS, and of headers between gateway and node."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NODE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""The name of a node, which is a label of DNS, and one token of a subject."""
+BUCKET: Final = "lmxd_nodes"
+"""The key-value bucket with a card for each node, under its name."""
+SERVICE: Final = "lmxd-node"
+"""The name by which ``nats micro ls`` shows the service of a node."""
+HEARTBEATS: Final = "lmxd.heartbeat.*"
+USER: Final = "X-Lmxd-Fleet-User"
+"""The caller for whom a gateway asks; a node believes it of a gateway's certificate alone. Absent: nobody's key."""
+WAITED: Final = "X-Lmxd-Fleet-Waited"
+"""Seconds that the request has waited already, here and at other nodes: clocks of two boxes need not agree."""
+ANSWERED_BY: Final = "X-Lmxd-Node"
+"""The node that answered, told to the client."""
+
+
+def heartbeat(node: str) -> str:
+    """The subject of a node's heartbeats."""
+    return f"lmxd.heartbeat.{node}"
+
+
+def calls(node: str) -> str:
+    """What the subjects of a node's service begin with: ``calls(node).plan``, ``.request``, ``.renew`` …"""
+    return f"lmxd.node.{node}"
