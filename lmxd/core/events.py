@@ -39,7 +39,7 @@ class LeaseRequested(Event):
     ``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes. ``deadline``: seconds within
     which the lease must be granted, the loading of the model included. ``key``: the client's idempotency key.
     A request that waits under the same key is answered: this one has its place. ``digest``: of what is asked under it.
-    ``asked_at``: the time of the first request, if this repeats one.
+    ``asked_at``: the time of the first request, if this repeats one. ``near``: the instance by which it is best served.
     """
 
     ticket: TicketId
@@ -53,6 +53,7 @@ class LeaseRequested(Event):
     key: str | None = None
     digest: str | None = None
     asked_at: float | None = None
+    near: InstanceId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,6 +88,9 @@ class RequestParams(Wish, Terms):
         description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
     reuse: bool = Field(False, description="its holder may use the lease again; lmxd.wanted says when no longer")
+    near: Name | None = Field(
+        None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
+    )
 
 
 class LeaseParams(Params):

@@ -276,6 +276,7 @@ class World:
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
+        near: str | None = None,
         private_to: User | None = None,
         sleeps: float | None = None,
     ) -> TicketId:
@@ -323,6 +324,7 @@ class World:
                 wait=wait,
                 deadline=deadline,
                 key=key,
+                near=None if near is None else InstanceId(near),
             )
         )
         return ticket

@@ -153,6 +153,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,
         digest=event.digest,
+        near=event.near,
     )
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     enter_queue(state, ticket)

@@ -64,7 +64,9 @@ class Requests:
         size = self._size(connection, params, user)
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
-        granted = await self._leasing.wait(connection, id, params, ask, again, params.deadline, params.user)
+        granted = await self._leasing.wait(
+            connection, id, params, ask, again, params.deadline, params.user, params.near
+        )
         assert isinstance(granted, Granted)
         try:
             self._require_reach(connection, params.model)  # a reload may have let it sleep
