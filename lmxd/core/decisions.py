@@ -19,14 +19,14 @@ class Decision:
 class StartInstance(Decision):
     """Start an instance at ``option``, whose bytes are reserved already. ``why`` is for the log and the journal.
 
-    ``carry``: a conversation that it is to read from its file before it is ready.
+    ``carries``: conversations that it is to read from their files before it is ready, into its first slots in order.
     """
 
     instance: InstanceId
     ask: Ask
     option: Option
     why: str
-    carry: Carry | None = None
+    carries: tuple[Carry, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,19 +81,20 @@ class GrantLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SaveConversation(Decision):
-    """Save the conversation of a one-slot instance, which is idle and is to end, to a file that outlives it."""
+    """Save the conversations in ``slots`` of an instance, which is idle and is to end, to files that outlive it."""
 
     instance: InstanceId
+    slots: frozenset[int]
     why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CarryConversation(Decision):
-    """Carry a conversation to an instance that is ready, to which its lease moves then."""
+    """Carry conversations to an instance that is ready, to which their lease moves then."""
 
     ticket: TicketId
     lease: LeaseId
-    carry: Carry
+    carries: tuple[Carry, ...]
     instance: InstanceId
 
 
@@ -103,8 +104,9 @@ class MoveLease(Decision):
 
     A move that nobody asked for has a ticket that nobody waits for.
 
-    They are the same if that one has enough context. ``slot``: where the conversation lies; None: it is processed anew.
-    ``waited``: seconds from the request to this answer. ``why``: the reason why it was possible now.
+    They are the same if that one has enough context. ``carried``: where each conversation that went along lay before,
+    and the slot where it lies now. ``waited``: seconds from the request to this answer. ``why``: the reason why it was
+    possible now.
     """
 
     ticket: TicketId
@@ -114,9 +116,14 @@ class MoveLease(Decision):
     profile: str
     owner: Owner
     waited: float
-    slot: int | None
+    carried: tuple[tuple[int, int], ...]
     move: Move
     why: str
+
+    @property
+    def slot(self) -> int | None:
+        """The slot where its conversation lies; None if it is processed anew, or nobody knows which of several is it."""
+        return self.carried[0][1] if len(self.carried) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

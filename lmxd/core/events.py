@@ -76,23 +76,27 @@ class GrowthRequested(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationCarried(Event):
-    """A conversation was carried to the instance of a ticket: it lies in ``slot``. None: it is processed anew."""
+    """The conversations of a ticket were carried to its instance: they lie in ``slots``. None: it is processed anew."""
 
     ticket: TicketId
-    slot: int | None
+    slots: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationSaved(Event):
-    """The conversation of a one-slot instance lies in ``carry.file`` now. None: it could not be saved."""
+    """The conversations in ``slots`` of an instance lie in the files of ``carries`` now.
+
+    A slot without one had nothing, or that could not be saved.
+    """
 
     instance: InstanceId
-    carry: Carry | None
+    slots: frozenset[int]
+    carries: tuple[Carry, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextSeen(Event):
-    """An elastic instance of one slot was looked at: one of ``smaller`` has enough context for what it uses.
+    """An elastic instance was looked at: one of ``smaller`` has enough context for what each of its slots uses.
 
     None: it has no more than it needs.
     """

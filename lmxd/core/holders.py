@@ -40,8 +40,8 @@ class Ticket:
     """It does not count for ``queue_depth``: when it came, instances were being stopped for it already."""
     moves: LeaseId | None = None
     """The lease that grows by it: no lease is granted, that one moves."""
-    carry: Carry | None = None
-    """The conversation that goes along with it."""
+    carries: tuple[Carry, ...] = ()
+    """The conversations that go along with it."""
     parked: bool = False
     """The lease is parked, so that this stands before all others."""
     carrying: bool = False

@@ -51,13 +51,13 @@ class Instance:
     outgrown: bool = False
     """Its only lease has moved to an instance with more context, so that nobody is expected back: it ends once idle."""
     saving: bool = False
-    """Its conversation is being saved, for it is to end."""
-    saved: bool = False
-    """That was tried since it last worked."""
-    carry: Carry | None = None
-    """The file of it; None: it could not be saved."""
+    """Its conversations are being saved, for it is to end."""
+    saved: frozenset[int] = frozenset()
+    """The slots for which that was tried since it last worked."""
+    carries: tuple[Carry, ...] = ()
+    """The files of those that had a conversation, and could be saved."""
     smaller: Ask | None = None
-    """One with less context, which is enough for what it was seen to use since it last worked."""
+    """One with less context, which is enough for what each slot was seen to use since it last worked."""
     shrinking: bool = False
     """It ends so that one as ``smaller`` takes its place, which is not for a lease."""
     grown_at: float = -inf
@@ -126,15 +126,21 @@ class Instance:
     @property
     def lesser(self) -> Option | None:
         """The way in which ``smaller`` runs where it does, if that takes less; None if it cannot."""
-        options = () if self.smaller is None or self.ask.spread > 1 else self.smaller.options
+        none = self.smaller is None or self.smaller.spread < self.ask.spread - self.free_slots
+        options = () if self.smaller is None or none else self.smaller.options
         mine = self.demand
         same = (o for o in options if o.demand.keys() == mine.keys() and o.spills <= self.option.spills)
         return next((o for o in same if all(need < mine[device] for device, need in o.demand.items())), None)
 
     def worked(self, now: float) -> None:
-        """Note that it is at work, or was: nothing is known of its conversation any more."""
+        """Note that it is at work, or was: nothing is known of its conversations any more."""
         self.active_at = self.used_at = now
-        self.saved, self.carry, self.smaller = False, None, None
+        self.smaller = None
+        self.unsaved()
+
+    def unsaved(self) -> None:
+        """Note that what was saved of it is for nobody."""
+        self.saved, self.carries = frozenset(), ()
 
     @property
     def accepts(self) -> bool:

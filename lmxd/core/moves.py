@@ -23,24 +23,26 @@ class Move(StrEnum):
 class Carry:
     """A conversation that moves: it lies in the cache of this slot of an instance; or in ``file``, if that is named.
 
-    ``file``: a name that only the daemon understands. The instance may be gone then.
+    ``file``: a name that only the daemon understands. The instance may be gone then, which had ``spread`` slots.
     """
 
     instance: InstanceId
     slot: int
     file: str = ""
+    spread: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parked:
     """A lease without an instance: its own has ended, and it waits for one as ``ask`` says.
 
-    ``back``: what it had. ``carry``: its conversation, on disk; None: it is processed anew.
+    ``back``: what it had. ``carries``: the conversations that go along with it, on disk: its own; of an instance that
+    shrinks all that lay there, for one of its leases. What is not among them is processed anew.
     """
 
     ask: Ask
     back: Ask
-    carry: Carry | None
+    carries: tuple[Carry, ...]
 
     @property
     def move(self) -> Move:

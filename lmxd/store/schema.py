@@ -43,6 +43,13 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE leases ADD COLUMN parked TEXT;
     """,
+    """
+    UPDATE leases SET parked = json_remove(
+        json_set(parked, '$.carries', json(iif(json_type(parked, '$.carry') = 'object',
+                                               json_array(json_extract(parked, '$.carry')), '[]'))),
+        '$.carry')
+    WHERE parked IS NOT NULL;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 

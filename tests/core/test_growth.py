@@ -45,7 +45,7 @@ def test_a_lease_moves_to_a_larger_instance_beside_the_old_one_and_its_conversat
     world.ready("m#2")
     asked = world.last(CarryConversation)
     assert (asked.ticket, asked.lease, asked.instance) == (growth, lease_of(lease), "m#2")
-    assert asked.carry == Carry(instance=InstanceId("m#1"), slot=0)
+    assert asked.carries == (Carry(instance=InstanceId("m#1"), slot=0),)
     assert world.moves() == []
     world.carried(growth, 0)
     assert world.moves() == [(lease_of(lease), "m#1", "m#2", 0)]

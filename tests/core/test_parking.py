@@ -71,9 +71,9 @@ def test_a_larger_instance_that_does_not_fit_beside_the_old_one_starts_when_that
     assert world.started() == ["m#1"], "its bytes are not seen free yet"
     world.gone("m#1")
     assert world.started() == ["m#1", "m#2"]
-    assert world.last(StartInstance).carry is None, "the conversation of a lease goes there once it is ready"
+    assert world.last(StartInstance).carries == (), "the conversation of a lease goes there once it is ready"
     world.ready("m#2")
-    assert world.last(CarryConversation).carry == Carry(instance=InstanceId("m#1"), slot=0, file="m#1.bin")
+    assert world.last(CarryConversation).carries == (Carry(instance=InstanceId("m#1"), slot=0, file="m#1.bin"),)
     world.carried(growth, 0)
     assert world.moves() == [(lease_of(lease), "m#1", "m#2", 0)]
     assert world.last(MoveLease).move == "grown"
@@ -168,9 +168,9 @@ def test_what_was_saved_for_a_growth_that_is_cancelled_is_kept_for_nobody() -> N
     world.seen("m#1")
     world.tick(3)
     world.saved("m#1")
-    assert world.state.instances[InstanceId("m#1")].carry is not None
+    assert world.state.instances[InstanceId("m#1")].carries
     world.cancel(growth)
-    assert world.state.instances[InstanceId("m#1")].carry is None
+    assert world.state.instances[InstanceId("m#1")].carries == ()
 
 
 def test_room_that_comes_free_while_a_conversation_is_saved_is_taken_instead() -> None:
@@ -241,7 +241,7 @@ def test_a_parked_lease_has_a_slot_of_an_instance_that_has_room_meanwhile() -> N
     world.release(large)
     world.seen("m#1")
     asked = world.last(CarryConversation)
-    assert (asked.instance, asked.carry.file) == ("m#1", "m#2.bin")
+    assert (asked.instance, asked.carries[0].file) == ("m#1", "m#2.bin")
     world.carried(growth, 0)
     assert world.home(lease) == "m#1"
     assert world.started() == ["m#1", "m#2"]
@@ -265,7 +265,7 @@ def test_two_leases_that_wait_for_each_others_bytes_take_turns() -> None:
     assert world.home(first) == "m#3"
     assert world.waiting() == [two]
     world.release(first)
-    assert world.last(CarryConversation).carry.file == "m#2.bin"
+    assert [x.file for x in world.last(CarryConversation).carries] == ["m#2.bin"]
     world.carried(two)
     assert world.moves()[-1] == (lease_of(second), "m#2", "m#3", 0)
 
@@ -304,10 +304,49 @@ def test_an_instance_of_several_slots_ends_for_its_lease_only_if_all_of_them_wai
     assert not world.all(SaveConversation)
     world.release(second)
     world.seen("m#1")
+    assert world.last(SaveConversation).slots == {1}, "what it has else is nobody's who waits"
+    world.saved("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+    kept = world.kept("m#1", 1)
+    world.gone("m#1")
+    world.ready("m#2")
+    assert world.last(CarryConversation).carries == (kept,)
+    world.carried(growth)
+    assert world.moves() == [(lease_of(first), "m#1", "m#2", 0)]
+
+
+def test_an_instance_of_several_slots_ends_for_two_growths_and_each_has_its_own_conversation() -> None:
+    world = World()
+    first, second = small(world, spread=3), small(world, spread=3)
+    growths = [world.grow(first, 16, slot=2, spread=2), world.grow(second, 16, slot=0, spread=2)]
+    world.seen("m#1")
+    assert world.last(SaveConversation).slots == {0, 2}
+    world.saved("m#1")
     assert world.stopped() == [("m#1", "grown")]
     world.gone("m#1")
     world.ready("m#2")
-    assert world.moves() == [(lease_of(first), "m#1", "m#2", None)], "which of its slots was saved would not be known"
+    carried = {x.ticket: [carry.file for carry in x.carries] for x in world.all(CarryConversation)}
+    assert carried == {growths[0]: ["m#1-2.bin"], growths[1]: ["m#1.bin"]}
+    world.carried(growths[0], 1)
+    world.carried(growths[1], 0)
+    assert world.moves() == [(lease_of(first), "m#1", "m#2", 1), (lease_of(second), "m#1", "m#2", 0)]
+
+
+def test_a_growth_that_joins_another_while_that_is_saved_has_its_conversation_saved_too() -> None:
+    world = World()
+    first = small(world, spread=2)
+    world.grow(first, 16, slot=0, spread=2)
+    world.seen("m#1")
+    assert world.last(SaveConversation).slots == {0}
+    second = small(world, spread=2)
+    world.grow(second, 16, slot=1, spread=2)
+    world.saved("m#1")
+    world.seen("m#1")
+    assert world.last(SaveConversation).slots == {1}
+    world.saved("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+    parked = {lease.id: lease.parked.carries for lease in world.state.leases.values() if lease.parked is not None}
+    assert parked == {lease_of(first): (world.kept("m#1", 0),), lease_of(second): (world.kept("m#1", 1),)}
 
 
 def test_a_pinned_instance_does_not_end() -> None:
@@ -388,7 +427,7 @@ def test_a_larger_instance_that_fails_while_the_conversation_is_carried_does_so_
     world.measure()
     assert world.refused() == {growth: "launch_failed"}
     world.ready("m#3")
-    assert world.last(CarryConversation).carry.file == "m#1.bin"
+    assert [x.file for x in world.last(CarryConversation).carries] == ["m#1.bin"]
     world.carried(own_ticket(lease_of(lease)), 0)
     assert world.home(lease) == "m#3"
 
@@ -631,7 +670,7 @@ def test_after_a_restart_a_parked_lease_has_its_conversation_and_gets_there(phas
     started = world.last(StartInstance)
     assert started.ask.context == 16384
     world.ready(started.instance)
-    assert world.last(CarryConversation).carry.file == "m#1.bin"
+    assert [x.file for x in world.last(CarryConversation).carries] == ["m#1.bin"]
     world.carried(own_ticket(lease_of(lease)), 0)
     assert world.moves() == [(lease_of(lease), "m#1", started.instance, 0)]
 

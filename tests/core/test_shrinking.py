@@ -42,7 +42,7 @@ def test_an_idle_instance_shrinks_for_one_who_waits_and_keeps_its_conversation()
     world.gone("m#1")
     smaller, other = world.all(StartInstance)[-2:]
     assert (smaller.instance, smaller.ask.context) == ("m#2", 4096)
-    assert smaller.carry == Carry(instance=InstanceId("m#1"), slot=0, file="m#1.bin")
+    assert smaller.carries == (Carry(instance=InstanceId("m#1"), slot=0, file="m#1.bin"),)
     assert other.instance == "other#1", "who waits has the difference"
     assert world.headroom() == 4
     world.ready("m#2")
@@ -136,10 +136,9 @@ def test_one_that_would_not_give_bytes_back_does_not_shrink(less: float) -> None
     assert not world.all(SaveConversation)
 
 
-@pytest.mark.parametrize("how", [{"pin": True}, {"spread": 2}])
-def test_a_pinned_one_or_one_of_several_slots_does_not_shrink(how: dict[str, Any]) -> None:
+def test_a_pinned_one_does_not_shrink() -> None:
     world = World()
-    large(world, **how)
+    large(world, pin=True)
     world.ask("other", 12)
     assert not world.all(SaveConversation)
 
@@ -172,9 +171,9 @@ def test_a_lease_that_is_not_used_moves_to_the_smaller_instance() -> None:
     assert not world.all(EndLease)
     world.gone("m#1")
     assert world.started() == ["m#1", "m#2", "other#1"]
-    assert world.last(StartInstance).carry is None
+    assert world.last(StartInstance).carries == ()
     world.ready("m#2")
-    assert world.last(CarryConversation).carry.file == "m#1.bin"
+    assert [x.file for x in world.last(CarryConversation).carries] == ["m#1.bin"]
     world.carried(own_ticket(lease_of(lease)), 0)
     assert world.moves() == [(lease_of(lease), "m#1", "m#2", 0)]
     assert world.last(MoveLease).move == "shrunk"
@@ -380,7 +379,7 @@ def test_after_a_restart_a_lease_gets_its_smaller_instance_and_one_without_is_go
     world.tick(1)
     assert world.last(StartInstance).ask.context == 4096
     world.ready(world.last(StartInstance).instance)
-    assert world.last(CarryConversation).carry.file == "m#1.bin"
+    assert [x.file for x in world.last(CarryConversation).carries] == ["m#1.bin"]
     world.carried(own_ticket(lease_of(lease)), 0)
     assert world.last(MoveLease).move == "shrunk"
 
@@ -397,3 +396,68 @@ def test_the_bytes_of_the_smaller_instance_are_no_part_of_what_comes_free() -> N
     world.ready("m#2")
     world.happen(ActivitySeen(at=world.now, instance=InstanceId("m#2"), busy=True, worked=True))
     assert second in world.waiting()
+
+
+def test_one_of_several_slots_shrinks_with_all_that_it_has() -> None:
+    world = World()
+    large(world, spread=3)
+    waits = world.ask("other", 12)
+    assert world.last(SaveConversation).slots == {0, 1, 2}
+    world.saved("m#1")
+    assert world.stopped() == [("m#1", "shrunk")]
+    kept = tuple(world.kept("m#1", slot) for slot in range(3))
+    world.gone("m#1")
+    smaller = next(x for x in world.all(StartInstance) if x.instance == "m#2")
+    assert (smaller.carries, smaller.ask.spread) == (kept, 3)
+    world.ready("other#1")
+    assert waits in world.granted()
+
+
+def test_all_leases_of_one_of_several_slots_move_and_what_it_has_goes_along_with_the_first() -> None:
+    world = World()
+    first, second = large(world, spread=3, held=True), world.ask("m", 16, context=16384, spread=3, elastic=True)
+    world.seen("m#1")
+    world.tick(6)
+    world.seen("m#1")
+    world.needs_less("m#1", 8)
+    waits = world.ask("other", 12)
+    world.saved("m#1")
+    assert world.stopped() == [("m#1", "shrunk")]
+    world.gone("m#1")
+    assert world.started() == ["m#1", "m#2", "other#1"], "one for both, and who waits has the difference"
+    world.ready("m#2")
+    assert world.last(CarryConversation).lease == lease_of(first)
+    assert [carry.slot for carry in world.last(CarryConversation).carries] == [0, 1, 2]
+    assert world.moves() == [(lease_of(second), "m#1", "m#2", None)]
+    world.carried(own_ticket(lease_of(first)), 0)
+    assert world.last(MoveLease).carried == ((0, 0), (1, 1), (2, 2))
+    assert world.last(MoveLease).slot is None, "nobody knows which of them is its own"
+    world.ready("other#1")
+    assert waits in world.granted()
+    assert not world.all(EndLease)
+
+
+def test_one_with_more_leases_than_the_smaller_one_has_slots_does_not_shrink() -> None:
+    world = World()
+    large(world, spread=2, held=True)
+    world.ask("m", 16, context=16384, spread=2, elastic=True)
+    world.tick(6)
+    world.seen("m#1")
+    world.needs_less("m#1", 8, spread=1)
+    world.ask("other", 12)
+    assert not world.all(SaveConversation)
+
+
+def test_after_a_restart_all_that_one_of_several_slots_had_is_carried() -> None:
+    world = World()
+    lease = large(world, spread=2, held=True, hold=Hold.TTL, ttl=1000.0, idle_shrink=5.0)
+    world.seen("m#1")
+    world.saved("m#1")
+    world.seen("m#1")
+    world.restart()
+    world.measure()
+    world.tick(1)
+    world.ready(world.last(StartInstance).instance)
+    assert [carry.file for carry in world.last(CarryConversation).carries] == ["m#1.bin", "m#1-1.bin"]
+    world.carried(own_ticket(lease_of(lease)), 0)
+    assert world.last(MoveLease).carried == ((0, 0), (1, 1))

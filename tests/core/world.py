@@ -19,6 +19,7 @@ from lmxd.core.decisions import (
     GrantLease,
     MoveLease,
     RefuseLease,
+    SaveConversation,
     SleepInstance,
     StartInstance,
     StopInstance,
@@ -365,18 +366,30 @@ class World:
 
     def carried(self, ticket: str, slot: int | None = 0) -> None:
         """The conversation of a growth lies in a slot of its new instance, or could not be carried."""
-        self.happen(ConversationCarried(at=self.now, ticket=TicketId(ticket), slot=slot))
+        found = self.state.tickets.get(TicketId(ticket))
+        slots = [None if slot is None else slot + n for n in range(0 if found is None else len(found.carries))]
+        self.happen(ConversationCarried(at=self.now, ticket=TicketId(ticket), slots=tuple(slots)))
 
     def saved(self, instance: str, *, lost: bool = False) -> None:
-        """The conversation of an instance that is to end lies in a file, or could not be saved."""
-        carry = None if lost else Carry(instance=InstanceId(instance), slot=0, file=f"{instance}.bin")
-        self.happen(ConversationSaved(at=self.now, instance=InstanceId(instance), carry=carry))
+        """The conversations of an instance that is to end lie in files, or could not be saved."""
+        told = [x for x in self.all(SaveConversation) if x.instance == instance]
+        slots = told[-1].slots if told else frozenset((0,))
+        carries = () if lost else tuple(self.kept(instance, slot) for slot in sorted(slots))
+        self.happen(ConversationSaved(at=self.now, instance=InstanceId(instance), slots=slots, carries=carries))
 
-    def needs_less(self, instance: str, gib: float | None, context: int = 4096, spread: int = 1) -> None:
+    def kept(self, instance: str, slot: int = 0) -> Carry:
+        """What was saved of a slot of an instance."""
+        known = self.state.instances.get(InstanceId(instance))
+        name = f"{instance}-{slot}.bin" if slot else f"{instance}.bin"
+        spread = 1 if known is None else known.ask.spread
+        return Carry(instance=InstanceId(instance), slot=slot, file=name, spread=spread)
+
+    def needs_less(self, instance: str, gib: float | None, context: int = 4096, spread: int | None = None) -> None:
         """Less context, which takes ``gib`` on each device, is enough for an instance. None: it needs what it has."""
         mine = self.instance(instance)
         options = () if gib is None else (replace(mine.option, demand=dict.fromkeys(mine.demand, int(gib * GIB))),)
-        smaller = None if gib is None else replace(mine.ask, context=context, spread=spread, options=options)
+        slots = spread or mine.ask.spread
+        smaller = None if gib is None else replace(mine.ask, context=context, spread=slots, options=options)
         self.happen(ContextSeen(at=self.now, instance=InstanceId(instance), smaller=smaller))
 
     def ready(self, instance: str, takes: float | None = None, more: float = 1.0) -> None:

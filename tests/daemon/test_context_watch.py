@@ -80,13 +80,14 @@ async def test_an_instance_is_asked_when_it_has_worked_and_only_then(tmp_path: P
         assert told == [True, False]
 
 
-async def test_of_several_slots_the_tokens_are_told_and_nothing_is_smaller(tmp_path: Path) -> None:
+async def test_of_several_slots_all_are_told(tmp_path: Path) -> None:
     async with house(tmp_path, slots=2, **ELASTIC).open() as h, h.client() as lmxd:
         watched, lease = Watched(h), await lmxd.request("m")
         await say(lease, "a" * 49)
         await watched.look(lease)
         assert [sorted(used) for _, _, used in watched.seen] == [[0, 50]]  # type: ignore[type-var]
-        assert (watched.events, watched.asked) == ([], [])
+        assert [sorted(used) for used in watched.asked] == [[0, 50]]
+        assert [x.smaller is not None for x in watched.events if isinstance(x, ContextSeen)] == [True]
 
 
 async def test_an_instance_of_one_size_is_not_asked(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Watch:
 
 
 def moved(before: InstanceId, instance: InstanceId, slot: int | None, owner: Owner = ALICE) -> MoveLease:
+    """With the conversation of slot 1, if it was carried."""
     return MoveLease(
         ticket=TICKET,
         lease=LEASE,
@@ -66,7 +67,7 @@ def moved(before: InstanceId, instance: InstanceId, slot: int | None, owner: Own
         profile="m",
         owner=owner,
         waited=1.0,
-        slot=slot,
+        carried=() if slot is None else ((1, slot),),
         move=Move.GROWN,
         why="",
     )
@@ -146,7 +147,7 @@ def test_a_conversation_that_is_carried_goes_on() -> None:
     watch.grant(A, ALICE)
     watch.used(A, 10, 3000)
     watch.used(B, 700)
-    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carry=Carry(instance=A, slot=1), instance=B))
+    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carries=(Carry(instance=A, slot=1),), instance=B))
     watch.move(A, B, 0)
     assert [used for _, used in watch.over] == [700], "what it took the place of"
     watch.used(B, 5000)
@@ -158,7 +159,7 @@ def test_a_conversation_that_is_carried_goes_on() -> None:
 def test_one_that_is_processed_anew_elsewhere_goes_on_there() -> None:
     watch = Watch()
     watch.used(A, 10, 3000)
-    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carry=Carry(instance=A, slot=1), instance=B))
+    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carries=(Carry(instance=A, slot=1),), instance=B))
     watch.move(A, B, None)
     watch.used(B, 3100)
     watch.decide(ForgetInstance(instance=A))
@@ -182,7 +183,7 @@ def test_an_instance_that_ends_for_a_larger_or_smaller_one_ends_no_conversation(
 def test_a_carry_that_came_to_nothing_is_forgotten_with_its_lease() -> None:
     watch = Watch()
     watch.used(A, 3000)
-    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carry=Carry(instance=A, slot=0), instance=B))
+    watch.decide(CarryConversation(ticket=TICKET, lease=LEASE, carries=(Carry(instance=A, slot=0),), instance=B))
     watch.decide(EndLease(lease=LEASE, instance=A, owner=ALICE, reason=EndReason.RELEASED))
     watch.move(A, B, 0)
     watch.decide(ForgetInstance(instance=A))

@@ -21,7 +21,7 @@ OLD, NEW = InstanceId("m#1"), InstanceId("m#2")
 OPTION = Option(demand={DeviceId("gpu"): 1})
 ASK = Ask(profile="m", variant="", context=256, slots=1, spread=1, options=(OPTION,))
 OWNER = Owner(uid=7, pid=8, connection=NO_CONNECTION)
-STARTS = StartInstance(instance=NEW, ask=ASK, option=OPTION, why="", carry=None)
+STARTS = StartInstance(instance=NEW, ask=ASK, option=OPTION, why="", carries=())
 MOVES = MoveLease(
     ticket=TicketId("m-l-1"),
     lease=LeaseId("l-1"),
@@ -30,7 +30,7 @@ MOVES = MoveLease(
     profile="m",
     owner=OWNER,
     waited=0,
-    slot=0,
+    carried=((0, 0),),
     move=Move.GROWN,
     why="",
 )
@@ -50,10 +50,10 @@ class Story:
     def save(self) -> str:
         file = self.kept.file()
         file.write_bytes(b"tokens")
-        return self.kept.keep(file, 42, OLD)
+        return self.kept.keep(file, 42, OLD, 0)
 
     def park(self) -> None:
-        parked = Parked(ask=ASK, back=ASK, carry=Carry(instance=OLD, slot=0, file=self.name))
+        parked = Parked(ask=ASK, back=ASK, carries=(Carry(instance=OLD, slot=0, file=self.name),))
         self.state.leases[LeaseId("l-1")] = Lease(
             id=LeaseId("l-1"), instance=OLD, owner=OWNER, hold=Hold.EXPLICIT, slots=1, size=1, priority=0,
             granted_at=0.0, ttl=None, parked=parked,
@@ -91,7 +91,7 @@ async def test_it_goes_when_the_lease_ends(story: Story) -> None:
 
 async def test_without_a_lease_the_instance_that_starts_is_to_have_it(story: Story) -> None:
     starts = StartInstance(
-        instance=NEW, ask=ASK, option=OPTION, why="", carry=Carry(instance=OLD, slot=0, file=story.name)
+        instance=NEW, ask=ASK, option=OPTION, why="", carries=(Carry(instance=OLD, slot=0, file=story.name),)
     )
     assert await story.decided(ForgetInstance(instance=OLD), starts) == [story.name]
     story.kept.let_go(NEW)
@@ -114,7 +114,7 @@ async def test_it_goes_when_its_instance_goes_on_without_it(story: Story) -> Non
     story.state.instances[OLD] = there
     there.saving = True
     assert await story.decided(REFUSED) == [story.name]
-    there.saving, there.carry = False, Carry(instance=OLD, slot=0, file=story.name)
+    there.saving, there.carries = False, (Carry(instance=OLD, slot=0, file=story.name),)
     assert await story.decided(REFUSED) == [story.name]
     there.worked(1.0)
     assert await story.decided(REFUSED) == []

@@ -59,7 +59,7 @@ async def parked(h: House, lmxd: AsyncClient, **how: Any) -> AsyncIterator[tuple
 
 def test_what_is_written_of_it_is_read_again() -> None:
     ask = Ask(profile="m", variant="", context=256, slots=1, spread=1, options=(Option(demand={DeviceId("gpu"): 1}),))
-    parked = Parked(ask=ask, back=ask, carry=Carry(instance=InstanceId("m#1"), slot=0, file="name"))
+    parked = Parked(ask=ask, back=ask, carries=(Carry(instance=InstanceId("m#1"), slot=0, file="name"),))
     assert PARKED.validate_json(PARKED.dump_json(parked)) == parked
 
 

@@ -34,7 +34,8 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
             state.step.unplaced.append((lease, refusal))
         else:
             home = state.instances[lease.instance]
-            home.active_at, home.saved, home.carry = state.now, False, None  # it does not end for that any more
+            home.active_at = state.now
+            home.unsaved()  # it does not end for that any more
             state.step.touched.instances.add(home.id)
     if ticket.is_nobodys:
         return

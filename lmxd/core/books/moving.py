@@ -30,13 +30,15 @@ def growth_told(state: State, event: GrowthFact) -> None:
         if (instance := state.instances.get(event.instance)) is not None and not instance.ends:
             instance.smaller = event.smaller
     elif (ticket := state.ticket(event.ticket)) is not None and ticket.carrying:
-        state.step.carried.append((ticket, event.slot))
+        lay = zip(ticket.carries, event.slots, strict=False)  # it may be of an earlier ticket of this lease
+        state.step.carried.append((ticket, tuple((carry.slot, slot) for carry, slot in lay if slot is not None)))
 
 
 def _saved(state: State, event: ConversationSaved) -> None:
     instance = state.instances.get(event.instance)
     if instance is not None and instance.saving:
-        instance.saving, instance.saved, instance.carry = False, True, event.carry
+        instance.saving, instance.saved = False, instance.saved | event.slots
+        instance.carries += event.carries
 
 
 def _requested(state: State, event: GrowthRequested) -> None:
@@ -63,9 +65,9 @@ def _requested(state: State, event: GrowthRequested) -> None:
         stand_first(ticket, lease.parked)
         state.step.touched.leases.add(lease.id)
     elif state.instances[lease.instance].is_like(event.ask):
-        slot = None if event.carry is None or event.carry.instance != lease.instance else event.carry.slot
+        slots = [carry.slot for carry in ticket.carries if carry.instance == lease.instance]
         ticket.instance, ticket.why = lease.instance, f"{lease.instance} has enough context"
-        _answer(state, ticket, lease, before=lease, slot=slot)
+        _answer(state, ticket, lease, before=lease, carried=tuple((slot, slot) for slot in slots))
         return
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     lease.growing = ticket.id
@@ -87,11 +89,11 @@ def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:
         wait=event.wait,
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         moves=lease.id,
-        carry=event.carry,
+        carries=() if event.carry is None else (event.carry,),
     )
 
 
-def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:
+def move_lease(state: State, ticket: Ticket, carried: tuple[tuple[int, int], ...]) -> None:
     """Move the lease that grows to the instance of its ticket. It does not end by that, nor is one granted."""
     assert ticket.moves is not None
     assert ticket.instance is not None
@@ -111,7 +113,7 @@ def move_lease(state: State, ticket: Ticket, slot: int | None) -> None:
         _leave(state, state.instances[before.instance], before)
     state.step.touched.instances.add(instance.id)
     state.step.serve_again = True
-    _answer(state, ticket, lease, before, slot)
+    _answer(state, ticket, lease, before, carried)
 
 
 def _leave(state: State, left: Instance, before: Lease) -> None:
@@ -123,7 +125,7 @@ def _leave(state: State, left: Instance, before: Lease) -> None:
     state.step.touched.instances.add(left.id)
 
 
-def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int | None) -> None:
+def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, carried: tuple[tuple[int, int], ...]) -> None:
     state.step.decisions.append(
         MoveLease(
             ticket=ticket.id,
@@ -133,7 +135,7 @@ def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, slot: int
             profile=ticket.ask.profile,
             owner=ticket.owner,
             waited=state.now - ticket.asked_at,
-            slot=slot,
+            carried=carried,
             move=_move(before),
             why=ticket.why,
         )

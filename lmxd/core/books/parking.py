@@ -17,7 +17,7 @@ from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.state import State
 from lmxd.core.holders import Lease, Ticket, own_ticket
 from lmxd.core.instances import Instance
-from lmxd.core.moves import Move, Parked
+from lmxd.core.moves import Carry, Move, Parked
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Phase, TicketId
 
@@ -50,7 +50,9 @@ def park(state: State, instance: Instance) -> None:
     for lease in list(instance.leases.values()):
         assert lease.growing is not None
         ticket = state.tickets[lease.growing]
-        lease.parked = _parked(state, lease, instance, ticket.ask)
+        own = {carry.slot for carry in ticket.carries}
+        carries = tuple(carry for carry in instance.carries if carry.slot in own)
+        lease.parked = _parked(state, lease, instance, ticket.ask, carries)
         for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
             state.alarms.clear((kind, ticket.id))
         state.impatient.pop(ticket.id, None)
@@ -58,9 +60,9 @@ def park(state: State, instance: Instance) -> None:
         state.queue.rank_anew(((ticket, rank(ticket, state.policy, 0.0)),))
 
 
-def _parked(state: State, lease: Lease, instance: Instance, ask: Ask) -> Parked:
+def _parked(state: State, lease: Lease, instance: Instance, ask: Ask, carries: tuple[Carry, ...]) -> Parked:
     state.unseat(lease)
-    return Parked(ask=ask, back=_theirs(instance.ask, lease), carry=instance.carry)
+    return Parked(ask=ask, back=_theirs(instance.ask, lease), carries=carries)
 
 
 def _theirs(ask: Ask, lease: Lease) -> Ask:
@@ -69,17 +71,21 @@ def _theirs(ask: Ask, lease: Lease) -> Ask:
 
 
 def make_smaller(state: State, instance: Instance) -> None:
-    """Have an instance that ends now make place for its smaller one: for its lease, or for whoever comes."""
+    """Have an instance that ends now make place for its smaller one: for its leases, or for whoever comes.
+
+    Nobody knows which of several leases each conversation is of, so that all go along with the first.
+    """
     assert instance.smaller is not None
-    instance.shrinking = not instance.leases
+    instance.shrinking, carries = not instance.leases, instance.carries
     for lease in list(instance.leases.values()):
-        lease.parked = _parked(state, lease, instance, _theirs(instance.smaller, lease))
+        lease.parked = _parked(state, lease, instance, _theirs(instance.smaller, lease), carries)
         wait_for_place(state, lease, lease.parked)
+        carries = ()
 
 
 def stand_first(ticket: Ticket, parked: Parked) -> None:
     """Have a ticket of a parked lease wait before all others, for as long as it takes."""
-    ticket.parked, ticket.outside_depth, ticket.carry = True, True, parked.carry
+    ticket.parked, ticket.outside_depth, ticket.carries = True, True, parked.carries
     ticket.wait = ticket.deadline_at = None
 
 

@@ -39,8 +39,8 @@ class Step:
     """The ticket of a new request."""
     ready: list[Instance] = field(default_factory=list)
     """Instances that have become ready. Their tickets are to be granted."""
-    carried: list[tuple[Ticket, int | None]] = field(default_factory=list)
-    """Growths whose conversations have been carried, and into which slots (None: none). Their leases are to move."""
+    carried: list[tuple[Ticket, tuple[tuple[int, int], ...]]] = field(default_factory=list)
+    """Growths whose conversations have been carried: from which slots, and into which. Their leases are to move."""
     unplaced: list[tuple[Lease, Refusal]] = field(default_factory=list)
     """Parked leases whose tickets were refused, and how. They are to wait anew, or to end."""
     placed: bool = False

@@ -125,7 +125,7 @@ def _expire(state: State) -> None:
                 late = lease.hold is Hold.TTL
                 end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
             case AlarmKind.CARRY:
-                state.step.carried.append((state.tickets[TicketId(name)], None))
+                state.step.carried.append((state.tickets[TicketId(name)], ()))
             case AlarmKind.YIELD:
                 end_yield(state, YieldId(name))
             case AlarmKind.SLEEP:

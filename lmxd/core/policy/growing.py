@@ -22,17 +22,17 @@ CARRIED_WITHIN: Final = 30.0
 
 
 def carry(state: State, instance: Instance, ticket: Ticket) -> None:
-    """Have the conversation of a growth carried to its instance, which is ready. One without a conversation moves."""
+    """Have the conversations of a growth carried to its instance, which is ready. A lease without any moves."""
     if ticket.instance is None:
         state.attach(ticket, instance)
     assert ticket.moves is not None
     ticket.carrying = True
     state.alarms.set((AlarmKind.CARRY, ticket.id), state.now + CARRIED_WITHIN)
-    if ticket.carry is None:
-        state.step.carried.append((ticket, None))
+    if not ticket.carries:
+        state.step.carried.append((ticket, ()))
         return
     state.step.decisions.append(
-        CarryConversation(ticket=ticket.id, lease=ticket.moves, carry=ticket.carry, instance=instance.id)
+        CarryConversation(ticket=ticket.id, lease=ticket.moves, carries=ticket.carries, instance=instance.id)
     )
 
 
@@ -40,12 +40,12 @@ def move_carried(state: State) -> bool:
     """Move the leases whose conversations have been carried. Returns whether any moved: slots are free by that."""
     moved = False
     while state.step.carried:
-        ticket, slot = state.step.carried.pop()
+        ticket, carried = state.step.carried.pop()
         if ticket.id not in state.tickets:
             continue  # it was refused by the same event
         assert ticket.moves is not None
         left = state.instances.get(state.leases[ticket.moves].instance)
-        move_lease(state, ticket, slot)
+        move_lease(state, ticket, carried)
         moved = True
         if left is not None and left.outgrown:
             check(state, left)

@@ -28,9 +28,9 @@ def make_room(
     unsure = [i for i in leaving if not (i.known_idle(now) or i.overstays(now, grace))]
     for instance in unsure:
         check(state, instance)
-    unsaved = [i for i in leaving if (i.leases or cause is Cause.SHRUNK) and not i.saved and i not in unsure]
-    for instance in unsaved:
-        save(state, instance, why)
+    for instance in leaving:
+        if instance not in unsure and (slots := _unsaved(state, instance, cause)):
+            save(state, instance, slots, why)
     if unsure or any(i.saving for i in leaving):
         return
     for instance in leaving:
@@ -56,11 +56,15 @@ def check(state: State, instance: Instance) -> None:
         state.step.decisions.append(CheckActivity(instance=instance.id))
 
 
-def save(state: State, instance: Instance, why: str) -> None:
-    """Have the conversation of an instance saved before it ends, if there is one that can be carried."""
+def _unsaved(state: State, instance: Instance, cause: Cause) -> frozenset[int]:
+    """The slots with conversations that go elsewhere when it ends, and that were not saved: of one that shrinks all."""
     growths = [state.tickets[x.growing] for x in instance.leases.values() if x.growing is not None]
-    if instance.ask.spread > 1 or (growths and all(t.carry is None for t in growths)):
-        instance.saved = True  # there is nothing to save
-    elif not instance.saving:
+    theirs = frozenset(carry.slot for growth in growths for carry in growth.carries)
+    return (frozenset(range(instance.ask.spread)) if cause is Cause.SHRUNK else theirs) - instance.saved
+
+
+def save(state: State, instance: Instance, slots: frozenset[int], why: str) -> None:
+    """Have the conversations in some slots of an instance saved before it ends."""
+    if not instance.saving:
         instance.saving = True
-        state.step.decisions.append(SaveConversation(instance=instance.id, why=why))
+        state.step.decisions.append(SaveConversation(instance=instance.id, slots=slots, why=why))

@@ -1,10 +1,10 @@
-"""Shrinking: an idle elastic instance gives back what its conversation does not use. A smaller one takes its place.
+"""Shrinking: an idle elastic instance gives back what its slots do not use. A smaller one takes its place.
 
 In: the instances of which a smaller one would do, as the daemon says (``ContextSeen``). Out: a plan for a ticket, and
 ``StopInstance``. The rule: before anything is evicted, the cheapest set shrinks whose differences suffice; if they do
-not, nothing shrinks. One that did no work for ``idle_shrink`` shrinks for nobody. The conversation goes along, and the
-smaller instance starts before anybody else gets the bytes. None shrinks right after it has grown, or while launches of
-the smaller one fail.
+not, nothing shrinks. One that did no work for ``idle_shrink`` shrinks for nobody. The conversations of all its slots go
+along, and the smaller instance starts before anybody else gets the bytes. None shrinks right after it has grown, or
+while launches of the smaller one fail.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def resume(state: State) -> None:
         if (option := gone.lesser) is None or state.draining or not state.ledger.fits(option.demand):
             continue
         assert gone.smaller is not None
-        smaller = start(state, gone.smaller, option, f"it takes the place of {gone.id}", gone.carry)
+        smaller = start(state, gone.smaller, option, f"it takes the place of {gone.id}", gone.carries)
         smaller.keep_alive = gone.keep_alive
 
 

@@ -14,10 +14,10 @@ from lmxd.core.policy.growing import carry
 from lmxd.core.words import Ask, Option, Phase
 
 
-def start(state: State, ask: Ask, option: Option, why: str, carry: Carry | None = None) -> Instance:
+def start(state: State, ask: Ask, option: Option, why: str, carries: tuple[Carry, ...] = ()) -> Instance:
     """Reserve the bytes, and order the launch; or the wake, if that is what the option is.
 
-    ``carry``: a conversation that it is to have from the start.
+    ``carries``: conversations that it is to have from the start.
     """
     if option.wakes is not None:
         sleeper = state.asleep[option.wakes]
@@ -34,7 +34,7 @@ def start(state: State, ask: Ask, option: Option, why: str, carry: Carry | None 
         vacant_since=state.now,
     )
     state.add_instance(instance)
-    state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why, carry=carry))
+    state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why, carries=carries))
     return instance
 
 

@@ -167,19 +167,20 @@ class Asks:
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
         """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
 
-        It takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
+        It has as many slots at least, and takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run
+        so.
         """
         ask, user = instance.ask, _user_of(instance)
         if not ask.elastic:
             return None
-        held = sum(lease.slots for lease in instance.leases.values())
-        now = Size(ctx=ask.context, slots=max(1, held), priority=ask.priority, share=ask.share)
-        if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
-            return None
-        resolved = await self.read(ask.profile, size, user)
-        found, had = self.ask(resolved, ask.private_to), instance.demand
-        takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
-        return found if any(sum(need.values()) < sum(had.values()) for need in takes) else None
+        now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
+        for size in self._present.catalog.smaller(ask.profile, now, used, user):
+            resolved = await self.read(ask.profile, size, user)
+            found, had = self.ask(resolved, ask.private_to), instance.demand
+            takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
+            if any(sum(need.values()) < sum(had.values()) for need in takes):
+                return replace(found, slots=1)
+        return None
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
@@ -210,8 +211,13 @@ class Asks:
     def _renewed(self, ticket: Ticket) -> Ask:
         """The ask of a ticket, made again; nobody asked for that of a parked lease. LmxdError."""
         if ticket.moves is not None and ticket.is_nobodys:
-            return self.grown_again(self._state.leases[ticket.moves], ticket.ask.context)
+            return self._placed(ticket.ask)
         return self._waiting[ticket.id].again()
+
+    def _placed(self, ask: Ask) -> Ask:
+        """The ask of a parked lease, for the same context and slots. LmxdError."""
+        size = replace(Size.of(ask), priority=ask.priority, share=ask.share)
+        return replace(self.ask(self._present.catalog.resolve(ask.profile, size), ask.private_to), slots=ask.slots)
 
 
 def _user_of(instance: Instance) -> User | None:

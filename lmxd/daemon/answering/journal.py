@@ -104,7 +104,8 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case SaveConversation():
-            return f"the conversation of {decision.instance} is saved: {decision.why}"
+            what = "conversation is" if len(decision.slots) == 1 else "conversations are"
+            return f"of {decision.instance}, the {what} saved: {decision.why}"
         case SleepInstance():
             return f"{decision.instance} is told to sleep: {decision.why}"
         case WakeInstance():
@@ -115,9 +116,8 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case MoveLease() if decision.instance == decision.before:
             return f"{decision.lease} of {decision.owner.called} stays on {decision.instance}: {decision.why}"
         case MoveLease():
-            how = "is processed anew" if decision.slot is None else f"was carried to slot {decision.slot}"
             moved = f"{decision.lease} of {decision.owner.called} moves from {decision.before} to {decision.instance}"
-            return f"{moved} after {decision.waited:.1f} s, its conversation {how}: {decision.why}"
+            return f"{moved} after {decision.waited:.1f} s, {_carried(decision)}: {decision.why}"
         case RefuseLease():
             return f"{decision.owner.called} is refused ({decision.refusal.code}): {message(decision.refusal)}"
         case ReportProgress() if decision.position:
@@ -138,6 +138,12 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case ForgetInstance():
             return f"the bytes of {decision.instance} are seen free"
     return None
+
+
+def _carried(move: MoveLease) -> str:
+    if len(move.carried) > 1:
+        return f"{len(move.carried)} conversations were carried along"
+    return f"its conversation {'is processed anew' if move.slot is None else f'was carried to slot {move.slot}'}"
 
 
 def _swap(decision: ReportSwap) -> str:

@@ -52,7 +52,7 @@ class MoveCounts:
             self._growths.labels(move.profile, result).inc()
         if move.move is Move.GROWN:
             self._seconds.labels(move.profile).observe(move.waited)
-        self._carried.labels(move.profile, "processed" if move.slot is None else "carried").inc()
+        self._carried.labels(move.profile, "carried" if move.carried else "processed").inc()
 
     def refused(self, refusal: RefuseLease) -> None:
         """Count a growth that was refused: its lease stays where it is."""

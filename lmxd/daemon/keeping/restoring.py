@@ -99,7 +99,7 @@ class Restoring:
         adopted = [(row, x) for row in found.saved.instances if (x := _made(row, self._adopted)) is not None]
         failures = await asyncio.gather(*(_wrong(row, launched) for row, launched in adopted))
         event = _event(found.saved, self._records.restore(found.saved))
-        self._performer.kept.sweep({x.parked.carry.file for x in event.leases if x.parked and x.parked.carry})
+        self._performer.kept.sweep({carry.file for x in event.leases if x.parked for carry in x.parked.carries})
         self._report(event)
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)

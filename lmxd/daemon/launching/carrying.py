@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lmxd.core.decisions import CarryConversation, SaveConversation
 from lmxd.core.events import ConversationCarried, ConversationSaved, Event
 from lmxd.core.moves import Carry
 from lmxd.core.words import InstanceId, LeaseId
-from lmxd.daemon.launching.ends import End, end, tried
+from lmxd.daemon.launching.ends import End, end, longest, tried
 from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
@@ -45,11 +45,11 @@ class Carrying:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, decision: CarryConversation) -> None:
-        """Begin to carry a conversation. Reports ConversationCarried, whatever comes of it."""
+        """Begin to carry conversations. Reports ConversationCarried, whatever comes of it."""
         self._spawn(self._carry(decision))
 
     def save(self, decision: SaveConversation) -> None:
-        """Begin to save the conversation of an instance. Reports ConversationSaved, whatever comes of it."""
+        """Begin to save the conversations of an instance. Reports ConversationSaved, whatever comes of it."""
         self._spawn(self._save(decision))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -58,47 +58,56 @@ class Carrying:
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, decision: CarryConversation) -> None:
-        what = f"{decision.lease}: its conversation is processed anew on {decision.instance}"
-        slot = await tried(self._carried(decision), what)
-        self._report(ConversationCarried(at=time.monotonic(), ticket=decision.ticket, slot=slot))
+        """One that cannot be carried is no obstacle to the others. The time is for all of them together."""
+        lease, instance, until = decision.lease, decision.instance, longest()
+        what = f"{lease}: its conversation is processed anew on {instance}"
+        slots = [await tried(self._carried(carry, lease, instance), what, until) for carry in decision.carries]
+        self._report(ConversationCarried(at=time.monotonic(), ticket=decision.ticket, slots=tuple(slots)))
 
     async def _save(self, decision: SaveConversation) -> None:
-        """The file outlives its instance, until its lease has moved or ended."""
-        name = await tried(self._saved(decision.instance), f"what {decision.instance} has is processed anew")
-        carry = None if name is None else Carry(instance=decision.instance, slot=0, file=name)
-        self._report(ConversationSaved(at=time.monotonic(), instance=decision.instance, carry=carry))
+        """The files outlive their instance, until its leases have moved or ended."""
+        instance, until = decision.instance, longest()
+        what = f"what {instance} has is processed anew"
+        filled = await tried(self._filled(instance, decision.slots), what, until) or ()
+        saved = [await tried(self._saved(instance, slot), what, until) for slot in filled]
+        carries = tuple(carry for carry in saved if carry is not None)
+        self._report(ConversationSaved(at=time.monotonic(), instance=instance, slots=decision.slots, carries=carries))
 
-    async def _saved(self, instance: InstanceId) -> str:
-        """The name of the file. Raises Uncarried, and OSError for files."""
+    async def _filled(self, instance: InstanceId, slots: Collection[int]) -> list[int]:
+        """Those of some slots that have a conversation, in order. Raises Uncarried."""
+        used = await (await end(self._launched(instance), instance)).used()
+        return [slot for slot, use in enumerate(used) if slot in slots and use is not None and use.tokens]
+
+    async def _saved(self, instance: InstanceId, slot: int) -> Carry:
+        """The conversation of a slot, in a file. Raises Uncarried, and OSError for files."""
         begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self.kept.file()
         try:
-            tokens = await source.save(0, file)
+            tokens = await source.save(slot, file)
             hit("growth_saved")
-            name = self.kept.keep(file, tokens, instance)
+            name = self.kept.keep(file, tokens, instance, slot)
         finally:
             file.unlink(missing_ok=True)
-        log.info("%s: %d tokens saved in %.2f s", instance, tokens, time.monotonic() - begun)
-        return name
+        log.info("%s: %d tokens of slot %d saved in %.2f s", instance, tokens, slot, time.monotonic() - begun)
+        return Carry(instance=instance, slot=slot, file=name, spread=source.slots)
 
-    async def _carried(self, decision: CarryConversation) -> int:
+    async def _carried(self, carry: Carry, lease: LeaseId, instance: InstanceId) -> int:
         """The slot in which it lies. Raises Uncarried, and OSError for files."""
-        begun, carry = time.monotonic(), decision.carry
-        target = await end(self._launched(decision.instance), decision.instance)
+        begun, target = time.monotonic(), await end(self._launched(instance), instance)
         if carry.file:
             file, tokens = self.kept.find(carry.file)
-            slot = await self._moved(file, tokens, 1, target, decision.lease)
+            slot = await self._moved(file, tokens, carry.spread, target, lease)
         else:
             source, file = await end(self._launched(carry.instance), carry.instance), self.kept.file()
             try:
                 tokens = await source.save(carry.slot, file)
                 hit("growth_saved")
-                slot = await self._moved(file, tokens, source.slots, target, decision.lease)
+                slot = await self._moved(file, tokens, source.slots, target, lease)
             finally:
                 file.unlink(missing_ok=True)
         hit("growth_restored")
         seconds = time.monotonic() - begun
         log.info("%s: %d tokens carried from %s to %s, slot %d, in %.2f s",
-                 decision.lease, tokens, carry.instance, decision.instance, slot, seconds)  # fmt: skip
+                 lease, tokens, carry.instance, instance, slot, seconds)  # fmt: skip
         return slot
 
     async def _moved(self, file: Path, tokens: int, slots: int, target: End, lease: LeaseId) -> int:

@@ -53,7 +53,7 @@ class ContextWatch:
         if len(counts) < len(used):
             return  # one is at work: it is looked at when it is done
         launched.looked_at = work
-        if launched.plan.carried and instance.ask.spread == 1:
+        if launched.plan.carried:
             smaller = await self._smaller(instance, counts)
             self._report(ContextSeen(at=time.monotonic(), instance=instance.id, smaller=smaller))
 

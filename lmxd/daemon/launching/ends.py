@@ -64,9 +64,13 @@ class End:
         if not await asyncio.to_thread(self.carrier.fit, file, self.slots):
             raise Uncarried("what its engine saved is laid out in another way than lmxd knows")
 
+    async def used(self) -> Sequence[SlotUse | None]:
+        """The use of each slot; None in place of that of one that is at a prompt. None at all if it does not say."""
+        return await self.carrier.used(self.endpoint) or ()
+
     async def free_slot(self, lying: Collection[int]) -> int:
         """The idle slot with the fewest tokens, which are lost, but for those in ``lying``. Raises Uncarried."""
-        slot = _least(await self.carrier.used(self.endpoint) or (), lying)
+        slot = _least(await self.used(), lying)
         if slot is None:
             raise Uncarried(f"no slot of {self.instance} is free")
         return slot
@@ -101,10 +105,15 @@ async def end(launched: Launched | None, instance: InstanceId) -> End:
     )
 
 
-async def tried(work: Awaitable[T], what: str) -> T | None:
+def longest() -> float:
+    """The time of the loop's clock until which conversations are carried that begin to be now."""
+    return asyncio.get_running_loop().time() + LONGEST
+
+
+async def tried(work: Awaitable[T], what: str, until: float) -> T | None:
     """The outcome of work with conversations; None if it failed, or took too long, which is logged after ``what``."""
     try:
-        async with asyncio.timeout(LONGEST):
+        async with asyncio.timeout_at(until):
             return await work
     except Uncarried as error:
         why = str(error)

@@ -1,11 +1,12 @@
-"""Takes over what an instance knew that has ended for another: the new one reads its conversation."""
+"""Takes over what an instance knew that has ended for another: the new one reads its conversations."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-from lmxd.daemon.launching.ends import end, tried
+from lmxd.core.moves import Carry
+from lmxd.daemon.launching.ends import end, longest, tried
 from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched
 
@@ -13,18 +14,19 @@ log = logging.getLogger(__name__)
 
 
 async def inherit(kept: Kept, launched: Launched) -> None:
-    """Have a new instance, whose key nobody has yet, read a kept conversation, if there is one for it."""
-    carry = launched.inherits
-    if carry is not None:
-        await tried(_read(kept, carry.file, launched), f"{launched.instance} begins without what {carry.instance} had")
-        kept.let_go(launched.instance)
+    """Have a new instance, whose key nobody has yet, read the kept conversations that are for it, each into a slot."""
+    until = longest()
+    for slot, carry in enumerate(launched.inherits):
+        what = f"{launched.instance} begins without what {carry.instance} had in slot {carry.slot}"
+        await tried(_read(kept, carry, launched, slot), what, until)
+    kept.let_go(launched.instance)
 
 
-async def _read(kept: Kept, name: str, launched: Launched) -> None:
+async def _read(kept: Kept, carry: Carry, launched: Launched, slot: int) -> None:
     """Raises Uncarried, and OSError for files."""
-    begun, (file, tokens) = time.monotonic(), kept.find(name)
+    begun, (file, tokens) = time.monotonic(), kept.find(carry.file)
     target = await end(launched, launched.instance)
-    if target.slots != 1:  # it is of an instance with one slot
+    if target.slots != carry.spread:
         await target.fit(file)
-    await target.restore(0, file, tokens)
-    log.info("%s: %d tokens read in %.2f s", launched.instance, tokens, time.monotonic() - begun)
+    await target.restore(slot, file, tokens)
+    log.info("%s: %d tokens read into slot %d in %.2f s", launched.instance, tokens, slot, time.monotonic() - begun)

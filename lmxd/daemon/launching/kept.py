@@ -1,4 +1,4 @@
-"""Conversations on disk: of instances that end before another has read what they knew.
+"""Conversations on disk: of instances that end before another has read what they knew, a file for each slot.
 
 Nobody can guess a file's name, for others may have the key of the instance that reads it.
 """
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ class Kept:
     def __init__(self, directory: Path, state: State) -> None:
         self._directory = directory
         self._state = state
+        self._of: dict[str, tuple[InstanceId, int]] = {}
+        """The instance and the slot that each file of this daemon was saved of."""
         self._for: dict[str, InstanceId | None] = {}
         """The instance that each file is of, or that is to read it; None: only a parked lease is to have it."""
 
@@ -37,12 +39,12 @@ class Kept:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._directory / f"{secrets.token_hex(16)}.bin"
 
-    def keep(self, file: Path, tokens: int, instance: InstanceId) -> str:
-        """Keep what an instance had, instead of what is kept of it already. The name of the file. Raises OSError."""
+    def keep(self, file: Path, tokens: int, instance: InstanceId, slot: int) -> str:
+        """Keep what a slot had, instead of what is kept of it already. The name of the file. Raises OSError."""
         name = f"{file.stem}-{tokens}.bin"
         file.rename(self._directory / name)
-        self.let_go(instance)
-        self._for[name] = instance
+        self._let_go(before for before, source in self._of.items() if source == (instance, slot))
+        self._for[name], self._of[name] = instance, (instance, slot)
         return name
 
     def find(self, name: str) -> tuple[Path, int]:
@@ -55,8 +57,8 @@ class Kept:
     def decided(self, decision: Decision) -> None:
         """Take in a decision that is carried out: by some of them, files are not needed any more."""
         match decision:
-            case StartInstance() if decision.carry is not None and decision.carry.file in self._for:
-                self._for[decision.carry.file] = decision.instance
+            case StartInstance() if decision.carries:
+                self._for |= {c.file: decision.instance for c in decision.carries if c.file in self._for}
             case MoveLease():
                 self.let_go(decision.before)
             case ForgetInstance():
@@ -65,9 +67,11 @@ class Kept:
                 self._tidy_soon()
 
     def let_go(self, instance: InstanceId) -> None:
-        """An instance needs its file no more: it is gone, or has read it, or that has been read by another."""
-        for name in [name for name, owner in self._for.items() if owner == instance]:
-            self._for[name] = None
+        """An instance needs its files no more: it is gone, or has read them, or they have been read by another."""
+        self._let_go(name for name, owner in self._for.items() if owner == instance)
+
+    def _let_go(self, names: Iterable[str]) -> None:
+        self._for |= dict.fromkeys(tuple(names))
         self._tidy_soon()
 
     def _tidy_soon(self) -> None:
@@ -79,9 +83,10 @@ class Kept:
         unowned = {name for name, owner in self._for.items() if owner is None or self._is_stale(name, owner)}
         if not unowned:
             return
-        parked = [lease.parked.carry for lease in self._state.leases.values() if lease.parked is not None]
-        for name in unowned - {carry.file for carry in parked if carry is not None}:
+        parked = [lease.parked for lease in self._state.leases.values() if lease.parked is not None]
+        for name in unowned - {carry.file for each in parked for carry in each.carries}:
             del self._for[name]
+            self._of.pop(name, None)
             _remove(self._directory / name)
 
     def _is_stale(self, name: str, owner: InstanceId) -> bool:
@@ -89,7 +94,7 @@ class Kept:
         instance = self._state.instances.get(owner)
         if instance is None or instance.phase is not Phase.READY or instance.saving:
             return False
-        return instance.carry is None or instance.carry.file != name
+        return all(carry.file != name for carry in instance.carries)
 
     def sweep(self, names: Collection[str]) -> None:
         """Remove what an earlier lmxd left, but for the files of these names, which its parked leases are to have."""

@@ -103,8 +103,8 @@ class Launched:
     prompts: PromptCache | None = None
     doorway: Doorway | None = None
     """The doorway through which conversations are carried, if they are."""
-    inherits: Carry | None = None
-    """The kept conversation of an instance that has ended for it, which it reads before it is ready."""
+    inherits: tuple[Carry, ...] = ()
+    """The kept conversations of an instance that has ended for it, which it reads before it is ready."""
     process: Process | None = None
     key: str = ""
     endpoint: Endpoint | None = None

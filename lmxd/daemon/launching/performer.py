@@ -187,7 +187,7 @@ class Performer:
             log=self.launches.log_of(start),
             prompts=prompts,
             doorway=doorway if plan.carried else None,
-            inherits=decision.carry,
+            inherits=decision.carries,
         )
         self.launches.start(launched, devices, alone=not self._is_known(resolved, plan, devices))
 

@@ -41,8 +41,8 @@ def outcome(decision: Decision, error: Exception, at: float) -> Event | None:
         case CheckActivity():
             return ActivitySeen(at=at, instance=decision.instance, busy=True, worked=False)
         case SaveConversation():
-            return ConversationSaved(at=at, instance=decision.instance, carry=None)
+            return ConversationSaved(at=at, instance=decision.instance, slots=decision.slots, carries=())
         case CarryConversation():
-            return ConversationCarried(at=at, ticket=decision.ticket, slot=None)
+            return ConversationCarried(at=at, ticket=decision.ticket, slots=(None,) * len(decision.carries))
         case _:
             return None

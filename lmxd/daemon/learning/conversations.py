@@ -59,7 +59,7 @@ class Conversations:
     def __init__(self, noted: Noted) -> None:
         self._noted = noted
         self._watched: dict[InstanceId, _Watched] = {}
-        self._carried: dict[LeaseId, Carry] = {}
+        self._carried: dict[LeaseId, tuple[Carry, ...]] = {}
 
     def used(self, instance: InstanceId, profile: str, used: Sequence[SlotUse | None]) -> None:
         """The use of each slot of an instance; None in place of that of one that is at a prompt."""
@@ -78,7 +78,7 @@ class Conversations:
             case GrantLease():
                 self._arrives(decision.instance, decision.profile, decision.owner.who)
             case CarryConversation():
-                self._carried[decision.lease] = decision.carry
+                self._carried[decision.lease] = decision.carries
             case MoveLease():
                 self._moves(decision)
             case EndLease():
@@ -100,16 +100,17 @@ class Conversations:
     def _moves(self, move: MoveLease) -> None:
         """A conversation goes on in another slot, whose own is over."""
         self._arrives(move.instance, move.profile, move.owner.who)
-        carry, there = self._carried.pop(move.lease, None), self._watched[move.instance]
-        before = None if carry is None else self._watched.get(carry.instance)
-        if carry is None or before is None or carry.slot >= len(before.slots):
-            return
-        left = before.slots[carry.slot]
-        tokens, left.most = left.most, 0
-        if move.slot is not None:
-            there.has(move.slot + 1)
-            self._over(there, there.slots[move.slot])
-            there.slots[move.slot].most = tokens
+        there, now = self._watched[move.instance], dict(move.carried)
+        for carry in self._carried.pop(move.lease, ()):
+            before = self._watched.get(carry.instance)
+            if before is None or carry.slot >= len(before.slots):
+                continue
+            left = before.slots[carry.slot]
+            tokens, left.most = left.most, 0
+            if (slot := now.get(carry.slot)) is not None:
+                there.has(slot + 1)
+                self._over(there, there.slots[slot])
+                there.slots[slot].most = tokens
 
     def _over(self, watched: _Watched, slot: _Conversation) -> None:
         if slot.most:
