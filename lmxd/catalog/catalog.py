@@ -169,20 +169,18 @@ class Catalog:
         known = self.starts.of(name, user)
         return beginning(steps, 0 if known is None else known.start)
 
-    def smaller(self, name: str, now: Size, used: Sequence[int], user: User | None) -> tuple[Size, ...]:
-        """Sizes of the least step for ``used``, the tokens by slot, and a quarter more; none if no step is smaller.
+    def smaller(self, name: str, now: Size, used: Sequence[int], user: User | None) -> Size | None:
+        """The size with the least step for ``used``, the tokens by slot, and a quarter more; None if none is smaller.
 
-        The first has as many slots as an instance of that step, and the last as many as ``now``. The step is at least
-        the one with which a lease of ``user`` starts. LmxdError ``unknown_model``.
+        At least the one with which a lease of ``user`` starts, and as many slots as ``now``, which gives the most back.
+        LmxdError ``unknown_model``.
         """
         start = self.start(name, user)
         if start is None or now.ctx is None:
-            return ()
+            return None
         least = max(start, -(-5 * max(used, default=0) // 4))
         step = next((step for step in self.steps(name) if step >= least), now.ctx)
-        if step >= now.ctx:
-            return ()
-        return replace(now, ctx=step), replace(now, ctx=step, exact=True)
+        return replace(now, ctx=step, exact=True) if step < now.ctx else None
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.

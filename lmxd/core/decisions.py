@@ -122,7 +122,7 @@ class MoveLease(Decision):
 
     @property
     def slot(self) -> int | None:
-        """The slot where its conversation lies; None if it is processed anew, or nobody knows which of several is it."""
+        """The slot where its conversation lies; None if it is processed anew, or one of several."""
         return self.carried[0][1] if len(self.carried) == 1 else None
 
 

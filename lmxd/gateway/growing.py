@@ -22,7 +22,7 @@ from lmxd.gateway.http.upstream import Exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
-from lmxd.gateway.leasing.slots import InstanceSlots, trace
+from lmxd.gateway.leasing.slots import trace
 from lmxd.gateway.requests.failures import TOO_LONG, TooLongError
 from lmxd.gateway.requests.need import Need, need_of
 from lmxd.rpc.books import ElasticInfo, ModelInfo
@@ -65,9 +65,9 @@ class _Refusal(Struct):
 class Growing:
     """Makes the growth of each request of an elastic model; of another, there is none."""
 
-    def __init__(self, leases: Leases, slots: InstanceSlots) -> None:
+    def __init__(self, leases: Leases) -> None:
         self.leases = leases
-        self.slots = slots
+        self.slots = leases.slots
         self.counting = Counting(leases.connections)
 
     def of(

@@ -27,7 +27,7 @@ from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.remedies import Remedies
-from lmxd.gateway.leasing.slots import InstanceSlots, trace
+from lmxd.gateway.leasing.slots import trace
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
@@ -82,8 +82,8 @@ class Serving:
         self._wait = wait
         self._remote_media = remote_media
         self._remedies = Remedies(models, wait)
-        self._slots = InstanceSlots()
-        self._growing = Growing(leases, self._slots)
+        self._slots = leases.slots
+        self._growing = Growing(leases)
 
     async def hand_on(
         self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool

@@ -174,6 +174,9 @@ class Granted(Result):
     ctx: int
     ctx_most: int | None = Field(None, description="tokens that it may have at most, by grow; null where ctx is fixed")
     slot: int | None = Field(None, description="of a lease that has moved: the slot that its conversation lies in now")
+    carried: list[tuple[int, int]] = Field(
+        [], description="of a lease that has moved: slots of the instance before, and where what they had lies now"
+    )
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")
     alone: bool = Field(False, description="no other client has a lease of it: requests may name a slot (id_slot)")

@@ -20,6 +20,7 @@ class Notification(StrEnum):
     WANTED = "lmxd.wanted"
     LEASE_ENDED = "lmxd.lease_ended"
     MOVED = "lmxd.moved"
+    SHRUNK = "lmxd.shrunk"
     EVENT = "lmxd.event"
 
 
@@ -67,6 +68,18 @@ class Moved(Notice):
     )
 
 
+class Shrunk(Notice):
+    """``lmxd.shrunk`` tells who asks for leases with ``reuse`` that an idle instance is another, with less context."""
+
+    notification = Notification.SHRUNK
+    model: str
+    before: str = Field(description="the instance that it was")
+    instance: str
+    ctx: int
+    instance_slots: int
+    slots: list[tuple[int, int]] = Field(description="slots of the one before, and where what they had lies now")
+
+
 class YieldAsked(Notice):
     """``lmxd.yield`` asks a holder to release its lease ``within`` seconds; null: it may be kept after all."""
 
@@ -93,5 +106,5 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, Happened)
+    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, Shrunk, Happened)
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmxd.core.answers import Refusal
@@ -18,6 +18,7 @@ from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.beyond import ways_out
 from lmxd.daemon.answering.remembered import Remembered
+from lmxd.daemon.answering.replacements import Replacements
 from lmxd.daemon.answering.transit import InstanceGone, Transit
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
@@ -79,6 +80,7 @@ class Answers:
         """Per cent of the bytes that each starting instance had loaded when it was last reported."""
         self.users: Remembered[set[int]] = Remembered(state.lives)
         """The uids that the last instances of each user served. Holds have no log, so that they are not noted."""
+        self._replacements = Replacements(state, self.users, self.reusing, connections)
 
     def restore(self, leases: Iterable[LeaseRow]) -> None:
         """Let holders of an earlier daemon's leases see the logs of their instances."""
@@ -103,6 +105,7 @@ class Answers:
     def tell(self, decision: Decision) -> None:
         """Answer and notify the clients that a decision concerns."""
         self.transit.tell(decision)
+        self._replacements.tell(decision)
         match decision:
             case GrantLease():
                 self._granted(decision)
@@ -180,7 +183,7 @@ class Answers:
         try:
             if lease is None:
                 raise InstanceGone
-            granted = self.granted(lease, decision.waited, decision.slot)
+            granted = self.granted(lease, decision.waited, decision.carried)
         except Exception as error:  # every error becomes the answer, as above
             if waiting is not None and answered:
                 waiting.answer.set_exception(error)
@@ -193,10 +196,10 @@ class Answers:
             assert isinstance(granted, Granted)
             holder.notify(Moved(lease=lease.id, granted=granted, before=decision.before, why=decision.move.value))
 
-    def granted(self, lease: Lease, waited: float, slot: int | None = None) -> Granted | Held:
+    def granted(self, lease: Lease, waited: float, carried: Sequence[tuple[int, int]] = ()) -> Granted | Held:
         """The answer to a granted request. InstanceGone if its instance has ended, also for a move of its lease.
 
-        ``slot``: the one in which the conversation lies, of a lease that has moved with it.
+        ``carried``: the slots of the one before, of a lease that has moved, and where what they had lies now.
         """
         if lease.parked is not None:
             raise InstanceGone
@@ -219,7 +222,8 @@ class Answers:
             upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
             ctx_most=self._present.most_context(instance.ask),
-            slot=slot,
+            slot=carried[0][1] if len(carried) == 1 else None,
+            carried=list(carried),
             slots=lease.slots,
             instance_slots=instance.ask.spread,
             alone=launched.plan.kind is EngineKind.LLAMA_CPP and is_alone(lease, instance),

@@ -167,20 +167,18 @@ class Asks:
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
         """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
 
-        It has as many slots at least, and takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run
-        so.
+        It has as many slots, and takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
         """
         ask, user = instance.ask, _user_of(instance)
         if not ask.elastic:
             return None
         now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
-        for size in self._present.catalog.smaller(ask.profile, now, used, user):
-            resolved = await self.read(ask.profile, size, user)
-            found, had = self.ask(resolved, ask.private_to), instance.demand
-            takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
-            if any(sum(need.values()) < sum(had.values()) for need in takes):
-                return replace(found, slots=1)
-        return None
+        if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
+            return None
+        resolved = await self.read(ask.profile, size, user)
+        found, had = replace(self.ask(resolved, ask.private_to), slots=1), instance.demand
+        takes = [o.demand for o in found.options if o.demand.keys() == had.keys()]
+        return found if any(sum(need.values()) < sum(had.values()) for need in takes) else None
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""

@@ -13,9 +13,10 @@ from typing import Any, Final
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
-from lmxd.rpc.notifications import Notification
+from lmxd.rpc.notifications import Notification, Shrunk
 
 _LOOK: Final = 5.0
 _RENEW: Final = 30.0
@@ -63,6 +64,7 @@ class Leases:
         self._keeper: asyncio.Task[None] | None = None
         self.connections = KeptConnections()
         self._spare = SpareLeases(self._let_go)
+        self.slots = InstanceSlots()
 
     async def __aenter__(self) -> Leases:
         await self.client.__aenter__()
@@ -116,6 +118,8 @@ class Leases:
             self._spare.wanted()
         elif method in (Notification.LEASE_ENDED, Notification.MOVED):
             self._forget(params["lease"])
+        elif method == Notification.SHRUNK:
+            self.slots.shrunk(Shrunk.model_validate(params))
 
     def _forget(self, lease: str) -> None:
         self._spare.ended(lease)

@@ -40,6 +40,7 @@ class OneLease(Leases):
         """The lease is at another instance from now on."""
         if lease.instance != self._present.instance:
             self.connections.close(lease.lease)
+            self.slots.followed(lease, self._present)
         self._present, self._unreachable = _of(lease), False
 
     def _told(self, method: str, params: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Shrunk
 
 _BLOCK: Final = 128
 """Bytes that are compared at a time, some 30 tokens: a prompt of a megabyte is 8,000 numbers."""
@@ -97,6 +98,12 @@ class Slots:
         found = max(free, key=lambda each: self.saved(each, prompt), default=None)
         return None if found is None or not self.saved(found, prompt) else found
 
+    def go_on_in(self, other: Slots, slots: Iterable[tuple[int, int]]) -> None:
+        """What was in slots of these lies in those of others now: pairs of a slot here, and one there."""
+        for here, there in slots:
+            if here < len(self.seen) and there < len(other.seen) and self.seen[here]:
+                other.seen[there], self.seen[here] = self.seen[here], ()
+
 
 class InstanceSlots:
     """The slots of every instance that requests are at."""
@@ -139,6 +146,18 @@ class InstanceSlots:
             self._of(before).seen[slot] = ()
         if lease.slot is not None:
             self._of(lease).seen[lease.slot] = prompt
+
+    def shrunk(self, told: Shrunk) -> None:
+        """An instance with less context has taken the place of another."""
+        known = self._known.get(told.model, {})
+        if (left := known.get(told.before)) is not None:
+            there = known.setdefault(told.instance, Slots(told.instance_slots, (), told.ctx))
+            left.go_on_in(there, told.slots)
+
+    def followed(self, lease: Granted, before: Granted) -> None:
+        """The lease has moved, with conversations of which its client knows no prompt just now."""
+        if lease.carried:
+            self._of(before).go_on_in(self._of(lease), lease.carried)
 
     def _of(self, lease: Granted) -> Slots:
         """The slots of a lease's instance: one that is new may have the prompts of one that was suspended.

@@ -1,0 +1,59 @@
+"""Conversations of an idle instance that shrinks: all of its slots have theirs, and gateways and relays know where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from gateway.front import Front, opened
+
+
+def house(tmp_path: Path, slots: int) -> House:
+    """``elastic`` has as many slots of 512 tokens, and half as many of 1,024."""
+    model(tmp_path, "elastic", counts=True)
+    elastic = {"start": 512, "steps": [1024], "idle_shrink": 0.3}
+    profile = {"context_length": 3072, "slots": slots, "elastic": elastic}
+    return House(tmp_path, FakeNvml(card()), models={"elastic": profile})
+
+
+def live(h: House) -> list[tuple[int, int]]:
+    """The tokens and slots of each instance."""
+    return sorted((i.ask.context, i.ask.spread) for i in h.state.instances.values() if i.live)
+
+
+class Talks:
+    """Conversations at a gateway, by the letter that each consists of."""
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.said: dict[str, str] = {}
+
+    async def turn(self, who: str, size: int, answer: int | None) -> int:
+        """Go on with one. The tokens that were processed."""
+        prompt = self.said.get(who, "") + who * size
+        body: dict[str, Any] = {"model": "elastic", "prompt": prompt}
+        told = await self.front.ask("/completion", body | ({} if answer is None else {"n_predict": answer}))
+        said = json.loads(told.text)
+        self.said[who] = prompt + said["content"]
+        return int(said["timings"]["prompt_n"])
+
+
+@pytest.mark.parametrize(("slots", "begun"), [(12, (3072, 2)), (1, (3072, 1))])
+async def test_all_conversations_go_on_in_the_smaller_instance(
+    tmp_path: Path, slots: int, begun: tuple[int, int]
+) -> None:
+    async with opened(h := house(tmp_path, slots)) as front:
+        talks, names = Talks(front), "az"[: begun[1]]
+        for who in names:
+            assert await talks.turn(who, 200, None) == 200
+        assert live(h) == [begun], "nobody knew how long the answers would be"
+        await front.until(lambda: live(h) == [(512, begun[1])])
+        for _ in range(2):
+            for who in reversed(names):
+                assert await talks.turn(who, 20, 5) <= 21
+        assert live(h) == [(512, begun[1])]
