@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
-from house import House, card, model
+from house import House, card, http, model
 
 from gateway.front import Front, opened
+from lmxd.gateway.leasing.one_lease import OneLease
+from lmxd.gateway.relaying import relay
+from lmxd.rpc.notifications import Moved, Notification
 
 
 def house(tmp_path: Path, slots: int) -> House:
@@ -57,3 +60,30 @@ async def test_all_conversations_go_on_in_the_smaller_instance(
             for who in reversed(names):
                 assert await talks.turn(who, 20, 5) <= 21
         assert live(h) == [(512, begun[1])]
+
+
+async def test_a_program_with_one_lease_goes_on_with_all_of_its_conversations(tmp_path: Path) -> None:
+    h = house(tmp_path, 12)
+    (tmp_path / "own").mkdir(mode=0o700)
+    async with h.open(), h.client(on_notification=lambda name, params: told(name, params)) as holder:
+        lease = await holder.request("elastic", ctx=3072)
+        leases = OneLease(h.where.socket, lease)
+
+        def told(name: str, params: dict[str, Any]) -> None:
+            if name == Notification.MOVED:
+                leases.moved(Moved.model_validate(params).granted)
+
+        async with leases, relay(leases, lease, tmp_path / "own", 30.0) as own:
+
+            async def turn(prompt: str) -> tuple[str, int]:
+                body = json.dumps({"prompt": prompt, "n_predict": 8}).encode()
+                said = json.loads((await http(own, "/completion", body)).text)
+                return prompt + said["content"], said["timings"]["prompt_n"]
+
+            talks = [(await turn(who * 200))[0] for who in "az"]
+            await h.until(lambda: h.state.leases[lease.lease].instance == "elastic#2", 30)
+            assert live(h) == [(512, 2)]
+            for _ in range(2):
+                for n in (1, 0):
+                    talks[n], processed = await turn(talks[n] + "more")
+                    assert processed <= len("more") + 1

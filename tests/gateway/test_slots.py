@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.gateway.leasing.slots import InstanceSlots, Slots, agreeing, trace
 from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Shrunk
 
 SYSTEM = random.Random(1).randbytes(4000)
 
@@ -91,6 +92,22 @@ def test_an_instance_may_have_the_prompts_of_the_one_before() -> None:
         assert again == second
     with every.taken(lease("m#3", slots=1), prompts[0]) as alone:
         assert alone == 0
+
+
+def test_what_lay_in_an_instance_that_shrank_is_known_in_the_smaller_one() -> None:
+    every, prompts = InstanceSlots(), [trace(words(n, 5000)) for n in range(3)]
+    before = lease("m#1", slots=3).model_copy(update={"ctx": 4096, "ctx_most": 4096})
+    with every.taken(before, prompts[0]), every.taken(before, prompts[1]), every.taken(before, prompts[2]):
+        pass
+    assert every.of_conversation("m", prompts[2]) == ("m#1", 4096)
+    told = Shrunk(model="m", before="m#1", instance="m#2", ctx=1024, instance_slots=2, slots=[(2, 0), (0, 1)])
+    every.shrunk(told)
+    assert [every.of_conversation("m", prompts[n]) for n in (0, 2)] == [("m#2", 1024)] * 2
+    now = before.model_copy(update={"instance": "m#2", "instance_slots": 2, "ctx": 1024})
+    with every.taken(now, prompts[0]) as first, every.taken(now, prompts[2]) as third:
+        assert (first, third) == (1, 0)
+    every.shrunk(told.model_copy(update={"before": "m#7", "instance": "m#8"}))
+    assert every.of_conversation("m", prompts[0]) == ("m#2", 1024), "of others nothing was known"
 
 
 class Requests(RuleBasedStateMachine):

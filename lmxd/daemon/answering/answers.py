@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lmxd.core.answers import Refusal
@@ -183,7 +183,7 @@ class Answers:
         try:
             if lease is None:
                 raise InstanceGone
-            granted = self.granted(lease, decision.waited, decision.carried)
+            granted = self.granted(lease, decision.waited, decision.slot)
         except Exception as error:  # every error becomes the answer, as above
             if waiting is not None and answered:
                 waiting.answer.set_exception(error)
@@ -196,10 +196,10 @@ class Answers:
             assert isinstance(granted, Granted)
             holder.notify(Moved(lease=lease.id, granted=granted, before=decision.before, why=decision.move.value))
 
-    def granted(self, lease: Lease, waited: float, carried: Sequence[tuple[int, int]] = ()) -> Granted | Held:
+    def granted(self, lease: Lease, waited: float, slot: int | None = None) -> Granted | Held:
         """The answer to a granted request. InstanceGone if its instance has ended, also for a move of its lease.
 
-        ``carried``: the slots of the one before, of a lease that has moved, and where what they had lies now.
+        ``slot``: the one in which the conversation lies, of a lease that has moved with it.
         """
         if lease.parked is not None:
             raise InstanceGone
@@ -222,8 +222,8 @@ class Answers:
             upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
             ctx_most=self._present.most_context(instance.ask),
-            slot=carried[0][1] if len(carried) == 1 else None,
-            carried=list(carried),
+            slot=slot,
+            carried=list(self.transit.carried.get(lease.id, ())),
             slots=lease.slots,
             instance_slots=instance.ask.spread,
             alone=launched.plan.kind is EngineKind.LLAMA_CPP and is_alone(lease, instance),

@@ -24,6 +24,8 @@ class Transit:
     def __init__(self, state: State) -> None:
         self._state = state
         self._arrivals: dict[LeaseId, asyncio.Future[None]] = {}
+        self.carried: dict[LeaseId, tuple[tuple[int, int], ...]] = {}
+        """Of leases that have moved: the slots of the instance before, and where what they had lies now."""
 
     async def over(self, lease: Lease, within: float | None = None) -> None:
         """Returns when a lease has an instance, within so many seconds. LmxdError ``wait_expired``; InstanceGone if it
@@ -41,6 +43,10 @@ class Transit:
 
     def tell(self, decision: Decision) -> None:
         """Take in a decision that is carried out: a lease may have arrived, or ended."""
+        if isinstance(decision, MoveLease) and decision.instance != decision.before:
+            self.carried[decision.lease] = decision.carried
+        elif isinstance(decision, EndLease):
+            self.carried.pop(decision.lease, None)
         if isinstance(decision, (MoveLease, EndLease)) and (arrival := self._arrivals.pop(decision.lease, None)):
             arrival.set_result(None)
 
