@@ -31,10 +31,10 @@ PROMPT = "Tell me of the sea. "
 SLOW = {"counts": True, "load_seconds": 60}
 
 
-def house(tmp_path: Path, **play: Any) -> House:
+def house(tmp_path: Path, slots: int = 1, **play: Any) -> House:
     """With a model that grows from 256 to 1,024 tokens, of whose instances one alone has room."""
     model(tmp_path, "m", counts=True, **play)
-    profile = {"estimated_memory_gb": 0.6, "context_length": 1024, "elastic": {"start": 256}}
+    profile = {"estimated_memory_gb": 0.6, "context_length": 1024, "slots": slots, "elastic": {"start": 256}}
     return House(tmp_path, models={"m": profile}, gpu={"device": "host", "max_memory_gb": 1})
 
 
@@ -72,6 +72,21 @@ async def test_it_gets_the_bytes_of_its_own_instance_and_its_conversation_goes_a
         assert (grown.instance, grown.ctx, grown.slot) == ("m#2", 1024, 0)
         assert (await said(grown, PROMPT + answer))[1] == 1, "all but the last were cached"
         assert left(h) == []
+        assert broken(h.state) == []
+
+
+async def test_two_of_one_instance_get_its_bytes_together_and_each_has_its_own_conversation(tmp_path: Path) -> None:
+    async with house(tmp_path, slots=8).open() as h, h.client() as lmxd:
+        leases = [await lmxd.request("m") for _ in range(2)]
+        assert {lease.instance for lease in leases} == {"m#1"}
+        talks = [(lease, slot, "ab"[n] * 40) for n, (lease, slot) in enumerate(zip(leases, (5, 2), strict=True))]
+        texts = [prompt + (await said(lease, prompt, id_slot=slot))[0] for lease, slot, prompt in talks]
+        grown = await asyncio.gather(*(lmxd.grow(lease.lease, ctx=1024, slot=slot) for lease, slot, _ in talks))
+        assert [(lease.instance, lease.instance_slots) for lease in grown] == [("m#2", 2)] * 2
+        assert {lease.slot for lease in grown} == {0, 1}
+        for lease, text in zip(grown, texts, strict=True):
+            assert (await said(lease, text, id_slot=lease.slot))[1] == 1, "all but the last were cached"
+        await h.until(lambda: left(h) == [])
         assert broken(h.state) == []
 
 
@@ -191,3 +206,64 @@ async def test_a_restart_finds_it_and_its_conversation(tmp_path: Path, *, comes_
         assert (await said(moved, PROMPT + answer))[1] == 1
         await h.until(lambda: left(h) == [])
         assert broken(h.state) == []
+
+
+SHRINKS = {"context_length": 1024, "slots": 8, "elastic": {"start": 256, "idle_shrink": 0.3}}
+"""Two slots of 1,024 tokens, of which an idle instance keeps 256 each."""
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["", "after a restart"])
+async def test_all_that_lay_in_an_instance_goes_along_with_a_lease(tmp_path: Path, *, stays: bool) -> None:
+    here = House(tmp_path, models={"m": SHRINKS}, gpu={"device": "host", "max_memory_gb": 2})
+    model(tmp_path, "m", counts=True)
+    texts: list[str] = []
+    async with here.open(stays=stays) as h, h.client() as lmxd:
+        lease = await lmxd.request("m", ctx=1024, hold="explicit")
+        assert lease.instance_slots == 2
+        for slot, who in enumerate("ab"):
+            texts.append(who * 40 + (await said(lease, who * 40, id_slot=slot))[0])
+        play(tmp_path, load_seconds=60 if stays else 0)
+        await h.until(lambda: h.state.leases[lease.lease].parked is not None, 30)
+        assert len(h.state.leases[lease.lease].parked.carries) == 2
+        if not stays:
+            await goes_on(h, lmxd, lease, texts)
+            return
+        await h.until(lambda: "starting" in h.phases().values())
+    play(tmp_path)
+    async with here.open() as h, h.client() as lmxd:
+        await goes_on(h, lmxd, lease, texts)
+
+
+async def goes_on(h: House, lmxd: AsyncClient, lease: AsyncLease, texts: list[str]) -> None:
+    """What was said in each slot is known where the lease is now."""
+    await h.until(lambda: h.state.leases[lease.lease].parked is None, 30)
+    moved = (await lmxd.renew(lease.lease, instance="m#1")).moved
+    assert moved is not None
+    assert (moved.ctx, moved.instance_slots, moved.slot) == (256, 2, None)
+    assert sorted(slot for slot, _ in moved.carried) == [0, 1]
+    for before, now in moved.carried:
+        assert (await said(moved, texts[before], id_slot=now))[1] == 1
+    await h.until(lambda: left(h) == [])
+    assert broken(h.state) == []
+
+
+async def test_who_uses_leases_again_hears_where_conversations_went_and_nobody_else_does(tmp_path: Path) -> None:
+    model(tmp_path, "m", counts=True)
+    here = House(tmp_path, models={"m": SHRINKS}, gpu={"device": "host", "max_memory_gb": 2})
+    heard: list[tuple[str, str, dict[str, Any]]] = []
+
+    def hears(who: str) -> Any:
+        return lambda name, params: heard.append((who, name, params))
+
+    async with (
+        here.open() as h,
+        h.client(on_notification=hears("again")) as again,
+        h.client(on_notification=hears("once")) as once,
+    ):
+        for client, reuse, slot in ((once, False, 0), (again, True, 1)):
+            async with await client.request("m", ctx=1024, reuse=reuse) as lease:
+                await said(lease, "a" * 40, id_slot=slot)
+        await h.until(lambda: any(name == Notification.SHRUNK for _, name, _ in heard), 30)
+        (found,) = [(who, params) for who, name, params in heard if name == Notification.SHRUNK]
+        told = {"model": "m", "before": "m#1", "instance": "m#2", "ctx": 256, "instance_slots": 2}
+        assert found == ("again", told | {"slots": [[0, 0], [1, 1]]})

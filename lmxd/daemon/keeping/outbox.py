@@ -42,6 +42,15 @@ class Outbox:
         self._waiting: deque[_Batch] = deque()
         self.writer: Writer | None = None
         """None before the ledger is restored: nothing can have been promised by then."""
+        self._held = False
+
+    def hold(self) -> None:
+        """Carry nothing out until ``let_go``."""
+        self._held = True
+
+    def let_go(self) -> None:
+        self._held = False
+        self._flush()
 
     def put(self, changes: Sequence[Change], decisions: Sequence[Decision]) -> None:
         """Write the changes down, then carry the decisions out; at once, if there is nothing to be waited for."""
@@ -64,7 +73,7 @@ class Outbox:
 
     def abandon(self) -> None:
         """Carry out what waits for a disk that will not be waited for: all is about to end."""
-        self.writer = None
+        self.writer, self._held = None, False
         for batch in self._waiting:
             batch.written = None
         self._flush()
@@ -77,7 +86,7 @@ class Outbox:
             log.exception("%s was not carried out", decision)
 
     def _flush(self, _: object = None) -> None:
-        while self._waiting and self._waiting[0].due:
+        while not self._held and self._waiting and self._waiting[0].due:
             batch = self._waiting.popleft()
             for decision in batch.decisions:
                 self._carry_out(decision)

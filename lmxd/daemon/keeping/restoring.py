@@ -100,6 +100,7 @@ class Restoring:
         failures = await asyncio.gather(*(_wrong(row, launched) for row, launched in adopted))
         event = _event(found.saved, self._records.restore(found.saved))
         self._performer.kept.sweep({carry.file for x in event.leases if x.parked for carry in x.parked.carries})
+        self._outbox.hold()  # what starts for a parked lease is not to be swept with what was left behind
         self._report(event)
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
@@ -111,6 +112,7 @@ class Restoring:
         hit("restored")
         await self._measure()  # who lives is seen now, before the dead are given back
         await self._sweep(found, {row.id for row, _ in adopted})
+        self._outbox.let_go()
         for _, launched in adopted:  # also those who have a lease no longer: where the ledger was lost, that is all
             self._performer.admit_holders(launched.instance)
         found.users = certificates.users((row for row, _ in adopted), self._where)
