@@ -180,6 +180,14 @@ def _moving(state: State) -> Iterator[str]:
             yield f"{lease.id} is parked, and {old.id}, which it left, is {old.phase}"
         if ticket is not None and ticket.parked and lease.parked is None:
             yield f"{ticket.id} stands first, and {lease.id} is not parked"
+        if ticket is not None and lease.parked is not None and ticket.carries != lease.parked.carries:
+            yield f"{lease.id} is parked, and what goes along with it does not go along with {ticket.id}"
+    files = Counter(x.file for lease in state.leases.values() if lease.parked for x in lease.parked.carries)
+    if several := sorted(file for file, count in files.items() if count > 1):
+        yield f"the conversations {several} go along with two leases each"
+    for instance in state.instances.values():
+        if not {carry.slot for carry in instance.carries} <= instance.saved <= set(range(instance.ask.spread)):
+            yield f"{instance.id} has the files of {instance.carries}, and {sorted(instance.saved)} were saved"
 
 
 def _queue(state: State) -> Iterator[str]:

@@ -48,7 +48,7 @@ class Growths(RuleBasedStateMachine):
 
     @rule(
         context=st.sampled_from([4096, 4096, 16384]),
-        spread=st.sampled_from([1, 1, 2]),
+        spread=st.sampled_from([1, 1, 2, 3]),
         wait=st.sampled_from([None, 0.0, 20.0]),
         uid=st.sampled_from([7, 8]),
         ttl=st.sampled_from([None, None, 200.0]),
@@ -78,7 +78,7 @@ class Growths(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         context=st.sampled_from([16384, 16384, 65536]),
-        slot=st.sampled_from([0, 0, None]),
+        slot=st.sampled_from([0, 0, 1, None]),
         connection=st.sampled_from([None, 999]),
         wait=st.sampled_from([None, None, 0.0, 20.0]),
         deadline=st.sampled_from([None, None, 30.0]),
@@ -95,6 +95,9 @@ class Growths(RuleBasedStateMachine):
         mine = [t for t in self._leases() if self._is_elastic(t)]
         if mine:
             lease = data.draw(st.sampled_from(mine))
+            home = self.world.state.instances.get(InstanceId(self.world.home(lease)))
+            if slot is not None and home is not None:
+                slot %= home.ask.spread
             growth = self.world.grow(
                 lease,
                 STEPS[context],
@@ -140,19 +143,19 @@ class Growths(RuleBasedStateMachine):
         for name in [i.id for i in self.world.state.instances.values() if i.saving]:
             self.world.saved(name, lost=lost)
 
-    @rule(data=st.data(), gib=st.sampled_from([3.0, 4.0, 5.0, None]))
-    def need_less(self, data: st.DataObject, gib: float | None) -> None:
+    @rule(data=st.data(), gib=st.sampled_from([3.0, 4.0, 5.0, None]), spread=st.sampled_from([None, None, 1]))
+    def need_less(self, data: st.DataObject, gib: float | None, spread: int | None) -> None:
         """The daemon says how much context is enough for an instance, or that it needs what it has."""
         ready = [name for name in self._in(Phase.READY) if self.world.instance(name).ask.elastic]
         if ready:
-            self.world.needs_less(data.draw(st.sampled_from(sorted(ready))), gib, context=2048)
+            self.world.needs_less(data.draw(st.sampled_from(sorted(ready))), gib, context=2048, spread=spread)
 
     @rule(data=st.data(), waits=st.booleans())
     def shrink_to_the_end(self, data: st.DataObject, waits: bool) -> None:
         """A shrink while most goes well, for one who waits or for nobody."""
         self.answer()
         self.world.tick(61)
-        self.need_less(data, 3.0)
+        self.need_less(data, 3.0, None)
         if waits:
             self.ask_for_another_model(20.0, None)
         self.look()
