@@ -41,8 +41,8 @@ class ElasticConfig(Section):
     )
     idle_shrink: IdleSeconds = Field(
         120,
-        description="seconds without work after which an instance of one slot gives back the context that its"
-        " conversation does not use; never is possible",
+        description="seconds without work after which an instance gives back the context that its conversations do not"
+        " use; never is possible",
     )
 
 

@@ -31,11 +31,15 @@ class StartInstance(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopInstance(Decision):
-    """Stop an instance, whose leases have ended. Its bytes stay charged until a reading shows them free."""
+    """Stop an instance, whose leases have ended. Its bytes stay charged until a reading shows them free.
+
+    ``unasked``: it shrinks though nobody waits for what it gives back.
+    """
 
     instance: InstanceId
     cause: Cause
     why: str
+    unasked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

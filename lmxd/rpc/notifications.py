@@ -68,7 +68,7 @@ class Moved(Notice):
     )
 
 
-class Shrunk(Notice):
+class InstanceShrunk(Notice):
     """``lmxd.shrunk`` tells who asks for leases with ``reuse`` that an idle instance is another, with less context."""
 
     notification = Notification.SHRUNK
@@ -106,5 +106,5 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, Shrunk, Happened)
+    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, InstanceShrunk, Happened)
 }

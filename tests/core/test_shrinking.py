@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
-from lmxd.core.decisions import CarryConversation, CheckActivity, EndLease, MoveLease, SaveConversation, StartInstance
+from lmxd.core.decisions import (
+    CarryConversation,
+    CheckActivity,
+    EndLease,
+    MoveLease,
+    SaveConversation,
+    StartInstance,
+    StopInstance,
+)
 from lmxd.core.events import ActivitySeen, DrainRequested, KeepAliveChanged
 from lmxd.core.holders import own_ticket
 from lmxd.core.moves import Carry
@@ -38,6 +46,7 @@ def test_an_idle_instance_shrinks_for_one_who_waits_and_keeps_its_conversation()
     assert world.last(SaveConversation).instance == "m#1"
     world.saved("m#1")
     assert world.stopped() == [("m#1", "shrunk")]
+    assert not world.last(StopInstance).unasked
     assert waits in world.waiting()
     world.gone("m#1")
     smaller, other = world.all(StartInstance)[-2:]
@@ -302,11 +311,11 @@ def test_one_that_did_nothing_for_long_shrinks_for_nobody() -> None:
     assert not world.all(SaveConversation)
     world.tick(20)
     world.seen("m#1")
-    assert world.last(SaveConversation).why.startswith("idle for")
     world.saved("m#1")
     world.tick(1)
     world.seen("m#1")
     assert world.stopped() == [("m#1", "shrunk")]
+    assert world.last(StopInstance).unasked
     world.gone("m#1")
     assert world.last(StartInstance).ask.context == 4096
     assert world.headroom() == 16

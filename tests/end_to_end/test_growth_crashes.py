@@ -26,6 +26,8 @@ IN_PLACE = ("growth_saved", "stop_performed@2", "reclaimed@2", "loaded@3", "grow
 """The edges of a move in which the old instance ends first. The first of all is the static one, which has ended."""
 SHRINKS = ("growth_saved", "stop_performed@2", "reclaimed@2", "growth_moved")
 """Some of them, where the static instance is to start again meanwhile."""
+OF_TWO = ("growth_saved@2", "stop_performed@2", "growth_restored@2", "growth_moved")
+"""Edges of a shrink of an instance with two conversations."""
 TOKENS = 8
 TURNS = [
     " ".join(f"thing{n}" for n in range(12)),
@@ -41,6 +43,7 @@ def daemon(directory: Path, model: Path, gib: float = ROOMY) -> Lmxd:
     models = {
         "static": {"path": str(model), "context_length": STEPS[-1]},
         "grows": {"path": str(model), "context_length": STEPS[-1], "elastic": grows},
+        "pair": {"path": str(model), "context_length": STEPS[-1], "slots": 8, "elastic": grows | {"idle_shrink": 1}},
     }
     return Lmxd(directory, {"gpu": {"device": "host", "max_memory_gb": gib}, "models": models})
 
@@ -175,4 +178,39 @@ def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, sm
         wait_until(lambda: not client.instances().moving)
         now = client.renew(lease.lease, instance=lease.instance).moved or lease
         assert turn(now, expected[1], TURNS[1]) == (expected[2], counts[1])
+        nothing_is_left_behind(lmxd)
+
+
+def two_talks(text: str) -> list[str]:
+    """What is said in each of two conversations."""
+    return [text, text.replace("thing", "beast").replace("bear", "ship")]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", OF_TWO)
+def test_whatever_step_of_a_shrink_it_dies_at_both_conversations_of_an_instance_go_on(
+    tmp_path: Path, smollm2: Path, place: str
+) -> None:
+    lmxd = daemon(tmp_path, smollm2)
+    usual = begun_to_die_at(lmxd, place)
+    with Client(lmxd.socket, patience=0) as client:
+        lease = client.request("static")
+        expected = []
+        for first, second in zip(two_talks(TURNS[0]), two_talks(TURNS[1]), strict=True):
+            said, _ = turn(lease, [], first)
+            expected.append((said, *turn(lease, said, second)))
+        client.release(lease.lease)
+        client.stop(lease.instance)
+        lease = client.request("pair", ctx=STEPS[-1], hold="explicit")
+        assert lease.instance_slots == 2
+        assert [turn(lease, [], first)[0] for first in two_talks(TURNS[0])] == [said for said, _, _ in expected]
+        assert lmxd.process.wait(60) == -signal.SIGKILL, "nobody asks it for anything"
+    lmxd.env = usual
+    with lmxd, lmxd.client() as client:
+        wait_until(lambda: client.instances().instances and not client.instances().moving)
+        now = client.renew(lease.lease, instance=lease.instance).moved or lease
+        for (said, whole, count), second in zip(expected, two_talks(TURNS[1]), strict=True):
+            assert turn(now, said, second) == (whole, count)
+        wait_until(lambda: {i.ctx for i in client.instances().instances if i.phase == "ready"} == {STEPS[0]})
+        wait_until(lambda: not client.instances().moving)
         nothing_is_left_behind(lmxd)

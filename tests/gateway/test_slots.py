@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.gateway.leasing.slots import InstanceSlots, Slots, agreeing, trace
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import Shrunk
+from lmxd.rpc.notifications import InstanceShrunk
 
 SYSTEM = random.Random(1).randbytes(4000)
 
@@ -100,7 +100,7 @@ def test_what_lay_in_an_instance_that_shrank_is_known_in_the_smaller_one() -> No
     with every.taken(before, prompts[0]), every.taken(before, prompts[1]), every.taken(before, prompts[2]):
         pass
     assert every.of_conversation("m", prompts[2]) == ("m#1", 4096)
-    told = Shrunk(model="m", before="m#1", instance="m#2", ctx=1024, instance_slots=2, slots=[(2, 0), (0, 1)])
+    told = InstanceShrunk(model="m", before="m#1", instance="m#2", ctx=1024, instance_slots=2, slots=[(2, 0), (0, 1)])
     every.shrunk(told)
     assert [every.of_conversation("m", prompts[n]) for n in (0, 2)] == [("m#2", 1024)] * 2
     now = before.model_copy(update={"instance": "m#2", "instance_slots": 2, "ctx": 1024})

@@ -92,7 +92,7 @@ def vacated(state: State, instance: Instance, lease: Lease, patience: float) -> 
         state.linger(instance, on=True)  # until its engine says that nothing was left behind
 
 
-def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
+def stop(state: State, instance: Instance, cause: Cause, why: str, *, unasked: bool = False) -> None:
     """Stop an instance: its leases end first, then the process is told to stop. Its bytes stay charged."""
     if instance.ends:
         return
@@ -106,4 +106,4 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
             refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
     instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
-    state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why))
+    state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why, unasked=unasked))

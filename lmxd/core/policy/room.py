@@ -17,12 +17,18 @@ from lmxd.core.words import Cause, InstanceId
 
 
 def make_room(
-    state: State, leaving: Collection[Instance], cause: Cause, why: str, *, asleep: Collection[InstanceId] = ()
+    state: State,
+    leaving: Collection[Instance],
+    cause: Cause,
+    why: str,
+    *,
+    asleep: Collection[InstanceId] = (),
+    unasked: bool = False,
 ) -> None:
     """End instances together, once all of them are known to be idle. Until then their engines are asked.
 
-    ``asleep``: those of them that are put to sleep instead. Leases that wait to grow, or whose instances shrink, are
-    parked, once their conversations are saved.
+    ``asleep``: those of them that are put to sleep instead. ``unasked``: nobody waits for their bytes. Leases that wait
+    to grow, or whose instances shrink, are parked, once their conversations are saved.
     """
     now, grace = state.now, state.policy.grace
     unsure = [i for i in leaving if not (i.known_idle(now) or i.overstays(now, grace))]
@@ -36,7 +42,7 @@ def make_room(
     for instance in leaving:
         if cause is Cause.SHRUNK:
             make_smaller(state, instance)
-            stop(state, instance, cause, why)
+            stop(state, instance, cause, why, unasked=unasked)
         elif instance.leases:
             park(state, instance)
             stop(state, instance, Cause.GROWN, why)

@@ -10,7 +10,6 @@ while launches of the smaller one fail.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
@@ -20,9 +19,6 @@ from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.starts import start
 from lmxd.core.words import Cause, Option, Phase
-
-IDLE: Final = "idle for"
-"""The beginning of the reason of one that shrinks for nobody: metrics tell by it."""
 
 
 def shrinkable(state: State) -> list[Candidate]:
@@ -52,7 +48,8 @@ def shrink_the_idle(state: State) -> None:
         return
     idle = state.now - instance.used_at
     if idle >= instance.ask.idle_shrink and _may_shrink(state, instance):
-        make_room(state, (instance,), Cause.SHRUNK, f"{IDLE} {idle:.0f} s, and less context is enough for it")
+        why = f"idle for {idle:.0f} s, and less context is enough for it"
+        make_room(state, (instance,), Cause.SHRUNK, why, unasked=True)
 
 
 def resume(state: State) -> None:

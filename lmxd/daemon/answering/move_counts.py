@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from lmxd.core.decisions import MoveLease, RefuseLease, StopInstance
 from lmxd.core.moves import Move
-from lmxd.core.policy.shrinking import IDLE
 
 _SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 _RESULTS = {Move.GROWN: "moved", Move.RETURNED: "returned"}
@@ -42,7 +41,7 @@ class MoveCounts:
 
     def shrinks(self, model: str, stop: StopInstance) -> None:
         """Count an instance that ends so that a smaller one takes its place."""
-        self._shrinks.labels(model, "idle" if stop.why.startswith(IDLE) else "wanted").inc()
+        self._shrinks.labels(model, "idle" if stop.unasked else "wanted").inc()
 
     def moved(self, move: MoveLease) -> None:
         """Count a lease that has moved. One whose instance has enough context already has not."""

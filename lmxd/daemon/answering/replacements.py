@@ -9,7 +9,7 @@ from lmxd.core.decisions import Decision, MoveLease, StartInstance
 from lmxd.core.moves import Move
 from lmxd.core.words import Ask, InstanceId
 from lmxd.daemon.answering.remembered import Remembered
-from lmxd.rpc.notifications import Shrunk
+from lmxd.rpc.notifications import InstanceShrunk
 from lmxd.rpc.server import Connection
 
 
@@ -41,7 +41,7 @@ class Replacements:
                 self._notify(decision.before, decision.instance, now.ask, dict(decision.carried))
 
     def _notify(self, before: InstanceId, instance: InstanceId, ask: Ask, slots: Mapping[int, int]) -> None:
-        told = Shrunk(
+        told = InstanceShrunk(
             model=ask.profile,
             before=before,
             instance=instance,

@@ -74,7 +74,7 @@ class Carrying:
         self._report(ConversationSaved(at=time.monotonic(), instance=instance, slots=decision.slots, carries=carries))
 
     async def _filled(self, instance: InstanceId, slots: Collection[int]) -> list[int]:
-        """Those of some slots that have a conversation, in order. Raises Uncarried."""
+        """The slots among some that have a conversation, in order. Raises Uncarried."""
         used = await (await end(self._launched(instance), instance)).used()
         return [slot for slot, use in enumerate(used) if slot in slots and use is not None and use.tokens]
 

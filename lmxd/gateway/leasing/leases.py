@@ -16,7 +16,7 @@ from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
-from lmxd.rpc.notifications import Notification, Shrunk
+from lmxd.rpc.notifications import Notification, InstanceShrunk
 
 _LOOK: Final = 5.0
 _RENEW: Final = 30.0
@@ -119,7 +119,7 @@ class Leases:
         elif method in (Notification.LEASE_ENDED, Notification.MOVED):
             self._forget(params["lease"])
         elif method == Notification.SHRUNK:
-            self.slots.shrunk(Shrunk.model_validate(params))
+            self.slots.shrunk(InstanceShrunk.model_validate(params))
 
     def _forget(self, lease: str) -> None:
         self._spare.ended(lease)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import Shrunk
+from lmxd.rpc.notifications import InstanceShrunk
 
 _BLOCK: Final = 128
 """Bytes that are compared at a time, some 30 tokens: a prompt of a megabyte is 8,000 numbers."""
@@ -99,7 +99,7 @@ class Slots:
         return None if found is None or not self.saved(found, prompt) else found
 
     def go_on_in(self, other: Slots, slots: Iterable[tuple[int, int]]) -> None:
-        """What was in slots of these lies in those of others now: pairs of a slot here, and one there."""
+        """Note that prompts lie in the slots of others now: pairs of a slot here, and one there."""
         for here, there in slots:
             if here < len(self.seen) and there < len(other.seen) and self.seen[here]:
                 other.seen[there], self.seen[here] = self.seen[here], ()
@@ -147,7 +147,7 @@ class InstanceSlots:
         if lease.slot is not None:
             self._of(lease).seen[lease.slot] = prompt
 
-    def shrunk(self, told: Shrunk) -> None:
+    def shrunk(self, told: InstanceShrunk) -> None:
         """An instance with less context has taken the place of another."""
         known = self._known.get(told.model, {})
         if (left := known.get(told.before)) is not None:
