@@ -106,5 +106,6 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, InstanceShrunk, Happened)
+    notice.notification: notice
+    for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, InstanceShrunk, Happened)
 }

@@ -16,8 +16,9 @@ from lmxd.core.decisions import (
     ReportProgress,
     StartInstance,
 )
-from lmxd.core.events import DrainRequested, GrowthRequested, LeaseRenewed
+from lmxd.core.events import GrowthRequested, LeaseRenewed
 from lmxd.core.moves import Carry
+from lmxd.core.orders import DrainRequested
 from lmxd.core.reasons import EndReason
 from lmxd.core.rules import Quota
 from lmxd.core.words import ConnectionId, Failure, Hold, InstanceId, TicketId

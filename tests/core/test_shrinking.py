@@ -16,9 +16,10 @@ from lmxd.core.decisions import (
     StartInstance,
     StopInstance,
 )
-from lmxd.core.events import ActivitySeen, DrainRequested, KeepAliveChanged
+from lmxd.core.events import ActivitySeen
 from lmxd.core.holders import own_ticket
 from lmxd.core.moves import Carry
+from lmxd.core.orders import DrainRequested, KeepAliveChanged
 from lmxd.core.policy.eviction import THRASH_WINDOW
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Failure, Hold, InstanceId

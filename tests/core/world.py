@@ -40,17 +40,15 @@ from lmxd.core.events import (
     LeaseRequested,
     LedgerRestored,
     MemoryMeasured,
-    PolicyChanged,
     SleepFailed,
-    StopRequested,
     TicketCancelled,
     TimePassed,
-    YieldRequested,
 )
 from lmxd.core.holders import own_ticket
 from lmxd.core.instances import Instance
 from lmxd.core.invariants import broken
 from lmxd.core.moves import Carry
+from lmxd.core.orders import PolicyChanged, StopRequested, YieldRequested
 from lmxd.core.rules import Policy
 from lmxd.core.words import (
     NO_CONNECTION,

@@ -16,7 +16,7 @@ from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
-from lmxd.rpc.notifications import Notification, InstanceShrunk
+from lmxd.rpc.notifications import InstanceShrunk, Notification
 
 _LOOK: Final = 5.0
 _RENEW: Final = 30.0
