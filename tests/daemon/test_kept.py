@@ -47,10 +47,10 @@ class Story:
         self.kept = Kept(self.directory, self.state)
         self.name = self.save()
 
-    def save(self) -> str:
+    def save(self, slot: int = 0) -> str:
         file = self.kept.file()
         file.write_bytes(b"tokens")
-        return self.kept.keep(file, 42, OLD, 0)
+        return self.kept.keep(file, 42, OLD, slot)
 
     def park(self) -> None:
         parked = Parked(ask=ASK, back=ASK, carries=(Carry(instance=OLD, slot=0, file=self.name),))
@@ -107,6 +107,20 @@ async def test_what_is_saved_once_more_is_there_once(story: Story) -> None:
     second = story.save()
     assert second != story.name
     assert await story.decided() == [second]
+
+
+async def test_each_slot_has_a_file_and_one_that_is_read_elsewhere_leaves_the_others(story: Story) -> None:
+    first, second = story.name, story.save(1)
+    assert await story.decided() == sorted((first, second))
+    story.park()
+    assert await story.decided(ForgetInstance(instance=OLD)) == [first]
+    third = story.save(1)
+    carries = tuple(Carry(instance=OLD, slot=slot, file=file) for slot, file in ((0, first), (1, third)))
+    starts = StartInstance(instance=NEW, ask=ASK, option=OPTION, why="", carries=carries)
+    story.state.leases.clear()
+    assert await story.decided(ForgetInstance(instance=OLD), starts) == sorted((first, third))
+    story.kept.let_go(NEW)
+    assert await story.decided() == []
 
 
 async def test_it_goes_when_its_instance_goes_on_without_it(story: Story) -> None:

@@ -143,6 +143,29 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         assert schema.version(now) == schema.VERSION
 
 
+@pytest.mark.parametrize(
+    ("carry", "carries"),
+    [
+        ("null", "[]"),
+        ('{"instance":"m#1","slot":0,"file":"x.bin"}', '[{"instance":"m#1","slot":0,"file":"x.bin"}]'),
+    ],
+)
+def test_the_one_conversation_of_a_parked_lease_is_the_first_of_several_now(
+    tmp_path: Path, carry: str, carries: str
+) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(f"BEGIN; {';'.join(schema.MIGRATIONS[:6])}; PRAGMA user_version = 6; COMMIT;")
+        old.execute("INSERT INTO meta VALUES ('boot', 'boot')")
+        old.execute(
+            "INSERT INTO leases (id, instance, uid, pid, hold, slots, size, priority, granted_at, parked)"
+            " VALUES ('l-1', 'm#1', 1000, 9, 'explicit', 1, 2, 0, 2.5, ?)",
+            (f'{{"ask":{{"context":256}},"back":{{}},"carry":{carry}}}',),
+        )
+    (lease,) = saved(path).leases
+    assert lease.parked == f'{{"ask":{{"context":256}},"back":{{}},"carries":{carries}}}'
+
+
 def test_a_database_of_a_newer_lmxd_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with closing(sqlite3.connect(path)) as newer:
