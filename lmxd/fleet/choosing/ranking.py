@@ -1,0 +1,39 @@
+"""The order in which nodes are asked for one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import nsmallest
+from typing import Final
+
+from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
+from lmxd.fleet.choosing.table import NodeTable
+
+BEST: Final = 3
+"""One of so many is taken at random, for other gateways choose by the same reports."""
+MOST: Final = 16
+"""The most nodes that are ranked: three are tried, and so many at most are asked for a plan."""
+
+
+def ranking(
+    table: NodeTable, sought: Sought, now: float, below: Callable[[int], int], home: str | None = None
+) -> list[Prospect]:
+    """Up to ``MOST`` nodes, the one to ask first in front.
+
+    ``below(n)``: a number from 0 to n - 1 at random. ``home``: the node that has the session's prompt in its cache; it
+    is first if it is ready. Else one of the best ``BEST`` is first, of those with the best standing.
+    """
+    found = [
+        node.view.prospect(node.name, offered, sought)
+        for node, offered in table.offering(sought.model, now)
+        if not offered.ctx or sought.ctx <= max(offered.ctx, offered.ctx_most)
+    ]
+    order = nsmallest(MOST, found)
+    if not order:
+        return order
+    mine = next((p for p in found if p.node == home and p.standing is Standing.READY), None)
+    if mine is not None:
+        return [mine, *(p for p in order if p is not mine)][:MOST]
+    best = sum(p.standing is order[0].standing for p in order[:BEST])
+    first = order.pop(below(best))
+    return [first, *order]

@@ -1,0 +1,160 @@
+"""All nodes of a fleet as their cards and heartbeats say, at a time that is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from typing import Final
+
+from lmxd.fleet.choosing.delays import Delays
+from lmxd.fleet.choosing.prospects import Prospect, Sought
+from lmxd.fleet.choosing.view import NOBODY, Asked, View
+from lmxd.fleet.reports import Card, Heartbeat, Offered
+
+SILENT: Final = 3.0
+"""Seconds without a heartbeat after which nothing new is asked of a node."""
+REMEMBERED: Final = 60.0
+"""Seconds for which the table is still believed when nothing is heard of any node, since NATS is gone."""
+_SETTLES: Final = 0.02
+"""Seconds until a node's heartbeat can know of a request that was sent to it."""
+_SHUNNED: Final = (1.0, 32.0)
+"""Seconds for which a node is left alone that could not be reached: first, and at most, doubled each time."""
+_FORMER: Final = 4
+"""Earlier starts of an agent that are remembered, for a heartbeat of one may still come."""
+
+
+class Node:
+    """One node: its card, its last heartbeat, and what was asked of it since."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.card: Card | None = None
+        self.offered: dict[str, Offered] = {}
+        self.beat = NOBODY
+        self.spoke_at = -inf
+        """The time at which its last heartbeat was sent, by our own clock."""
+        self.view = View(NOBODY)
+        self.asked: list[Asked] = []
+        self.failures, self.shunned_until = 0, -inf
+        self._delays, self._former = Delays(), [NOBODY.started]
+
+    def hear(self, beat: Heartbeat, now: float) -> bool:
+        """Take in a heartbeat. Whether it is news: an older one, or one of an earlier start, changes nothing."""
+        if beat.started in self._former and beat.started != self.beat.started:
+            return False
+        if beat.started == self.beat.started and beat.number <= self.beat.number:
+            return False
+        if beat.started != self.beat.started:
+            self._delays = Delays()
+            self._former = [*self._former[1 - _FORMER :], beat.started]
+        self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
+        self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
+        self.view = View(beat)
+        for asked in self.asked:
+            self._lower(asked)
+        return True
+
+    def ask(self, asked: Asked) -> None:
+        """Lower what it seems to have by one request, until it says itself what is left."""
+        self.asked.append(asked)
+        self._lower(asked)
+
+    def _lower(self, asked: Asked) -> None:
+        offered = self.offered.get(asked.sought.model)
+        self.view.lower(asked, 1 if offered is None else offered.slots)
+
+    def alive(self, now: float) -> bool:
+        """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
+        return self.card is not None and now - self.spoke_at <= SILENT and now >= self.shunned_until
+
+
+class NodeTable:
+    """The nodes by name. Times are seconds of one clock, which never goes back; all are passed in."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._by_model: dict[str, dict[str, Node]] = {}
+        self._deaf_at: float | None = None
+
+    def hear_card(self, card: Card) -> None:
+        """Take in a node's card, which replaces the one before."""
+        self.forget_card(card.node)
+        node = self._node(card.node)
+        node.card, node.offered = card, {offered.model: offered for offered in card.models}
+        for model in node.offered:
+            self._by_model.setdefault(model, {})[card.node] = node
+
+    def forget_card(self, name: str) -> None:
+        """A card was deleted, or its time is over: nothing is asked of that node until there is another."""
+        node = self._node(name)
+        for model in node.offered:
+            del self._by_model[model][name]
+            if not self._by_model[model]:
+                del self._by_model[model]
+        node.card, node.offered = None, {}
+
+    def hear(self, beat: Heartbeat, now: float) -> bool:
+        """Take in a heartbeat. Whether it is news."""
+        return self._node(beat.node).hear(beat, now)
+
+    def _node(self, name: str) -> Node:
+        if name not in self.nodes:
+            self.nodes[name] = Node(name)
+        return self.nodes[name]
+
+    def deaf(self, now: float) -> None:
+        """NATS is gone: from now on silence says nothing, and the table is believed for ``REMEMBERED`` seconds."""
+        if self._deaf_at is None:
+            self._deaf_at = now
+
+    def hears(self, now: float) -> None:
+        """NATS is there again. Nodes that were alive before have ``SILENT`` seconds to speak."""
+        if self._deaf_at is None:
+            return
+        for node in self.nodes.values():
+            if self._deaf_at - node.spoke_at <= SILENT and now - self._deaf_at <= REMEMBERED:
+                node.spoke_at = max(node.spoke_at, now)
+        self._deaf_at = None
+
+    def alive(self, now: float) -> list[Node]:
+        """The nodes of which something may be asked, those that drain included."""
+        return [node for node in self.nodes.values() if self._is_alive(node, now)]
+
+    def is_alive(self, name: str, now: float) -> bool:
+        """Whether something may be asked of that node."""
+        return name in self.nodes and self._is_alive(self.nodes[name], now)
+
+    def _is_alive(self, node: Node, now: float) -> bool:
+        if self._deaf_at is None:
+            return node.alive(now)
+        return now - self._deaf_at <= REMEMBERED and node.alive(self._deaf_at) and now >= node.shunned_until
+
+    def offering(self, model: str, now: float) -> Iterator[tuple[Node, Offered]]:
+        """The nodes that may start or serve a model: alive, and not draining."""
+        for node in self._by_model.get(model, {}).values():
+            if not node.beat.draining and self._is_alive(node, now):
+                yield node, node.offered[model]
+
+    def offers(self, model: str) -> bool:
+        """Whether any node has a model, alive or not: what nobody has is unknown, rather than away."""
+        return model in self._by_model
+
+    def asked(self, sought: Sought, prospect: Prospect, now: float) -> None:
+        """A request goes to a node: what it seems to have is less at once."""
+        self.nodes[prospect.node].ask(Asked(now, sought, prospect))
+
+    def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
+        """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
+        self.nodes[prospect.node].ask(Asked(now, sought, prospect, refused=True))
+
+    def failed(self, name: str, now: float) -> None:
+        """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""
+        if (node := self.nodes.get(name)) is not None:
+            first, most = _SHUNNED
+            node.shunned_until = now + min(most, first * 2.0 ** min(node.failures, 10))
+            node.failures += 1
+
+    def worked(self, name: str) -> None:
+        """A node answered."""
+        if (node := self.nodes.get(name)) is not None:
+            node.failures, node.shunned_until = 0, -inf
