@@ -51,12 +51,19 @@ class Handshake(asyncio.Protocol):
     async def _agree(self) -> None:
         loop = asyncio.get_running_loop()
         assert self._transport is not None
+        self._transport.pause_reading()  # uvloop has begun to read since, whatever was said before
+        agreeing = loop.create_task(
+            loop.start_tls(self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT)
+        )
         try:
-            secure = await loop.start_tls(
-                self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT
-            )
+            await asyncio.sleep(0)  # TLS is in place, and begins in the next turn
+            if self._early:
+                loop.call_soon(_hand_over, self._transport, self._early)
+                self._early = b""
+            secure = await agreeing
         except (OSError, asyncio.CancelledError):  # TLS is none of its languages, it has gone, or it took too long
             self._all.leave(self)
+            agreeing.cancel()
             with contextlib.suppress(OSError):
                 self._transport.abort()
             return
@@ -68,3 +75,14 @@ class Handshake(asyncio.Protocol):
         http.connection_made(secure)
         if self._early:
             http.data_received(self._early)
+
+
+def _hand_over(transport: asyncio.Transport, first: bytes) -> None:
+    """Give TLS the first words of a handshake, which came before it was in place."""
+    protocol = cast(asyncio.BufferedProtocol, transport.get_protocol())  # asyncio's loop never comes here
+    while first:
+        place = memoryview(protocol.get_buffer(len(first)))
+        taken = min(len(place), len(first))
+        place[:taken] = first[:taken]
+        protocol.buffer_updated(taken)
+        first = first[taken:]
