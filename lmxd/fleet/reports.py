@@ -19,12 +19,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Offered(Report, frozen=True, kw_only=True, omit_defaults=True):
     """A model of a node's configuration. ``digest``: tells files and sizes of the same name apart.
 
+    ``names``: all by which it may be asked for and is listed, its own first; empty: its own alone.
     ``needs``: bytes that a new instance is charged, by device, in the way that suits it best. ``load``: seconds until a
     new one is ready, about. ``ctx``: tokens of a slot; ``ctx_most``: what it may grow to.
     """
 
     model: Text
     digest: str = ""
+    names: tuple[Text, ...] = ()
+    capabilities: tuple[Text, ...] = ()
     ctx: Count = 0
     ctx_most: Count = 0
     slots: Count = 1

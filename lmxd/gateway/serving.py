@@ -32,7 +32,7 @@ from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
-from lmxd.gateway.requests.authentication import ANYBODY, CALLER
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
@@ -96,7 +96,7 @@ class Serving:
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
         events = _events(path, wish.model) if streams else None
-        reply = Reply(request, wish.model, streams=streams, events=events)
+        reply = Reply(request, wish.model, streams=streams and not request.get(QUIET, False), events=events)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)

@@ -22,6 +22,8 @@ from lmxd.listening.pages import OwnPages
 log = logging.getLogger(__name__)
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
+QUIET: Final = web.RequestKey("quiet", bool)
+"""Set where another gateway asks: it has no sign of life until there is an answer, of which the status tells all."""
 _HEALTH: Final = "/health"
 """For probes, which come by any name; it tells nothing and starts nothing."""
 _OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))
