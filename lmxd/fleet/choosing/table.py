@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.fleet.choosing.delays import Delays
 from lmxd.fleet.choosing.prospects import Prospect, Sought
-from lmxd.fleet.choosing.view import NOBODY, Asked, View
+from lmxd.fleet.choosing.view import NOBODY, Attempt, View
 from lmxd.fleet.reports import Card, Heartbeat, Offered
 
 SILENT: Final = 3.0
@@ -34,7 +34,7 @@ class Node:
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
         self.view = View(NOBODY)
-        self.asked: list[Asked] = []
+        self.asked: list[Attempt] = []
         self.failures, self.shunned_until = 0, -inf
         self._delays, self._former = Delays(), [NOBODY.started]
 
@@ -54,12 +54,12 @@ class Node:
             self._lower(asked)
         return True
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: Attempt) -> None:
         """Lower what it seems to have by one request, until it says itself what is left."""
         self.asked.append(asked)
         self._lower(asked)
 
-    def _lower(self, asked: Asked) -> None:
+    def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
         self.view.lower(asked, 1 if offered is None else offered.slots)
 
@@ -141,11 +141,11 @@ class NodeTable:
 
     def asked(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """A request goes to a node: what it seems to have is less at once."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect))
+        self.nodes[prospect.node].ask(Attempt(now, sought, prospect))
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect, refused=True))
+        self.nodes[prospect.node].ask(Attempt(now, sought, prospect, refused=True))
 
     def failed(self, name: str, now: float) -> None:
         """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""

@@ -12,7 +12,7 @@ HOST: Final = "host"
 NOBODY: Final = Heartbeat(node="-", started="-", number=0, sent=0.0)
 
 
-class Asked(NamedTuple):
+class Attempt(NamedTuple):
     """A request that was sent to the node ``at`` a time; ``refused``: the node had nothing for it at that time."""
 
     at: float
@@ -38,7 +38,7 @@ class View:
         """Models for which it had nothing."""
 
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
-        """What the node seems to have for a request of a model that it offers."""
+        """The chance of a request for a model that the node offers."""
         model = offered.model
         if model in self.refused:
             return self._waits(node, offered)
@@ -85,7 +85,7 @@ class View:
     def _idle(self, device: str) -> int:
         return self.rooms[device].idle if device in self.rooms else 0
 
-    def lower(self, asked: Asked, slots: int) -> None:
+    def lower(self, asked: Attempt, slots: int) -> None:
         """Take off what a request took, or what the node turned out not to have. ``slots``: of a new instance."""
         model, prospect = asked.sought.model, asked.prospect
         if asked.refused:
