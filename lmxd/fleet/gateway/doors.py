@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.gateway.watching import Watch
+from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.reports import Card
 from lmxd.gateway.http.chunks import BadAnswer
 from lmxd.gateway.http.http1 import Head
@@ -65,7 +66,7 @@ class DoorExchange(Exchange):
 
 
 class Doors:
-    """The doors of all nodes. ``tls``: with a gateway's certificate; ``fleet``: the name in certificates of nodes."""
+    """The doors of all nodes of a fleet. ``tls``: for connections with a gateway's certificate."""
 
     def __init__(self, tls: ssl.SSLContext, fleet: str) -> None:
         self._tls, self._fleet = tls, fleet
@@ -104,15 +105,15 @@ class Doors:
     async def _connected(self, card: Card, call: UpstreamCall) -> DoorExchange:
         """A new connection to the node that a card names, and to no other."""
         loop, (host, _, port) = asyncio.get_running_loop(), card.address.rpartition(":")
+        member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
         make = partial(DoorExchange, card.node, self._kept, call)
         try:
             async with asyncio.timeout(_CONNECT):
-                transport, exchange = await loop.create_connection(make, host.strip("[]"), int(port), ssl=self._tls)
+                _, exchange = await loop.create_connection(
+                    make, host.strip("[]"), int(port), ssl=self._tls, server_hostname=member.host
+                )
         except (OSError, ValueError) as error:
             raise Away(card.node, getattr(error, "strerror", None) or error or "no connection in time") from error
-        if not _is_of(transport, f"lmxd://{self._fleet}/node/{card.node}"):
-            transport.abort()
-            raise Away(card.node, f"the certificate at {card.address} is not its own")
         return exchange
 
     async def _probe(self, card: Card) -> None:
@@ -125,10 +126,3 @@ class Doors:
     def forget(self, node: str) -> None:
         """Close the connections to a node that could not be reached."""
         self._kept.close(node)
-
-
-def _is_of(transport: asyncio.BaseTransport, name: str) -> bool:
-    """Whether the certificate at the other end is of that name, a URI among its alternative ones."""
-    found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-    said = found.getpeercert() if found is not None else None
-    return said is not None and ("URI", name) in said.get("subjectAltName", ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
@@ -39,6 +40,14 @@ class FleetModels:
         return {
             name: FleetModel(name=name, offered=found[name][0], nodes=tuple(found[name][1])) for name in sorted(found)
         }
+
+    def of_path(self, path: str) -> str:
+        """The model of a path that begins with its name, encoded or not. The longest name counts."""
+        words, known = path.split("/"), self.listed()
+        for count in range(len(words), 0, -1):
+            if (name := unquote("/".join(words[:count]))) in known:
+                return name
+        return unquote(words[0])
 
     def named(self, name: str, lists: str) -> str:
         """The model's own name. LmxdError ``unknown_model``; ``lists``: where there is a list.

@@ -24,8 +24,8 @@ from nats.aio.client import Client as Bus
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
-from lmxd.fleet.node.observing import Look, Use, heartbeat, offered
-from lmxd.fleet.reports import Card
+from lmxd.fleet.node.observing import NodeLook, Use, heartbeat, offered
+from lmxd.fleet.reports import NodeCard
 from lmxd.rpc.client import AsyncClient
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _BUS_ERRORS: Final = (nats.errors.Error, nats.js.errors.Error, OSError)
 
 
 @dataclass(frozen=True)
-class About:
+class NodeIdentity:
     """The node as its settings name it. ``address``: HOST:PORT of its door. ``started``: of this process alone."""
 
     node: str
@@ -56,13 +56,13 @@ class About:
 class Agent:
     """Says of a node what others need to know. ``socket``: its lmxd's."""
 
-    def __init__(self, about: About, socket: Path) -> None:
+    def __init__(self, about: NodeIdentity, socket: Path) -> None:
         self._about, self._socket = about, socket
         self._use = Use(os.getpid())
         self._number = 0
         self._random = secrets.SystemRandom()
         self._happened = asyncio.Event()
-        self._card: Card | None = None
+        self._card: NodeCard | None = None
 
     async def run(self, bus: Bus) -> None:
         """Speak until cancelled."""
@@ -111,7 +111,7 @@ class Agent:
         if not bus.is_connected:
             return
         self._number += 1
-        look, about = Look(status, tuple(found.instances), queue), self._about
+        look, about = NodeLook(status, tuple(found.instances), queue), self._about
         beat = heartbeat(look, self._use, node=about.node, started=about.started, number=self._number, now=now)
         with suppress(*_BUS_ERRORS):
             await bus.publish(names.heartbeat(about.node), msgspec.json.encode(beat))
@@ -124,10 +124,10 @@ class Agent:
                 self._card, put_at = card, time.monotonic()
             await asyncio.sleep(_LOOK if self._card == card else _PERIOD)
 
-    async def card(self, lmxd: AsyncClient) -> Card:
+    async def card(self, lmxd: AsyncClient) -> NodeCard:
         """The card of this node now. LmxdError of lmxd's."""
         about = self._about
-        return Card(
+        return NodeCard(
             node=about.node,
             address=about.address,
             version=__version__,
@@ -136,7 +136,7 @@ class Agent:
             models=offered((await lmxd.models()).models),
         )
 
-    async def _put(self, bus: Bus, card: Card) -> bool:
+    async def _put(self, bus: Bus, card: NodeCard) -> bool:
         """Whether NATS has it now."""
         if not bus.is_connected:
             return False

@@ -11,7 +11,7 @@ from lmxd.config.file import load
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.fleet.home import home_of
+from lmxd.fleet.meant_home import home_of
 from lmxd.rpc.client import default_socket, own_socket
 
 log = logging.getLogger("lmxd.fleet.node")

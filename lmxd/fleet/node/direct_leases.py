@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.fleet.calls import TTL, Direct, Kept, LeaseCall
+from lmxd.fleet.calls import TTL, Direct, DirectRenewed, LeaseCall
 from lmxd.gateway.http.paths import target
 from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.leasing.models import KnownModels
@@ -74,6 +74,7 @@ class DirectLeases:
             deadline=call.deadline,
             wait=call.wait,
             user=call.user,
+            waited=call.waited,
             hold="ttl",
             ttl=TTL,
             idempotency_key=call.idempotency_key,
@@ -91,12 +92,12 @@ class DirectLeases:
             waited=granted.waited,
         )
 
-    async def renew(self, lease: str) -> Kept:
+    async def renew(self, lease: str) -> DirectRenewed:
         """Keep it alive. LmxdError ``unknown_lease`` for one that no client of the fleet has."""
         _, expires_in = await self._present(lease)
         if (found := self._open.get(lease)) is not None:
             found.until = time.monotonic() + expires_in
-        return Kept(lease=lease, expires_in=expires_in)
+        return DirectRenewed(lease=lease, expires_in=expires_in)
 
     async def release(self, lease: str) -> Released:
         """End it. LmxdError as ``renew``."""

@@ -18,10 +18,10 @@ from lmxd.fleet import tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.node.agent import About, Agent
+from lmxd.fleet.node.agent import Agent, NodeIdentity
 from lmxd.fleet.node.direct_leases import DirectLeases
 from lmxd.fleet.node.door import FleetEntrance
-from lmxd.fleet.node.services import Services
+from lmxd.fleet.node.services import NodeServices
 from lmxd.gateway.app import runner
 from lmxd.gateway.leasing.leases import Leases
 from lmxd.gateway.ollama.pulls import Pulls
@@ -48,8 +48,8 @@ async def serve(home: FleetHome, config: GatewayConfig, socket: Path, pulls: Pul
         direct = DirectLeases(lmxd, socket, node=settings.node, address=settings.door)
         running = runner(config, leases, FleetEntrance(settings.fleet), pulls, direct.routes())
         await running.setup()
-        agent = Agent(About(settings.node, settings.door, settings.labels), socket)
-        speaking = Speaking(home, agent, Services(settings.node, lmxd, direct))
+        agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
+        speaking = Speaking(home, agent, NodeServices(settings.node, lmxd, direct))
         try:
             await listen(running, "door", settings.door, Connections.within(descriptors()), tls=context)
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
@@ -68,9 +68,9 @@ async def serve(home: FleetHome, config: GatewayConfig, socket: Path, pulls: Pul
 
 
 class Speaking:
-    """What a node says and answers on NATS, from when a broker is there."""
+    """The words of a node on NATS, and its answers there, from when a broker is there."""
 
-    def __init__(self, home: FleetHome, agent: Agent, services: Services) -> None:
+    def __init__(self, home: FleetHome, agent: Agent, services: NodeServices) -> None:
         self._home, self._agent, self._services = home, agent, services
         self._bus: Bus | None = None
 

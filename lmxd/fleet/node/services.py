@@ -30,7 +30,7 @@ _LONGEST: Final = 300
 """Characters of an error in a header; its body has all of it."""
 
 
-class Services:
+class NodeServices:
     """Answers the calls of a fleet's gateways and operators; NATS lets in nobody else.
 
     ``lmxd``: a connection to the daemon, as an administrator.
