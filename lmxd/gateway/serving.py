@@ -32,7 +32,7 @@ from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
-from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET, WAITED
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
@@ -213,7 +213,13 @@ class Serving:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        return LeaseWish(model=model, user=user, wait=self._patience(request), priority=_priority(request, user))
+        return LeaseWish(
+            model=model,
+            user=user,
+            wait=self._patience(request),
+            waited=request.get(WAITED, 0.0),
+            priority=_priority(request, user),
+        )
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""

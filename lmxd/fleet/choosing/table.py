@@ -9,7 +9,7 @@ from typing import Final
 from lmxd.fleet.choosing.delays import Delays
 from lmxd.fleet.choosing.prospects import Prospect, Sought
 from lmxd.fleet.choosing.view import NOBODY, Attempt, View
-from lmxd.fleet.reports import Card, Heartbeat, Offered
+from lmxd.fleet.reports import Heartbeat, NodeCard, Offered
 
 SILENT: Final = 3.0
 """Seconds without a heartbeat after which nothing new is asked of a node."""
@@ -28,7 +28,7 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.card: Card | None = None
+        self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
         self.beat = NOBODY
         self.spoke_at = -inf
@@ -79,7 +79,7 @@ class NodeTable:
         self._by_model: dict[str, dict[str, Node]] = {}
         self._deaf_at: float | None = None
 
-    def hear_card(self, card: Card) -> None:
+    def hear_card(self, card: NodeCard) -> None:
         """Take in a node's card, which replaces the one before."""
         self.forget_card(card.node)
         node = self._node(card.node)

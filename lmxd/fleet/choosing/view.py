@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
-from lmxd.fleet.reports import Heartbeat, Offered, Room
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered
 
 HOST: Final = "host"
 """The device that is RAM. A model that fits on a GPU is not placed there instead."""
@@ -25,7 +25,7 @@ class View:
     """Vacant slots, free bytes and the queue of a node, lowered by each request that its heartbeat cannot know yet."""
 
     def __init__(self, beat: Heartbeat) -> None:
-        self.rooms: dict[str, Room] = {room.device: room for room in beat.rooms}
+        self.rooms: dict[str, DeviceRoom] = {room.device: room for room in beat.rooms}
         self.free = {room.device: room.free for room in beat.rooms}
         self.vacant: dict[str, int] = {}
         self.coming: dict[str, int] = {}
