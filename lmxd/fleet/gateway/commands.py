@@ -10,7 +10,7 @@ import click
 from lmxd.config.key_files import exposures
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.fleet.home import home_of
+from lmxd.fleet.meant_home import home_of
 
 log = logging.getLogger("lmxd.fleet.gateway")
 

@@ -11,7 +11,7 @@ from typing import Final, cast
 from lmxd.errors import LmxdError
 from lmxd.fleet.gateway.watching import Watch
 from lmxd.fleet.members import Member, MemberRole
-from lmxd.fleet.reports import Card
+from lmxd.fleet.reports import NodeCard
 from lmxd.gateway.http.chunks import BadAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.kept_connections import KeptConnections
@@ -73,7 +73,7 @@ class Doors:
         self._kept = KeptConnections(_KEPT)
         self._watch = Watch(self._probe)
 
-    async def ask(self, card: Card, call: UpstreamCall, *lines: str) -> tuple[DoorExchange, Head]:
+    async def ask(self, card: NodeCard, call: UpstreamCall, *lines: str) -> tuple[DoorExchange, Head]:
         """A node's answer, of which the head has come, and which is the caller's to close. ``lines``: of the request.
 
         The node is watched until all has come, and the answer of one that falls silent breaks off. Raises Away if there
@@ -87,7 +87,7 @@ class Doors:
             exchange.close()
             raise
 
-    async def _sent(self, card: Card, call: UpstreamCall, lines: tuple[str, ...]) -> DoorExchange:
+    async def _sent(self, card: NodeCard, call: UpstreamCall, lines: tuple[str, ...]) -> DoorExchange:
         """A request that is sent, on a kept connection if there is one. A door may close that just then, unread."""
         sent = (call.head(*lines), *((call.body,) if call.body else ()))
         while (transport := self._kept.take(card.node)) is not None:
@@ -102,7 +102,7 @@ class Doors:
         exchange.send(*sent)
         return exchange
 
-    async def _connected(self, card: Card, call: UpstreamCall) -> DoorExchange:
+    async def _connected(self, card: NodeCard, call: UpstreamCall) -> DoorExchange:
         """A new connection to the node that a card names, and to no other."""
         loop, (host, _, port) = asyncio.get_running_loop(), card.address.rpartition(":")
         member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
@@ -116,7 +116,7 @@ class Doors:
             raise Away(card.node, getattr(error, "strerror", None) or error or "no connection in time") from error
         return exchange
 
-    async def _probe(self, card: Card) -> None:
+    async def _probe(self, card: NodeCard) -> None:
         """Ask for what its lmxd alone can say. Raises Away. An error is an answer, too: a frozen node has none."""
         exchange = await self._sent(card, UpstreamCall(method="GET", path="/v1/models", headers={}), ())
         with contextlib.closing(exchange):

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.prospects import Prospect, Standing
 from lmxd.fleet.choosing.ranking import ranking
 from lmxd.fleet.choosing.sessions import Sessions

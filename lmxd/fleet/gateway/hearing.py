@@ -18,7 +18,7 @@ from nats.js.kv import KeyValue
 from lmxd.fleet import names
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.places import Places
-from lmxd.fleet.reports import Card, Heartbeat
+from lmxd.fleet.reports import Heartbeat, NodeCard
 
 log = logging.getLogger(__name__)
 _PAUSE: Final = 1.0
@@ -70,7 +70,7 @@ class Hearing:
         again = asyncio.create_task(self._again.wait())
         try:
             while not again.done():
-                coming = asyncio.create_task(watcher.updates(timeout=_QUIET))
+                coming = asyncio.ensure_future(watcher.updates(timeout=_QUIET))  # type: ignore[no-untyped-call]
                 await asyncio.wait((coming, again), return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
                     coming.cancel()
@@ -79,14 +79,14 @@ class Hearing:
         finally:
             again.cancel()
             with contextlib.suppress(*_ERRORS):
-                await watcher.stop()
+                await watcher.stop()  # type: ignore[no-untyped-call]
 
     def _card(self, entry: KeyValue.Entry) -> None:
         if entry.operation is not None or entry.value is None:
             self._table.forget_card(entry.key)
             return
         try:
-            card = msgspec.json.decode(entry.value, type=Card)
+            card = msgspec.json.decode(entry.value, type=NodeCard)
         except msgspec.MsgspecError as error:
             log.warning("the card of node %s cannot be read: %s", entry.key, error)
             return

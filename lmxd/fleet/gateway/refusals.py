@@ -36,7 +36,11 @@ class NodeError(StatusError):
     def __init__(self, node: str, head: Head, body: bytes) -> None:
         said = _said(body)
         code = _TO_OPENAI.get(str(said.code), str(said.code))
-        code = code if code in EXIT_STATUS else _CODES.get(head.status, "invalid_params" if head.status < 500 else "internal")
+        code = (
+            code
+            if code in EXIT_STATUS
+            else _CODES.get(head.status, "invalid_params" if head.status < 500 else "internal")
+        )
         super().__init__(head.status, code, said.message or f"node {node} answered with status {head.status}", "")
         self.node = node
         self.body = body

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import names

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from lmxd.errors import LmxdError
-from lmxd.fleet.reports import Card
+from lmxd.fleet.reports import NodeCard
 
 QUIET_AFTER: Final = 1.0
 """Seconds without a byte after which it is asked whether a node is there."""
@@ -33,18 +33,18 @@ class WatchedExchange(Protocol):
 class Watch:
     """Asks nodes that are quiet for a sign of life. ``probe``: returns with that, or raises LmxdError."""
 
-    def __init__(self, probe: Callable[[Card], Awaitable[object]]) -> None:
+    def __init__(self, probe: Callable[[NodeCard], Awaitable[object]]) -> None:
         self._probe = probe
         self._over: dict[str, list[WatchedExchange]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def over(self, card: Card, exchange: WatchedExchange) -> None:
+    def over(self, card: NodeCard, exchange: WatchedExchange) -> None:
         """Watch a node until it has answered a request."""
         self._over.setdefault(card.node, []).append(exchange)
         if card.node not in self._tasks:
             self._tasks[card.node] = asyncio.get_running_loop().create_task(self._keep(card))
 
-    async def _keep(self, card: Card) -> None:
+    async def _keep(self, card: NodeCard) -> None:
         """Look at the requests of one node until it has had none for a moment."""
         loop, name = asyncio.get_running_loop(), card.node
         try:
@@ -61,7 +61,7 @@ class Watch:
         finally:
             del self._tasks[name], self._over[name]
 
-    async def _lives(self, card: Card) -> bool:
+    async def _lives(self, card: NodeCard) -> bool:
         try:
             async with asyncio.timeout(ANSWERS_IN):
                 await self._probe(card)
