@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import click
 
@@ -27,6 +29,7 @@ from lmxd.models.pairing import projectors_of
 from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
 from lmxd.models.roles import facts_of
+from lmxd.models.trust import trusting
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
@@ -44,11 +47,25 @@ class Target:
     config_path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """What is known of a URL: the checksum of its file, and TLS for its server."""
+
+    sha256: str | None
+    tls: ssl.SSLContext | None
+
+
 @click.command()
 @click.argument("model", metavar="hf:ORG/REPO[:QUANT]|URL")
 @click.option("--to", type=click.Path(path_type=Path), help="Into this directory; by default model_dir.")
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
 @click.option("--sha256", help="Of a URL: the checksum that the file must have.")
+@click.option(
+    "--tls",
+    type=(click.Path(path_type=Path),) * 3,
+    metavar="CA CERT KEY",
+    help="Of a URL: PEM files of the authority that is trusted, and of the certificate that is shown.",
+)
 @click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
 @click.option("--json", "json_wanted", is_flag=True, help="Say each step as a line of JSON, as ollama's API has them.")
 @USER
@@ -59,6 +76,7 @@ def pull(
     to: Path | None,
     name: str | None,
     sha256: str | None,
+    tls: tuple[Path, Path, Path] | None,
     anyway: bool,
     json_wanted: bool,
 ) -> None:
@@ -74,7 +92,8 @@ def pull(
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        path, beside, own = _fetched(wanted, target, sha256, report, anyway=anyway)
+        trusted = None if tls is None else trusting(*tls)
+        path, beside, own = _fetched(wanted, target, _Behind(sha256, trusted), report, anyway=anyway)
         _open_for_readers(path, target.directory)
         projector = _usable(beside, path, target, report)
         report.step("writing manifest")
@@ -93,14 +112,15 @@ def _usable(projector: Path | None, path: Path, target: Target, report: PullRepo
 
 
 def _fetched(
-    wanted: Reference, target: Target, sha256: str | None, report: PullReport, *, anyway: bool
+    wanted: Reference, target: Target, behind: _Behind, report: PullReport, *, anyway: bool
 ) -> tuple[Path, Path | None, str]:
     """(the file, or the first of its parts; its projector; its name)."""
     if wanted.url is not None:
-        url, name = wanted.url, stem_of(wanted.url.partition("?")[0])
+        url, name = wanted.url, stem_of(unquote(wanted.url.partition("?")[0]))
         if not anyway:
-            _require_fit(of_url(url, Wanted(dry_run="never")), report)
-        return fetch(url, target.directory, partial(report.moved, f"pulling {name}"), sha256), None, name
+            _require_fit(of_url(url, Wanted(dry_run="never"), behind.tls), report)
+        told = partial(report.moved, f"pulling {name}")
+        return fetch(url, target.directory, told, behind.sha256, tls=behind.tls), None, name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
@@ -112,10 +132,10 @@ def _fetched(
     sentence = f"{offer.name}: {offer.size / 2**30:.2f} GiB{beside} into {target.directory / offer.repository}"
     report.step(status, sentence)
 
-    def told(done: int) -> None:
+    def hub_told(done: int) -> None:
         report.moved(status, done, offer.size, digest and f"sha256:{digest}")
 
-    there = hub.fetch(offer, target.directory, told if report.for_programs else None)
+    there = hub.fetch(offer, target.directory, hub_told if report.for_programs else None)
     return there.files[0], there.projector, offer.name
 
 
