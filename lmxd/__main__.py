@@ -41,8 +41,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmxd")
 
 
+class _Program(Commands):
+    """The commands, of which those of a fleet are imported when they are asked for: one box has no need of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "fleet"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "fleet":
+            return super().get_command(ctx, cmd_name)
+        from lmxd.fleet.commands import fleet
+
+        return fleet
+
+
 @click.group(
-    "lmxd", cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "lmxd", cls=_Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option(

@@ -158,6 +158,7 @@ SEES: dict[str, set[str]] = {
         "completion",
         "daemon",
         "devices",
+        "fleet",
         "gateway",
         "migrate",
         "setup",
