@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
+from urllib.request import OpenerDirector
 
 from lmxd.errors import LmxdError
 from lmxd.files import open_regular, sha256_of
@@ -31,7 +31,7 @@ def fetch(
     told: Callable[[int, int], None],
     sha256: str | None = None,
     spare: int = _SPARE,
-    tls: ssl.SSLContext | None = None,
+    opener: OpenerDirector | None = None,
 ) -> Path:
     """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if the server is silent.
 
@@ -44,7 +44,7 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
         first = partial.stat().st_size if partial.exists() else 0
         try:
-            with opened(url, {}, first, tls=tls) as answer:
+            with opened(url, {}, first, opener=opener) as answer:
                 size, whole = _received(answer, url, partial, first, told, spare)
         except LmxdError as error:
             if not _ended_at(first, error):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import ssl
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
+from urllib.request import OpenerDirector
 
 import click
 
@@ -49,10 +49,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """What is known of a URL: the checksum of its file, and TLS for its server."""
+    """What is known of a URL: the checksum of its file, and who connects to its server."""
 
     sha256: str | None
-    tls: ssl.SSLContext | None
+    opener: OpenerDirector | None
 
 
 @click.command()
@@ -62,9 +62,9 @@ class _Behind:
 @click.option("--sha256", help="Of a URL: the checksum that the file must have.")
 @click.option(
     "--tls",
-    type=(click.Path(path_type=Path),) * 3,
-    metavar="CA CERT KEY",
-    help="Of a URL: PEM files of the authority that is trusted, and of the certificate that is shown.",
+    type=(Path, Path, Path, str),
+    metavar="CA CERT KEY NAME",
+    help="Of a URL: PEM files of the authority that is trusted, and of what is shown to it; the server's name there.",
 )
 @click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
 @click.option("--json", "json_wanted", is_flag=True, help="Say each step as a line of JSON, as ollama's API has them.")
@@ -76,7 +76,7 @@ def pull(
     to: Path | None,
     name: str | None,
     sha256: str | None,
-    tls: tuple[Path, Path, Path] | None,
+    tls: tuple[Path, Path, Path, str] | None,
     anyway: bool,
     json_wanted: bool,
 ) -> None:
@@ -92,8 +92,8 @@ def pull(
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        trusted = None if tls is None else trusting(*tls)
-        path, beside, own = _fetched(wanted, target, _Behind(sha256, trusted), report, anyway=anyway)
+        opener = None if tls is None else trusting(*tls)
+        path, beside, own = _fetched(wanted, target, _Behind(sha256, opener), report, anyway=anyway)
         _open_for_readers(path, target.directory)
         projector = _usable(beside, path, target, report)
         report.step("writing manifest")
@@ -118,9 +118,9 @@ def _fetched(
     if wanted.url is not None:
         url, name = wanted.url, stem_of(unquote(wanted.url.partition("?")[0]))
         if not anyway:
-            _require_fit(of_url(url, Wanted(dry_run="never"), behind.tls), report)
+            _require_fit(of_url(url, Wanted(dry_run="never"), behind.opener), report)
         told = partial(report.moved, f"pulling {name}")
-        return fetch(url, target.directory, told, behind.sha256, tls=behind.tls), None, name
+        return fetch(url, target.directory, told, behind.sha256, opener=behind.opener), None, name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
