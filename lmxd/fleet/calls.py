@@ -1,7 +1,7 @@
 """What may be asked of a node over NATS: the subjects below ``names.calls(node)``, their parameters and answers.
 
-Parameters and answers are JSON, as lmxd's own protocol has them: unknown parameters are refused, further fields of
-answers ignored. An error has the headers of NATS' services, and in its body ``code``, ``message``, ``remedy``, ``data``.
+Parameters and answers are JSON, as in lmxd's own protocol: unknown parameters are refused, further fields of answers
+ignored. An error has the headers of NATS' services, and in its body ``code``, ``message``, ``remedy``, ``data``.
 """
 
 from __future__ import annotations

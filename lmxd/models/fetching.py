@@ -29,11 +29,13 @@ def fetch(
     url: str,
     directory: Path,
     told: Callable[[int, int], None],
-    sha256: str | None = None,
+    sha256: str | Callable[[], str] | None = None,
     spare: int = _SPARE,
     opener: OpenerDirector | None = None,
 ) -> Path:
     """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if the server is silent.
+
+    ``sha256``: its checksum, or how it is found out once the file has come.
 
     LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``; ``config`` if the
     disk would have less than ``spare`` bytes left.
@@ -53,14 +55,19 @@ def fetch(
         if size < whole:
             problem = f"{shown(url)}: it ended after {size} of {whole} bytes"
             raise LmxdError("model_file_missing", problem, _AGAIN)
-        if sha256 is not None and sha256_of(partial) != sha256.lower():
-            partial.unlink()
-            remedy = "check it, or fetch it from elsewhere"
-            raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
+        if sha256 is not None:
+            _require(partial, sha256 if isinstance(sha256, str) else sha256(), url)
         partial.replace(path)
     except BROKEN as error:
         raise LmxdError("model_file_missing", f"{shown(url)}: {error}", _AGAIN) from error
     return path
+
+
+def _require(partial: Path, sha256: str, url: str) -> None:
+    if sha256_of(partial) != sha256.lower():
+        partial.unlink()
+        remedy = "check it, or fetch it from elsewhere"
+        raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
 
 
 def _received(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,13 @@ from lmxd.config.names import fitting
 from lmxd.config.schema import Config
 from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
+from lmxd.models.checksums import checksum_at
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
 from lmxd.models.pairing import projectors_of
 from lmxd.models.quants import stem_of
-from lmxd.models.reference import Reference, reference
+from lmxd.models.reference import Reference, is_reference, reference
 from lmxd.models.roles import facts_of
 from lmxd.models.trust import trusting
 from lmxd.rpc.client import Client, default_socket
@@ -54,12 +56,17 @@ class _Behind:
     sha256: str | None
     opener: OpenerDirector | None
 
+    @property
+    def checksum(self) -> str | Callable[[], str] | None:
+        said = self.sha256
+        return partial(checksum_at, said, self.opener) if said is not None and is_reference(said) else said
+
 
 @click.command()
 @click.argument("model", metavar="hf:ORG/REPO[:QUANT]|URL")
 @click.option("--to", type=click.Path(path_type=Path), help="Into this directory; by default model_dir.")
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
-@click.option("--sha256", help="Of a URL: the checksum that the file must have.")
+@click.option("--sha256", help="Of a URL: the checksum that the file must have, or the URL of it.")
 @click.option(
     "--tls",
     type=(Path, Path, Path, str),
@@ -120,7 +127,7 @@ def _fetched(
         if not anyway:
             _require_fit(of_url(url, Wanted(dry_run="never"), behind.opener), report)
         told = partial(report.moved, f"pulling {name}")
-        return fetch(url, target.directory, told, behind.sha256, opener=behind.opener), None, name
+        return fetch(url, target.directory, told, behind.checksum, opener=behind.opener), None, name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)

@@ -22,7 +22,7 @@ from yarl import URL
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.fleet.calls import Copying, CopyParams
-from lmxd.fleet.copying.manifest import Manifest, path_of
+from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.tls import client_context
@@ -31,8 +31,8 @@ _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
 _ANSWER: Final = 64 * 1024
 """Bytes of a peer's answer about a file, at the most."""
-_CHECKSUM: Final = 1800.0
-"""Seconds for which a peer may read its file for the checksum."""
+_ASKING: Final = 15.0
+"""Seconds for which a peer may say nothing."""
 _GRACE: Final = 5.0
 """Seconds that a fetch has to end."""
 
@@ -51,7 +51,7 @@ class _Copy:
 
     def __init__(self, node: str, params: CopyParams) -> None:
         self.params = params
-        self.now = Copying(node=node, model=params.model, peer=params.peer, step=f"checksum at {params.peer}")
+        self.now = Copying(node=node, model=params.model, peer=params.peer, step=f"asking {params.peer}")
         self.task: asyncio.Task[None] | None = None
 
     def told(self, line: bytes) -> None:
@@ -110,7 +110,7 @@ class Copies:
         url, tls = f"https://{params.address}{path_of(params.model)}", client_context(self._home, MemberRole.NODE)
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CHECKSUM, sock_connect=10)) as session,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASKING)) as session,
                 session.get(URL(url, encoded=True), ssl=tls, server_hostname=self._host(params)) as answer,
             ):
                 body = await answer.content.read(_ANSWER)
@@ -131,10 +131,10 @@ class Copies:
         own = ["--user"] if self._own.user else []
         role, home = MemberRole.NODE, self._home
         tls = [str(home.ca), str(home.certificate(role)), str(home.key(role)), self._host(params)]
+        url = f"https://{params.address}{path_of(params.model, manifest.file)}"
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
-            *("--as", params.model, "--sha256", manifest.sha256, "--tls", *tls, "--"),
-            f"https://{params.address}{path_of(params.model, manifest.file)}",
+            *("--as", params.model, "--sha256", url + SHA256, "--tls", *tls, "--", url),
             stdin=DEVNULL,
             stdout=PIPE,
             limit=_LINE,

@@ -14,15 +14,16 @@ PREFIX: Final = "/fleet/files"
 """What the paths of files at a node's door begin with."""
 _PLAIN: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}"
 _PLAIN_NAME: Final = re.compile(_PLAIN)
+SHA256: Final = ".sha256"
+"""What comes behind the path of a file for its checksum: 64 digits, or 202 as long as it is computed."""
 
 
 class Manifest(Result):
-    """A model's file: its name where it comes to, its bytes and its SHA-256."""
+    """A model's file: its name where it comes to, and its bytes."""
 
     model: str
     file: str = Field(pattern=rf"^{_PLAIN}\.gguf$")
     size: int = Field(ge=1)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 def file_name(model: str, own: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.files import sha256_of
-from lmxd.fleet.copying.manifest import PREFIX, Manifest, file_name
+from lmxd.fleet.copying.manifest import PREFIX, SHA256, Manifest, file_name
 from lmxd.gguf.split import part_number
 from lmxd.rpc.client import AsyncClient
 
 _CHUNK: Final = 2**18
+_BLOCK: Final = 2**24
+"""Bytes that are read at once for a checksum: between two of them it can be broken off."""
+_PATIENCE: Final = 10.0
+"""Seconds for which somebody who asks for a checksum waits until it is computed, or asks again."""
 _Identity = tuple[int, int, int, int]
 
 
@@ -25,27 +29,30 @@ class Offering:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._sums: dict[_Identity, str] = {}
+        self._sums: dict[_Identity, asyncio.Task[str]] = {}
         self._one = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(f"{PREFIX}/{{model}}", self._manifest), web.get(f"{PREFIX}/{{model}}/{{file}}", self._file)]
 
     async def _manifest(self, request: web.Request) -> web.Response:
-        """Answered when the checksum is known: a file of 40 GB is read for that, once."""
         model = request.match_info["model"]
         path, found = await self._path(model)
-        said = Manifest(
-            model=model, file=file_name(model, path.name), size=found.st_size, sha256=await self._sum(path, found)
-        )
+        said = Manifest(model=model, file=file_name(model, path.name), size=found.st_size)
         return web.json_response(said.model_dump())
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        model = request.match_info["model"]
-        path, _ = await self._path(model)
-        if request.match_info["file"] != file_name(model, path.name):
+        model, file = request.match_info["model"], request.match_info["file"]
+        path, found = await self._path(model)
+        if file.removesuffix(SHA256) != file_name(model, path.name):
             raise LmxdError("model_file_missing", f"{model} has another file now", "copy it anew")
-        return web.FileResponse(path, chunk_size=_CHUNK)
+        if not file.endswith(SHA256):
+            if request.headers.get("Range", "-").endswith("-"):  # more than a header: its checksum will be asked for
+                self._sum(path, found)
+            return web.FileResponse(path, chunk_size=_CHUNK)
+        summing = self._sum(path, found)
+        done, _ = await asyncio.wait([summing], timeout=_PATIENCE)
+        return web.Response(text=summing.result()) if done else web.Response(status=202)
 
     async def _path(self, model: str) -> tuple[Path, os.stat_result]:
         """A model's file. LmxdError ``unknown_model``; ``model_file_missing`` if it has none that can be copied."""
@@ -70,10 +77,18 @@ class Offering:
             raise LmxdError("model_file_missing", f"{model} is not a regular file", "copy another")
         return path, found
 
-    async def _sum(self, path: Path, found: os.stat_result) -> str:
+    def _sum(self, path: Path, found: os.stat_result) -> asyncio.Task[str]:
         """The SHA-256 of a file, computed once for each content that it has, one at a time."""
         key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        there = self._sums.get(key)
+        if there is None or (there.done() and (there.cancelled() or there.exception() is not None)):
+            there = self._sums[key] = asyncio.create_task(self._summed(path))
+        return there
+
+    async def _summed(self, path: Path) -> str:
+        digest = hashlib.sha256()
         async with self._one:
-            if key not in self._sums:
-                self._sums[key] = await asyncio.to_thread(sha256_of, path)
-        return self._sums[key]
+            with await asyncio.to_thread(path.open, "rb") as file:
+                while block := await asyncio.to_thread(file.read, _BLOCK):
+                    await asyncio.to_thread(digest.update, block)
+        return digest.hexdigest()
