@@ -1,4 +1,4 @@
-"""What may be asked of a node over NATS: the subjects below ``names.calls(node)``, their parameters and answers.
+"""The calls that a node answers over NATS: subjects below ``names.calls(node)``, their parameters and answers.
 
 Parameters and answers are JSON, as in lmxd's own protocol: unknown parameters are refused, further fields of answers
 ignored. An error has the headers of NATS' services, and in its body ``code``, ``message``, ``remedy``, ``data``.
@@ -39,6 +39,7 @@ class LeaseCall(Wish):
 
     wait: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds to wait in the node's queue")
     user: str | None = Field(None, pattern=r"^[A-Za-z0-9._@+-]{1,64}$")
+    waited: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds that it has waited elsewhere")
     idempotency_key: str | None = Field(None, min_length=1, max_length=64)
 
 
@@ -59,7 +60,7 @@ class Direct(Result):
     waited: float
 
 
-class Kept(Result):
+class DirectRenewed(Result):
     """The renewed lease, and the seconds that it lasts."""
 
     lease: str
@@ -88,7 +89,7 @@ class Copying(Result):
 
 
 @dataclass(frozen=True)
-class Call:
+class NodeCall:
     """One call: its parameters and its answer."""
 
     params: type[Params]
@@ -109,15 +110,15 @@ class CallName(StrEnum):
     COPY = "copy"
 
 
-CALLS: Final[Mapping[CallName, Call]] = {
-    CallName.PLAN: Call(PlanParams, Planned, "the answer that a request would get now, without any effect"),
-    CallName.REQUEST: Call(LeaseCall, Direct, "a lease by TTL, for use without a gateway between"),
-    CallName.RENEW: Call(LeaseParams, Kept, "keep such a lease alive"),
-    CallName.RELEASE: Call(LeaseParams, Released, "end such a lease"),
-    CallName.DRAIN: Call(DrainParams, Drained, "admit no requests, and end instances without leases"),
-    CallName.PS: Call(Nothing, Instances, "instances and their leases"),
-    CallName.QUEUE: Call(Nothing, QueueInfo, "requests that wait or start, in order"),
-    CallName.COPY: Call(CopyParams, Copying, "fetch a model from another node, and say how far that is"),
+CALLS: Final[Mapping[CallName, NodeCall]] = {
+    CallName.PLAN: NodeCall(PlanParams, Planned, "the answer that a request would get now, without any effect"),
+    CallName.REQUEST: NodeCall(LeaseCall, Direct, "a lease by TTL, for use without a gateway between"),
+    CallName.RENEW: NodeCall(LeaseParams, DirectRenewed, "keep such a lease alive"),
+    CallName.RELEASE: NodeCall(LeaseParams, Released, "end such a lease"),
+    CallName.DRAIN: NodeCall(DrainParams, Drained, "admit no requests, and end instances without leases"),
+    CallName.PS: NodeCall(Nothing, Instances, "instances and their leases"),
+    CallName.QUEUE: NodeCall(Nothing, QueueInfo, "requests that wait or start, in order"),
+    CallName.COPY: NodeCall(CopyParams, Copying, "fetch a model from another node, and say how far that is"),
 }
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from lmxd.fleet.home import FleetHome
+from lmxd.fleet.gateway.commands import gateway
+from lmxd.fleet.node.commands import node
 from lmxd.terminal import Commands
 
 
@@ -17,11 +18,5 @@ def fleet(context: click.Context, directory: Path | None) -> None:
     """Many boxes, one endpoint: join boxes to a fleet, and run its parts."""
 
 
-def home_of(context: click.Context) -> FleetHome:
-    """The home that a command of the fleet is about. Its options may stand before and behind its name."""
-    found = next((x.params["directory"] for x in _above(context) if "directory" in x.params), None)
-    return FleetHome.at(found, user=bool(context.find_root().params["user"]))
-
-
-def _above(context: click.Context) -> list[click.Context]:
-    return [context, *(_above(context.parent) if context.parent else [])]
+fleet.add_command(node)
+fleet.add_command(gateway)

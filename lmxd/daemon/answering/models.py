@@ -13,6 +13,7 @@ from lmxd.config.called import variant_names
 from lmxd.config.profile import Profile
 from lmxd.core.books.state import State
 from lmxd.core.policy.fit import fit
+from lmxd.core.policy.quantum import load_seconds
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
@@ -94,10 +95,12 @@ class ModelCalls:
             shown = None if path is None else str(path)
             found = fit(self._state, ask)
             there = FitInfo(when=found.when.value, ends=list(found.ends))
-            view = view.model_copy(update={"bytes": charges(ask), "basis": basis, "path": shown, "fit": there})
-            file, taken = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
-            able = abilities(resolved, file, taken)
-            view = view.model_copy(update={"file": info(file), "capabilities": able, "media": taken})
+            first, load = dict(ask.options[0].devices), load_seconds(self._state, ask)
+            view = view.model_copy(update={"bytes": charges(ask), "needs": first, "load": load})
+            view = view.model_copy(update={"basis": basis, "path": shown, "fit": there})
+            file, media = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
+            able = abilities(resolved, file, media)
+            view = view.model_copy(update={"file": info(file), "capabilities": able, "media": media})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
         except (OSError, ValueError, RuntimeError) as error:  # such as a disk that fails while a header is read

@@ -54,6 +54,7 @@ def _instance(
         ctx=i.ask.context,
         ctx_most=present.most_context(i.ask),
         slots=i.ask.spread,
+        vacant=max(0, i.free_slots) if i.accepts and (i.vacant or i.shared) else 0,
         busy=i.busy,
         processing=launched.pace.processing if launched else 0,
         speed=launched.pace.speed if launched else 0.0,

@@ -8,8 +8,8 @@ from typing import Final
 
 from lmxd.fleet.choosing.delays import Delays
 from lmxd.fleet.choosing.prospects import Prospect, Sought
-from lmxd.fleet.choosing.view import NOBODY, Asked, View
-from lmxd.fleet.reports import Card, Heartbeat, Offered
+from lmxd.fleet.choosing.view import NOBODY, Attempt, View
+from lmxd.fleet.reports import Heartbeat, NodeCard, Offered
 
 SILENT: Final = 3.0
 """Seconds without a heartbeat after which nothing new is asked of a node."""
@@ -28,13 +28,15 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.card: Card | None = None
+        self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
+        self.excused_at = -inf
+        """The time up to which its silence said nothing."""
         self.view = View(NOBODY)
-        self.asked: list[Asked] = []
+        self.asked: list[Attempt] = []
         self.failures, self.shunned_until = 0, -inf
         self._delays, self._former = Delays(), [NOBODY.started]
 
@@ -54,18 +56,19 @@ class Node:
             self._lower(asked)
         return True
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: Attempt) -> None:
         """Lower what it seems to have by one request, until it says itself what is left."""
         self.asked.append(asked)
         self._lower(asked)
 
-    def _lower(self, asked: Asked) -> None:
+    def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
         self.view.lower(asked, 1 if offered is None else offered.slots)
 
     def alive(self, now: float) -> bool:
         """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
-        return self.card is not None and now - self.spoke_at <= SILENT and now >= self.shunned_until
+        silent = now - max(self.spoke_at, self.excused_at)
+        return self.card is not None and silent <= SILENT and now >= self.shunned_until
 
 
 class NodeTable:
@@ -76,7 +79,7 @@ class NodeTable:
         self._by_model: dict[str, dict[str, Node]] = {}
         self._deaf_at: float | None = None
 
-    def hear_card(self, card: Card) -> None:
+    def hear_card(self, card: NodeCard) -> None:
         """Take in a node's card, which replaces the one before."""
         self.forget_card(card.node)
         node = self._node(card.node)
@@ -113,7 +116,7 @@ class NodeTable:
             return
         for node in self.nodes.values():
             if self._deaf_at - node.spoke_at <= SILENT and now - self._deaf_at <= REMEMBERED:
-                node.spoke_at = max(node.spoke_at, now)
+                node.excused_at = now
         self._deaf_at = None
 
     def alive(self, now: float) -> list[Node]:
@@ -141,11 +144,11 @@ class NodeTable:
 
     def asked(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """A request goes to a node: what it seems to have is less at once."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect))
+        self.nodes[prospect.node].ask(Attempt(now, sought, prospect))
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect, refused=True))
+        self.nodes[prospect.node].ask(Attempt(now, sought, prospect, refused=True))
 
     def failed(self, name: str, now: float) -> None:
         """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""
