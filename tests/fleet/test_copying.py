@@ -17,7 +17,7 @@ from waiting import until
 from lmxd.config.file import load
 from lmxd.errors import LmxdError
 from lmxd.fleet.authority.certificates import Authority
-from lmxd.fleet.calls import CopyParams, Copying
+from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.copies import Copies, Own
 from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 
 from fleet.reported import beat, card
-
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Sought, Standing
 from lmxd.fleet.choosing.ranking import MOST, ranking
