@@ -18,12 +18,12 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.doors import Doors
 from lmxd.fleet.gateway.finding import Finding
-from lmxd.fleet.gateway.hearing import Hearing
 from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.listing import FleetLists
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.places import Places
 from lmxd.fleet.gateway.requests import FleetRequests
+from lmxd.fleet.hearing import Hearing
 from lmxd.gateway.guard import Entrance, Guard, of_now
 from lmxd.gateway.requests.bodies import Bodies
 
@@ -65,4 +65,4 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     app.add_routes([*requests.routes(), *FleetLists(models).routes()])
     app.on_cleanup.append(end)
     running = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
-    return FleetFront(running, Hearing(table, places, now))
+    return FleetFront(running, Hearing(table, places.heard, now))

@@ -8,7 +8,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet import tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.gateway.app import front
-from lmxd.fleet.gateway.hearing import Hearing
+from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.gateway.process import listening

@@ -1,4 +1,4 @@
-"""What a gateway hears on NATS: cards and heartbeats, which go into its table."""
+"""Cards and heartbeats, as NATS brings them: they go into a table of nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from nats.js.kv import KeyValue
 
 from lmxd.fleet import names
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.places import Places
 from lmxd.fleet.reports import Heartbeat, NodeCard
 
 log = logging.getLogger(__name__)
@@ -29,10 +28,10 @@ _ERRORS: Final = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError
 
 
 class Hearing:
-    """Keeps the table. ``now``: its clock."""
+    """Keeps the table. ``now``: its clock. ``told``: hears of each heartbeat that is news, by node and time."""
 
-    def __init__(self, table: NodeTable, places: Places, now: Callable[[], float]) -> None:
-        self._table, self._places, self._now = table, places, now
+    def __init__(self, table: NodeTable, told: Callable[[str, float], None], now: Callable[[], float]) -> None:
+        self._table, self._told, self._now = table, told, now
         self._again = asyncio.Event()
         """NATS was lost, and is there again: what is watched may be lost with it."""
 
@@ -62,7 +61,7 @@ class Hearing:
             return
         now = self._now()
         if message.subject == names.heartbeat(beat.node) and self._table.hear(beat, now):
-            self._places.heard(beat.node, now)
+            self._told(beat.node, now)
 
     async def _cards(self, bucket: KeyValue) -> None:
         """Take in all cards, and each that changes, until NATS was lost or nothing comes any more."""
