@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lmxd.fleet.gateway.commands import gateway
 from lmxd.fleet.node.commands import node
 from lmxd.terminal import Commands
 
@@ -18,3 +19,4 @@ def fleet(context: click.Context, directory: Path | None) -> None:
 
 
 fleet.add_command(node)
+fleet.add_command(gateway)

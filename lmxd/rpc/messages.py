@@ -93,8 +93,8 @@ class RequestParams(Wish, Terms):
         ge=0,
         le=10**9,
         allow_inf_nan=False,
-        description="seconds since it first asked at any node of a fleet, for its place in the queue here; only for who "
-        "may ask for a user",
+        description="seconds since it first asked at any node of a fleet, for its place in the queue here; only from "
+        "who may ask for a user",
     )
 
 

@@ -42,7 +42,8 @@ class Waiters:
     def moves(self, table: NodeTable, name: str, now: float) -> list[tuple[Waiter, Prospect]]:
         """The waiters that should ask node ``name`` too, whose heartbeat was just heard: the longest waiting first.
 
-        A node that should have served one by now is not believed any more. The table is lowered by each. A waiter keeps the place that it has until the other node has said yes.
+        A node that should have served one by now is not believed any more. The table is lowered by each. A waiter keeps
+        the place that it has until the other node has said yes.
         """
         found: list[tuple[Waiter, Prospect]] = []
         if not table.is_alive(name, now) or (node := table.nodes[name]).beat.draining:

@@ -33,6 +33,8 @@ class Node:
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
+        self.excused_at = -inf
+        """The time up to which its silence said nothing."""
         self.view = View(NOBODY)
         self.asked: list[Attempt] = []
         self.failures, self.shunned_until = 0, -inf
@@ -65,7 +67,8 @@ class Node:
 
     def alive(self, now: float) -> bool:
         """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
-        return self.card is not None and now - self.spoke_at <= SILENT and now >= self.shunned_until
+        silent = now - max(self.spoke_at, self.excused_at)
+        return self.card is not None and silent <= SILENT and now >= self.shunned_until
 
 
 class NodeTable:
@@ -113,7 +116,7 @@ class NodeTable:
             return
         for node in self.nodes.values():
             if self._deaf_at - node.spoke_at <= SILENT and now - self._deaf_at <= REMEMBERED:
-                node.spoke_at = max(node.spoke_at, now)
+                node.excused_at = now
         self._deaf_at = None
 
     def alive(self, now: float) -> list[Node]:
