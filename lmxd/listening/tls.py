@@ -28,13 +28,12 @@ class Handshake(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()  # nothing is lost until TLS reads it
         self.client = sender(transport)
         self._all.admit(self)
         self._task = asyncio.get_running_loop().create_task(self._agree())
 
     def data_received(self, data: bytes) -> None:
-        """A request may come with the last words of the handshake."""
+        """The client's first words may be here before TLS reads; its first request comes with the last of these."""
         self._early += data
         if len(self._early) > _LARGEST:
             self.cut()
@@ -51,11 +50,15 @@ class Handshake(asyncio.Protocol):
     async def _agree(self) -> None:
         loop = asyncio.get_running_loop()
         assert self._transport is not None
+        agreed = loop.create_task(
+            loop.start_tls(self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT)
+        )
         try:
-            secure = await loop.start_tls(
-                self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT
-            )
+            await asyncio.sleep(0)  # TLS has the connection from here on, and has it pause until it is ready itself
+            loop.call_soon(self._hand_over)
+            secure = await agreed
         except (OSError, asyncio.CancelledError):  # TLS is none of its languages, it has gone, or it took too long
+            agreed.cancel()
             self._all.leave(self)
             with contextlib.suppress(OSError):
                 self._transport.abort()
@@ -68,3 +71,15 @@ class Handshake(asyncio.Protocol):
         http.connection_made(secure)
         if self._early:
             http.data_received(self._early)
+
+    def _hand_over(self) -> None:
+        """Have TLS read what came before it did: no pause of ours keeps uvloop from reading a new connection."""
+        assert self._transport is not None
+        early, self._early = self._early, b""
+        reader = cast(asyncio.BufferedProtocol, self._transport.get_protocol())
+        while early and not self._transport.is_closing():
+            space = memoryview(reader.get_buffer(len(early)))
+            count = min(len(space), len(early))
+            space[:count] = early[:count]
+            reader.buffer_updated(count)
+            early = early[count:]
