@@ -1,4 +1,4 @@
-"""What may be asked of a node over NATS: the subjects below ``names.calls(node)``, their parameters and answers.
+"""The calls that a node answers over NATS: subjects below ``names.calls(node)``, their parameters and answers.
 
 Parameters and answers are JSON, as in lmxd's own protocol: unknown parameters are refused, further fields of answers
 ignored. An error has the headers of NATS' services, and in its body ``code``, ``message``, ``remedy``, ``data``.
@@ -16,9 +16,10 @@ from pydantic import Field
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.fleet import names
+from lmxd.fleet.names import NODE
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Nothing, Params, Released, Result, Wish
+from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Name, Nothing, Params, Released, Result, Wish
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Bus
@@ -38,6 +39,7 @@ class LeaseCall(Wish):
 
     wait: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds to wait in the node's queue")
     user: str | None = Field(None, pattern=r"^[A-Za-z0-9._@+-]{1,64}$")
+    waited: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds that it has waited elsewhere")
     idempotency_key: str | None = Field(None, min_length=1, max_length=64)
 
 
@@ -58,15 +60,36 @@ class Direct(Result):
     waited: float
 
 
-class Kept(Result):
+class DirectRenewed(Result):
     """The renewed lease, and the seconds that it lasts."""
 
     lease: str
     expires_in: float
 
 
+class CopyParams(Params):
+    """A model that a node is to fetch from another. Asked again with the same ``id``, it says how far that is."""
+
+    id: str = Field(min_length=1, max_length=64)
+    model: Name
+    peer: str = Field(pattern=NODE.pattern, description="the node that has it")
+    address: str = Field(max_length=300, description="HOST:PORT of that node's door")
+
+
+class Copying(Result):
+    """How far a copy is. ``done``, ``total``: bytes that have come, of how many; 0 as long as that is not known."""
+
+    node: str
+    model: str
+    peer: str
+    step: str
+    done: int = 0
+    total: int = 0
+    finished: bool = False
+
+
 @dataclass(frozen=True)
-class Call:
+class NodeCall:
     """One call: its parameters and its answer."""
 
     params: type[Params]
@@ -84,16 +107,18 @@ class CallName(StrEnum):
     DRAIN = "drain"
     PS = "ps"
     QUEUE = "queue"
+    COPY = "copy"
 
 
-CALLS: Final[Mapping[CallName, Call]] = {
-    CallName.PLAN: Call(PlanParams, Planned, "the answer that a request would get now, without any effect"),
-    CallName.REQUEST: Call(LeaseCall, Direct, "a lease by TTL, for use without a gateway between"),
-    CallName.RENEW: Call(LeaseParams, Kept, "keep such a lease alive"),
-    CallName.RELEASE: Call(LeaseParams, Released, "end such a lease"),
-    CallName.DRAIN: Call(DrainParams, Drained, "admit no requests, and end instances without leases"),
-    CallName.PS: Call(Nothing, Instances, "instances and their leases"),
-    CallName.QUEUE: Call(Nothing, QueueInfo, "requests that wait or start, in order"),
+CALLS: Final[Mapping[CallName, NodeCall]] = {
+    CallName.PLAN: NodeCall(PlanParams, Planned, "the answer that a request would get now, without any effect"),
+    CallName.REQUEST: NodeCall(LeaseCall, Direct, "a lease by TTL, for use without a gateway between"),
+    CallName.RENEW: NodeCall(LeaseParams, DirectRenewed, "keep such a lease alive"),
+    CallName.RELEASE: NodeCall(LeaseParams, Released, "end such a lease"),
+    CallName.DRAIN: NodeCall(DrainParams, Drained, "admit no requests, and end instances without leases"),
+    CallName.PS: NodeCall(Nothing, Instances, "instances and their leases"),
+    CallName.QUEUE: NodeCall(Nothing, QueueInfo, "requests that wait or start, in order"),
+    CallName.COPY: NodeCall(CopyParams, Copying, "fetch a model from another node, and say how far that is"),
 }
 
 

@@ -13,9 +13,11 @@ import click
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.fleet.addresses import own_host, own_name
-from lmxd.fleet.home import FleetHome
+from lmxd.fleet.gateway.commands import gateway
+from lmxd.fleet.meant_home import home_of
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import NODE
+from lmxd.fleet.node.commands import node as run_node
 from lmxd.terminal import Commands, say, typed
 
 log = logging.getLogger("lmxd.fleet")
@@ -41,16 +43,6 @@ _DOOR_PORT = click.option(
 @click.pass_context
 def fleet(context: click.Context, directory: Path | None) -> None:
     """Many boxes, one endpoint: begin a fleet, join boxes to it, and run its parts."""
-
-
-def home_of(context: click.Context) -> FleetHome:
-    """The home that a command of the fleet is about. ``--user`` may stand before and behind its name."""
-    found = next((x.params["directory"] for x in _above(context) if "directory" in x.params), None)
-    return FleetHome.at(found, user=bool(context.find_root().params["user"]))
-
-
-def _above(context: click.Context) -> list[click.Context]:
-    return [context, *(_above(context.parent) if context.parent else [])]
 
 
 def need_extra() -> None:
@@ -180,3 +172,7 @@ def remove(context: click.Context, role: str, name: str) -> None:
 
 def _words(context: click.Context) -> str:
     return "lmxd --user fleet" if context.find_root().params["user"] else "lmxd fleet"
+
+
+fleet.add_command(run_node)
+fleet.add_command(gateway)

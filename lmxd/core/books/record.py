@@ -153,6 +153,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,
         digest=event.digest,
+        first_asked_at=state.now - event.waited if event.waited else None,
     )
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     enter_queue(state, ticket)
@@ -260,13 +261,8 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
     for lease in list(instance.leases.values()):
         end_lease(state, lease, EndReason.INSTANCE_EXITED, failure.message)
     for ticket in list(instance.tickets.values()):
-        refused = Refusal(
-            code=RefusalCode.LAUNCH_FAILED,
-            message=failure.message,
-            remedy=remedy_of(failure.code),
-            failure=failure,
-        )
-        refuse(state, ticket, refused)
+        code, remedy = RefusalCode.LAUNCH_FAILED, remedy_of(failure.code)
+        refuse(state, ticket, Refusal(code=code, message=failure.message, remedy=remedy, failure=failure))
     instance.phase = Phase.RECLAIMING
     state.retire(instance)
     state.ledger.mark_exited(instance.id, state.now)

@@ -59,6 +59,7 @@ class Leasing:
         again: Callable[[], Ask],
         deadline: float | None,
         user: str | None,
+        waited: float = 0.0,
     ) -> Granted | Held:
         """Send a request to the core, and wait for the answer. ``again`` makes its ask for the devices of another time.
 
@@ -93,6 +94,7 @@ class Leasing:
                     deadline=None if deadline is None else deadline - (now - first),
                     key=key,
                     asked_at=before,
+                    waited=waited and waited + now - first,
                     digest=None if key is None else digest,
                 )
                 return await self._answer(connection, id, again, asked)

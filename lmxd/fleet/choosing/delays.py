@@ -6,7 +6,8 @@ from math import inf
 from typing import Final
 
 _WINDOW: Final = 60.0
-"""Seconds after which a least delay is measured anew: by then two clocks have drifted by a few ms."""
+"""Seconds after which a least delay is measured anew: by then two clocks have drifted by a few ms, or one stood still.
+"""
 
 
 class Delays:

@@ -40,9 +40,10 @@ class Waiters:
             self._by_model.pop(waiter.sought.model, None)
 
     def moves(self, table: NodeTable, name: str, now: float) -> list[tuple[Waiter, Prospect]]:
-        """Those that should ask node ``name`` too, whose heartbeat was just heard: the longest waiting first.
+        """The waiters that should ask node ``name`` too, whose heartbeat was just heard: the longest waiting first.
 
-        The table is lowered by each. A waiter keeps the place that it has until the other node has said yes.
+        A node that should have served one by now is not believed any more. The table is lowered by each. A waiter keeps
+        the place that it has until the other node has said yes.
         """
         found: list[tuple[Waiter, Prospect]] = []
         if not table.is_alive(name, now) or (node := table.nodes[name]).beat.draining:
@@ -50,7 +51,8 @@ class Waiters:
         wanted = [w for model in node.offered for w in self._by_model.get(model, {}).values() if w.node != name]
         for waiter in sorted(wanted, key=lambda each: each.since):
             prospect = node.view.prospect(name, node.offered[waiter.sought.model], waiter.sought)
-            if prospect.standing <= Standing.FITS and now + prospect.eta < waiter.due:
+            sooner = waiter.due <= now or now + prospect.eta < waiter.due
+            if prospect.standing <= Standing.FITS and sooner:
                 table.asked(waiter.sought, prospect, now)
                 found.append((waiter, prospect))
         return found

@@ -1,4 +1,4 @@
-"""What is sought, and what one node seems to have for it."""
+"""A request, and the prospect that one node seems to have for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sought:
 
 
 class Prospect(NamedTuple):
-    """What one node seems to have for a request. They compare: the lower is the better.
+    """The chance that a request seems to have at one node.
 
     ``cost``: within a standing; bytes left over, bytes to end, or seconds. ``eta``: seconds until it would be served,
     with the load of its model. ``device``: where a new instance would take ``size`` bytes.

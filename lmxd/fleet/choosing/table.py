@@ -7,9 +7,9 @@ from math import inf
 from typing import Final
 
 from lmxd.fleet.choosing.delays import Delays
-from lmxd.fleet.choosing.prospects import Prospect, Sought
-from lmxd.fleet.choosing.view import NOBODY, Asked, View
-from lmxd.fleet.reports import Card, Heartbeat, Offered
+from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
+from lmxd.fleet.choosing.view import NOBODY, Attempt, View
+from lmxd.fleet.reports import Heartbeat, NodeCard, Offered
 
 SILENT: Final = 3.0
 """Seconds without a heartbeat after which nothing new is asked of a node."""
@@ -28,13 +28,17 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.card: Card | None = None
+        self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
+        self.excused_at = -inf
+        """The time up to which its silence said nothing."""
         self.view = View(NOBODY)
-        self.asked: list[Asked] = []
+        self.asked: list[Attempt] = []
+        self.ended: list[Attempt] = []
+        """Requests that were answered since its last heartbeat was sent, at the time of that."""
         self.failures, self.shunned_until = 0, -inf
         self._delays, self._former = Delays(), [NOBODY.started]
 
@@ -49,23 +53,38 @@ class Node:
             self._former = [*self._former[1 - _FORMER :], beat.started]
         self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
         self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
-        self.view = View(beat)
-        for asked in self.asked:
-            self._lower(asked)
+        self.ended = [ended for ended in self.ended if ended.at + _SETTLES >= self.spoke_at]
+        self._look_again()
         return True
 
-    def ask(self, asked: Asked) -> None:
+    def _look_again(self) -> None:
+        self.view = View(self.beat)
+        for asked in self.asked:
+            self._lower(asked)
+        for ended in self.ended:
+            self.view.free_slots(ended)
+
+    def end(self, asked: Attempt, now: float) -> None:
+        """A request was answered: its slots are vacant, though the last heartbeat may have seen them in use."""
+        if asked in self.asked and asked.prospect.standing is Standing.READY:
+            self.asked.remove(asked)
+        else:
+            self.ended.append(asked._replace(at=now))
+        self._look_again()
+
+    def ask(self, asked: Attempt) -> None:
         """Lower what it seems to have by one request, until it says itself what is left."""
         self.asked.append(asked)
         self._lower(asked)
 
-    def _lower(self, asked: Asked) -> None:
+    def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
         self.view.lower(asked, 1 if offered is None else offered.slots)
 
     def alive(self, now: float) -> bool:
         """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
-        return self.card is not None and now - self.spoke_at <= SILENT and now >= self.shunned_until
+        silent = now - max(self.spoke_at, self.excused_at)
+        return self.card is not None and silent <= SILENT and now >= self.shunned_until
 
 
 class NodeTable:
@@ -76,7 +95,7 @@ class NodeTable:
         self._by_model: dict[str, dict[str, Node]] = {}
         self._deaf_at: float | None = None
 
-    def hear_card(self, card: Card) -> None:
+    def hear_card(self, card: NodeCard) -> None:
         """Take in a node's card, which replaces the one before."""
         self.forget_card(card.node)
         node = self._node(card.node)
@@ -113,7 +132,7 @@ class NodeTable:
             return
         for node in self.nodes.values():
             if self._deaf_at - node.spoke_at <= SILENT and now - self._deaf_at <= REMEMBERED:
-                node.spoke_at = max(node.spoke_at, now)
+                node.excused_at = now
         self._deaf_at = None
 
     def alive(self, now: float) -> list[Node]:
@@ -139,13 +158,19 @@ class NodeTable:
         """Whether any node has a model, alive or not: what nobody has is unknown, rather than away."""
         return model in self._by_model
 
-    def asked(self, sought: Sought, prospect: Prospect, now: float) -> None:
+    def asked(self, sought: Sought, prospect: Prospect, now: float) -> Attempt:
         """A request goes to a node: what it seems to have is less at once."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect))
+        asked = Attempt(now, sought, prospect)
+        self.nodes[prospect.node].ask(asked)
+        return asked
+
+    def ended(self, asked: Attempt, now: float) -> None:
+        """A node has answered what it was asked: it has the slots again at once, for the next of the conversation."""
+        self.nodes[asked.prospect.node].end(asked, now)
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
-        self.nodes[prospect.node].ask(Asked(now, sought, prospect, refused=True))
+        self.nodes[prospect.node].ask(Attempt(now, sought, prospect, refused=True))
 
     def failed(self, name: str, now: float) -> None:
         """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
-from lmxd.fleet.reports import Heartbeat, Offered, Room
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered
 
 HOST: Final = "host"
 """The device that is RAM. A model that fits on a GPU is not placed there instead."""
 NOBODY: Final = Heartbeat(node="-", started="-", number=0, sent=0.0)
 
 
-class Asked(NamedTuple):
+class Attempt(NamedTuple):
     """A request that was sent to the node ``at`` a time; ``refused``: the node had nothing for it at that time."""
 
     at: float
@@ -25,7 +25,7 @@ class View:
     """Vacant slots, free bytes and the queue of a node, lowered by each request that its heartbeat cannot know yet."""
 
     def __init__(self, beat: Heartbeat) -> None:
-        self.rooms: dict[str, Room] = {room.device: room for room in beat.rooms}
+        self.rooms: dict[str, DeviceRoom] = {room.device: room for room in beat.rooms}
         self.free = {room.device: room.free for room in beat.rooms}
         self.vacant: dict[str, int] = {}
         self.coming: dict[str, int] = {}
@@ -38,7 +38,7 @@ class View:
         """Models for which it had nothing."""
 
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
-        """What the node seems to have for a request of a model that it offers."""
+        """The chance of a request for a model that the node offers."""
         model = offered.model
         if model in self.refused:
             return self._waits(node, offered)
@@ -85,7 +85,7 @@ class View:
     def _idle(self, device: str) -> int:
         return self.rooms[device].idle if device in self.rooms else 0
 
-    def lower(self, asked: Asked, slots: int) -> None:
+    def lower(self, asked: Attempt, slots: int) -> None:
         """Take off what a request took, or what the node turned out not to have. ``slots``: of a new instance."""
         model, prospect = asked.sought.model, asked.prospect
         if asked.refused:
@@ -100,3 +100,9 @@ class View:
         else:
             self.free[prospect.device] = self.free.get(prospect.device, 0) - prospect.size
             self.coming[model] = self.coming.get(model, 0) + slots - asked.sought.slots
+
+    def free_slots(self, ended: Attempt) -> None:
+        """Add the slots of a request that was answered since the heartbeat."""
+        model = ended.sought.model
+        self.vacant[model] = self.vacant.get(model, 0) + ended.sought.slots
+        self.refused.discard(model)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lmxd.fleet.reports import Heartbeat, Offered, Room, Running
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered, Running
 from lmxd.rpc.books import Device, InstanceInfo, ModelInfo, QueueInfo, Status, TicketInfo
 
 _MEANT = ("ctx", "slots", "engine", "set", "strip", "settings")
@@ -55,14 +55,14 @@ def _without_places(value: object) -> object:
     return text.rpartition("/")[2] if text.startswith("/") else value
 
 
-def rooms(devices: Iterable[Device], instances: Iterable[InstanceInfo]) -> tuple[Room, ...]:
+def rooms(devices: Iterable[Device], instances: Iterable[InstanceInfo]) -> tuple[DeviceRoom, ...]:
     """The devices that can be used, with the bytes of instances that nobody uses and that may end."""
     idle: Counter[str] = Counter()
     for instance in instances:
         if _may_end(instance):
             idle.update(instance.charged)
     return tuple(
-        Room(
+        DeviceRoom(
             device=device.id,
             capacity=device.capacity,
             free=max(0, device.headroom),
@@ -120,15 +120,15 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What lmxd said of itself at one moment, about."""
+class NodeLook:
+    """The state of lmxd at one moment, about, as it says itself."""
 
     status: Status
     instances: tuple[InstanceInfo, ...]
     queue: QueueInfo
 
 
-def heartbeat(look: Look, use: Use, *, node: str, started: str, number: int, now: float) -> Heartbeat:
+def heartbeat(look: NodeLook, use: Use, *, node: str, started: str, number: int, now: float) -> Heartbeat:
     """The heartbeat of a node. ``now``: by a clock of its own that never steps."""
     waiting = [ticket for ticket in look.queue.tickets if ticket.position]
     return Heartbeat(

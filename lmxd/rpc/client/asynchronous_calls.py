@@ -73,6 +73,7 @@ class AsyncCalls(ABC):
         max_instances: int | None = None,
         user: str | None = None,
         reuse: bool = False,
+        waited: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -94,6 +95,7 @@ class AsyncCalls(ABC):
             max_instances=max_instances,
             user=user,
             reuse=reuse,
+            waited=waited,
         )
 
     async def grow(

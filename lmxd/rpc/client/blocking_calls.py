@@ -66,6 +66,7 @@ class BlockingCalls(ABC):
         max_instances: int | None = None,
         user: str | None = None,
         reuse: bool = False,
+        waited: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -87,6 +88,7 @@ class BlockingCalls(ABC):
             max_instances=max_instances,
             user=user,
             reuse=reuse,
+            waited=waited,
         )
 
     def grow(
