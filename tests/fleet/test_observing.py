@@ -63,7 +63,7 @@ async def test_two_boxes_have_one_digest_for_the_same_file_and_settings(tmp_path
 
 
 async def test_a_heartbeat_follows_a_lease(tmp_path: Path) -> None:
-    async with at_work(tmp_path, card(24), models={"a": {"slots": 2, "idle_timeout": 60}}) as (house, client):
+    async with at_work(tmp_path, card(24), models={"a": {"slots": 2, "idle_timeout": 60}}) as (_, client):
         (before,) = (await beat(client)).rooms
         assert (before.capacity, before.idle) == (24 * GIB, 0)
         assert (await beat(client)).running == ()
