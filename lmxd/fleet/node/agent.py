@@ -61,14 +61,20 @@ class Agent:
         self._use = Use(os.getpid())
         self._number = 0
         self._random = secrets.SystemRandom()
-        self._happened = asyncio.Event()
+        self._happened, self._came = asyncio.Event(), asyncio.Event()
         self._card: NodeCard | None = None
+        """The card that NATS has, as far as is known."""
 
     async def run(self, bus: Bus) -> None:
         """Speak until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._always(self._beats, bus))
             group.create_task(self._always(self._cards, bus))
+
+    async def found(self) -> None:
+        """NATS is there again, perhaps without what it had."""
+        self._card = None
+        self._came.set()
 
     async def leave(self, bus: Bus) -> None:
         """Take the card away: no gateway asks this node from now on."""
@@ -122,7 +128,9 @@ class Agent:
             card = await self.card(lmxd)
             if (card != self._card or time.monotonic() - put_at >= _KEPT) and await self._put(bus, card):
                 self._card, put_at = card, time.monotonic()
-            await asyncio.sleep(_LOOK if self._card == card else _PERIOD)
+            self._came.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._came.wait(), _LOOK if self._card == card else _PERIOD)
 
     async def card(self, lmxd: AsyncClient) -> NodeCard:
         """The card of this node now. LmxdError of lmxd's."""

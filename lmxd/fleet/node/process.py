@@ -80,7 +80,7 @@ class Speaking:
 
     async def run(self) -> None:
         """Speak until cancelled. LmxdError ``config`` if this box cannot connect at all."""
-        bus = self._bus = await connect(self._home, MemberRole.NODE)
+        bus = self._bus = await connect(self._home, MemberRole.NODE, found=self._agent.found)
         await self._services.begin(bus)
         log.info("NATS is there: the fleet can see this node")
         await self._agent.run(bus)
