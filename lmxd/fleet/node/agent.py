@@ -66,10 +66,22 @@ class Agent:
         """The card that NATS has, as far as is known."""
 
     async def run(self, bus: Bus) -> None:
-        """Speak until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._always(self._beats, bus))
-            group.create_task(self._always(self._cards, bus))
+        """Speak until cancelled, over a connection to lmxd that is made anew whenever lmxd is there again."""
+        silent = False
+        while True:
+            try:
+                async with AsyncClient(self._socket, self._heard, patience=0) as lmxd, asyncio.TaskGroup() as group:
+                    await lmxd.watch()
+                    if silent:
+                        log.info("lmxd is there again")
+                    silent = False
+                    group.create_task(self._beats(lmxd, bus))
+                    group.create_task(self._cards(lmxd, bus))
+            except* LmxdError as errors:
+                if not silent:
+                    log.warning("this node is silent: %s", errors.exceptions[0])
+                silent = True
+            await asyncio.sleep(_PAUSE)
 
     async def found(self) -> None:
         """NATS is there again, perhaps without what it had."""
@@ -83,24 +95,10 @@ class Agent:
                 bucket = await bus.jetstream().key_value(names.BUCKET)
                 await bucket.delete(self._about.node)
 
-    async def _always(self, speak: Any, bus: Bus) -> None:
-        """Do one thing over a connection to lmxd of its own, and again whenever lmxd is there again."""
-        quiet = False
-        while True:
-            try:
-                async with AsyncClient(self._socket, self._heard, patience=0) as lmxd:
-                    await speak(lmxd, bus)
-            except LmxdError as error:
-                if not quiet:
-                    log.warning("this node is silent: %s", error)
-                quiet = error.code == "daemon_unavailable"
-            await asyncio.sleep(_PAUSE)
-
     def _heard(self, _: str, __: dict[str, Any]) -> None:
         self._happened.set()
 
     async def _beats(self, lmxd: AsyncClient, bus: Bus) -> None:
-        await lmxd.watch()
         while True:
             self._happened.clear()
             await self.beat(lmxd, bus)
