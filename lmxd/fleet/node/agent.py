@@ -109,13 +109,13 @@ class Agent:
 
     async def beat(self, lmxd: AsyncClient, bus: Bus) -> None:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
-        status, found, queue = await asyncio.gather(lmxd.status(), lmxd.instances(), lmxd.queue())
+        status, found = await asyncio.gather(lmxd.status(), lmxd.instances())
         now = time.monotonic()
         self._use.look(found.instances, now)
         if not bus.is_connected:
             return
         self._number += 1
-        look, about = NodeLook(status, tuple(found.instances), queue), self._about
+        look, about = NodeLook(status, tuple(found.instances)), self._about
         beat = heartbeat(look, self._use, node=about.node, started=about.started, number=self._number, now=now)
         with suppress(*_BUS_ERRORS):
             await bus.publish(names.heartbeat(about.node), msgspec.json.encode(beat))

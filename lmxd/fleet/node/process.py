@@ -14,6 +14,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import version_of
 from lmxd.errors import LmxdError
 from lmxd.fleet import tls
+from lmxd.fleet.addresses import bound
 from lmxd.fleet.bus import connect
 from lmxd.fleet.copying.copies import Copies, Own
 from lmxd.fleet.copying.offering import Offering
@@ -54,7 +55,7 @@ async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
         speaking = Speaking(home, agent, NodeServices(settings.node, lmxd, direct, copies))
         try:
-            await listen(running, "door", settings.door, Connections.within(descriptors()), tls=context)
+            await listen(running, "door", bound(settings.door), Connections.within(descriptors()), tls=context)
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
             log.info("the node %s of the fleet %s is at %s", settings.node, settings.fleet, settings.door)
             tasks = [loop.create_task(each) for each in (told.wait(), speaking.run(), _renewed(home, context))]
