@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Hashable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from lmxd.listening.connection import HEAD_TIMEOUT, HttpConnection, cut, sender
 from lmxd.listening.connections import Connections
@@ -22,20 +22,25 @@ class Handshake(asyncio.Protocol):
         self._context, self._all, self._http = context, all_, http
         self.client: Hashable = None
         self.busy = False
-        self._early = b""
+        self._hello = self._early = b""
+        self._agreeing = False
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.pause_reading()  # until TLS reads; but uvloop begins to read after this, whatever is said here
         self.client = sender(transport)
         self._all.admit(self)
         self._task = asyncio.get_running_loop().create_task(self._agree())
 
     def data_received(self, data: bytes) -> None:
-        """The client's first words may be here before TLS reads; its first request comes with the last of these."""
-        self._early += data
-        if len(self._early) > _LARGEST:
+        """The first words of the handshake, before TLS reads; and a request that came with the last ones."""
+        if self._agreeing:
+            self._early += data
+        else:
+            self._hello += data
+        if len(self._early) + len(self._hello) > _LARGEST:
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -47,6 +52,16 @@ class Handshake(asyncio.Protocol):
         if self._transport is not None:
             cut(self._transport)
 
+    def _say_hello(self) -> None:
+        """Give TLS the words that were read before it was there."""
+        assert self._transport is not None
+        tls: Any = self._transport.get_protocol()  # asyncio's, or uvloop's: both are a BufferedProtocol
+        while self._hello and tls is not self:
+            buffer = tls.get_buffer(len(self._hello))
+            count = min(len(buffer), len(self._hello))
+            buffer[:count], self._hello = self._hello[:count], self._hello[count:]
+            tls.buffer_updated(count)
+
     async def _agree(self) -> None:
         loop = asyncio.get_running_loop()
         assert self._transport is not None
@@ -54,8 +69,9 @@ class Handshake(asyncio.Protocol):
             loop.start_tls(self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT)
         )
         try:
-            await asyncio.sleep(0)  # TLS has the connection from here on, and has it pause until it is ready itself
-            loop.call_soon(self._hand_over)
+            await asyncio.sleep(0)
+            self._agreeing = True  # TLS reads, once it has been told of the connection; and of these words next
+            loop.call_soon(self._say_hello)
             secure = await agreed
         except (OSError, asyncio.CancelledError):  # TLS is none of its languages, it has gone, or it took too long
             agreed.cancel()
@@ -71,15 +87,3 @@ class Handshake(asyncio.Protocol):
         http.connection_made(secure)
         if self._early:
             http.data_received(self._early)
-
-    def _hand_over(self) -> None:
-        """Have TLS read what came before it did: no pause of ours keeps uvloop from reading a new connection."""
-        assert self._transport is not None
-        early, self._early = self._early, b""
-        reader = cast(asyncio.BufferedProtocol, self._transport.get_protocol())
-        while early and not self._transport.is_closing():
-            space = memoryview(reader.get_buffer(len(early)))
-            count = min(len(space), len(early))
-            space[:count] = early[:count]
-            reader.buffer_updated(count)
-            early = early[count:]
