@@ -93,6 +93,7 @@ SEES: dict[str, set[str]] = {
         "systemd",
         "terminal",
         "text",
+        "throttle",
         "xdg",
     },
     "models": {"config", "errors", "files", "gguf", "text", "xdg"},

@@ -42,14 +42,16 @@ def bound(address: str) -> str:
     return f"[::]:{port}" if number.version == 6 else f"0.0.0.0:{port}"
 
 
-def own_host() -> str:
-    """The IPv4 address that this box has towards others. LmxdError ``config`` if it has no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(_SOMEWHERE)
-        except OSError as error:
-            raise LmxdError("config", "the address of this box is not known", "say --address HOST") from error
-        return str(sock.getsockname()[0])
+def own_host(towards: str | None = None) -> str:
+    """The address that this box has towards HOST:PORT, or others. LmxdError ``config`` if there is no way there."""
+    host, port = _SOMEWHERE if towards is None else host_and_port(towards)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as sock:
+            sock.connect(place)  # sends nothing
+            return str(sock.getsockname()[0])
+    except OSError as error:
+        raise LmxdError("config", "the address of this box is not known", "say --address HOST") from error
 
 
 def own_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -42,11 +43,18 @@ class LastingClient(Client):
             await self._process_op_err(Error(f"nats: {err_msg}"))
 
 
-async def connect(home: FleetHome, role: MemberRole, *, lost: Notified = _nobody, found: Notified = _nobody) -> Client:
+async def connect(
+    home: FleetHome,
+    role: MemberRole,
+    *,
+    context: ssl.SSLContext | None = None,
+    lost: Notified = _nobody,
+    found: Notified = _nobody,
+) -> Client:
     """A connection as this box in a role, which is made anew for as long as it is wanted.
 
     It waits until a broker is there. ``lost``, ``found``: called when it breaks, and when it is there again.
-    LmxdError ``config`` if this box has no certificate of that role.
+    ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` without a certificate of the role.
     """
     settings, client = home.settings, LastingClient()
 
@@ -67,7 +75,7 @@ async def connect(home: FleetHome, role: MemberRole, *, lost: Notified = _nobody
     await client.connect(
         list(settings.brokers),
         name=f"{role} {settings.node}",
-        tls=client_context(home, role),
+        tls=context or client_context(home, role),
         tls_hostname=any_host(settings.fleet, MemberRole.BROKER),
         inbox_prefix=home.member(role).inbox,
         ping_interval=_PING,

@@ -99,6 +99,11 @@ class FleetHome:
         """The certificate of the fleet's authority."""
         return self.state / "ca.pem"
 
+    @property
+    def authority(self) -> Path:
+        """The directory with the authority's key, on the one box that has it."""
+        return self.state / "authority"
+
     def directory(self, role: MemberRole) -> Path:
         """The directory of a role, which belongs to the user that its process runs as."""
         return self.state / role

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lmxd.fleet.reports import Card, Heartbeat, Offered, Room, Running
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered, Running
 
 GIB = 2**30
 
 
-def card(node: str, models: Mapping[str, float], *, slots: int = 2, ctx: int = 4096, load: float = 5.0) -> Card:
+def card(node: str, models: Mapping[str, float], *, slots: int = 2, ctx: int = 4096, load: float = 5.0) -> NodeCard:
     """``models``: GiB that a new instance takes, by name; 0: nobody knows."""
-    return Card(
+    return NodeCard(
         node=node,
         address=f"{node}:8443",
         version="1",
@@ -51,7 +51,7 @@ def beat(
         started=started,
         number=number,
         sent=sent,
-        rooms=(Room(device="gpu", capacity=24 * GIB, free=int(free * GIB), idle=int(idle * GIB)),),
+        rooms=(DeviceRoom(device="gpu", capacity=24 * GIB, free=int(free * GIB), idle=int(idle * GIB)),),
         running=(*ready, *coming),
         waiting=waiting,
         eta=eta,

@@ -11,7 +11,7 @@ from lmxd.fleet.choosing.prospects import Sought, Standing
 from lmxd.fleet.choosing.ranking import MOST, ranking
 from lmxd.fleet.choosing.sessions import Sessions, session_of
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.reports import Card, Heartbeat, Offered, Room
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered
 
 GIB = 2**30
 A = Sought(model="a")
@@ -93,7 +93,7 @@ def test_a_node_that_drains_or_has_too_little_context_is_not_asked() -> None:
 def test_what_grows_is_not_ready_for_more_than_it_begins_with() -> None:
     table = NodeTable()
     offered = Offered(model="a", ctx=4096, ctx_most=65536, needs={"gpu": 8 * GIB})
-    table.hear_card(Card(node="n1", address="n1:1", version="1", started="s", models=(offered,)))
+    table.hear_card(NodeCard(node="n1", address="n1:1", version="1", started="s", models=(offered,)))
     table.hear(beat("n1", 1, 0, vacant={"a": 1}, free=9), 0.0)
     assert order(table, Sought(model="a", ctx=60000)) == [("n1", Standing.FITS)]
 
@@ -104,11 +104,13 @@ def test_a_size_that_nobody_knows_counts_as_a_whole_device() -> None:
 
 
 def test_a_model_fits_on_any_card_but_what_is_split_needs_its_devices() -> None:
-    rooms = tuple(Room(device=d, capacity=24 * GIB, free=f * GIB) for d, f in (("gpu", 2), ("gpu2", 12), ("host", 60)))
+    rooms = tuple(
+        DeviceRoom(device=d, capacity=24 * GIB, free=f * GIB) for d, f in (("gpu", 2), ("gpu2", 12), ("host", 60))
+    )
     two = {"gpu": 8 * GIB, "gpu2": 8 * GIB}
     table = NodeTable()
     models = (Offered(model="a", needs={"gpu": 8 * GIB}), Offered(model="b", needs=two))
-    table.hear_card(Card(node="n1", address="n1:1", version="1", started="s", models=models))
+    table.hear_card(NodeCard(node="n1", address="n1:1", version="1", started="s", models=models))
     table.hear(Heartbeat(node="n1", started="s", number=1, sent=0.0, rooms=rooms), 0.0)
     (found,) = ranking(table, A, 0.0, first)
     assert (found.standing, found.device) == (Standing.FITS, "gpu2"), "and RAM is no place for it"

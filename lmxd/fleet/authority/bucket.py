@@ -25,7 +25,7 @@ async def make(bus: Client, replicas: int) -> None:
         max_value_size=_LARGEST,
         history=1,
         ttl=TTL,
-        storage=StorageType.MEMORY,
+        storage=StorageType.FILE,
         replicas=replicas,
         direct=True,
     )

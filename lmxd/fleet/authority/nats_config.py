@@ -12,8 +12,8 @@ from lmxd.fleet.addresses import bound
 from lmxd.fleet.authority.permissions import permissions
 from lmxd.fleet.members import Member
 
-_MEMORY: Final = 64 * 2**20
-"""Bytes of all cards together, which are kept in memory alone: thousands of nodes."""
+_CARDS: Final = 64 * 2**20
+"""Bytes of all cards together, in a file: thousands of nodes."""
 _TLS: Final = {"timeout": 5, "min_version": "1.3"}
 
 
@@ -51,7 +51,7 @@ def configuration(server: BusServer, members: Iterable[Member]) -> str:
         "client_advertise": server.address,
         "tls": files | _TLS | {"verify_and_map": True},
         "authorization": {"timeout": 10, "users": _users(members)},
-        "jetstream": {"store_dir": str(server.data), "max_memory_store": _MEMORY, "max_file_store": _MEMORY},
+        "jetstream": {"store_dir": str(server.data), "max_memory_store": 0, "max_file_store": _CARDS},
         "ping_interval": "2s",
         "ping_max": 2,
         "write_deadline": "5s",

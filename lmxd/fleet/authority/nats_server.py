@@ -70,6 +70,10 @@ class NatsServer:
         self._write(configuration)
         return self._signal(signal.SIGHUP)
 
+    def refresh(self) -> None:
+        """Have it read the files that its configuration names again."""
+        self._signal(signal.SIGHUP)
+
     def restart(self) -> None:
         """End it, for ``keep`` to start it again: for what cannot be reloaded."""
         self._signal(signal.SIGTERM)

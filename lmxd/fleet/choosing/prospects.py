@@ -31,7 +31,7 @@ class Sought:
 
 
 class Prospect(NamedTuple):
-    """The chance that a request seems to have at one node. They compare: the lower is the better.
+    """The chance that a request seems to have at one node.
 
     ``cost``: within a standing; bytes left over, bytes to end, or seconds. ``eta``: seconds until it would be served,
     with the load of its model. ``device``: where a new instance would take ``size`` bytes.

@@ -28,12 +28,18 @@ def ranking(
         for node, offered in table.offering(sought.model, now)
         if not offered.ctx or sought.ctx <= max(offered.ctx, offered.ctx_most)
     ]
-    order = nsmallest(MOST, found)
-    if not order:
-        return order
+    if not found:
+        return []
+    turn = below(len(found))
+    order = nsmallest(MOST, found[turn:] + found[:turn], key=_worth)
     mine = next((p for p in found if p.node == home and p.standing is Standing.READY), None)
     if mine is not None:
         return [mine, *(p for p in order if p is not mine)][:MOST]
     best = sum(p.standing is order[0].standing for p in order[:BEST])
     first = order.pop(below(best))
     return [first, *order]
+
+
+def _worth(prospect: Prospect) -> tuple[float, float, float]:
+    """Lower is better. Nodes that are as good as each other come in the order in which they were looked at."""
+    return prospect.standing, prospect.cost, prospect.eta

@@ -100,3 +100,9 @@ class View:
         else:
             self.free[prospect.device] = self.free.get(prospect.device, 0) - prospect.size
             self.coming[model] = self.coming.get(model, 0) + slots - asked.sought.slots
+
+    def free_slots(self, ended: Attempt) -> None:
+        """Add the slots of a request that was answered since the heartbeat."""
+        model = ended.sought.model
+        self.vacant[model] = self.vacant.get(model, 0) + ended.sought.slots
+        self.refused.discard(model)

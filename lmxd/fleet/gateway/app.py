@@ -45,9 +45,10 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     now, table = time.monotonic, NodeTable()
     places, metrics, models = Places(table), FleetMetrics(table, now), FleetModels(table, now)
     asking = Asking(table, Doors(tls, fleet), metrics, now)
-    finding = Finding(table, asking, places, metrics, random.Random().randrange)
+    below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
+    finding = Finding(table, asking, places, metrics, below)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
-    requests = FleetRequests(finding, models, bodies, metrics, config.wait, now)
+    requests = FleetRequests(finding, asking, models, bodies, metrics, config.wait)
     acts = Acts(logging.getLogger("lmxd.gateway.audit"))
 
     async def show_metrics(_: web.Request) -> web.Response:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.choosing.view import Attempt
 from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.refusals import NodeError, refusal
@@ -15,7 +16,14 @@ from lmxd.fleet.gateway.wanted import Wanted
 from lmxd.gateway.http.http1 import Head
 
 _ERRORS: Final = 400
-NodeAnswer: TypeAlias = tuple[DoorExchange, Head]
+
+
+class NodeAnswer(NamedTuple):
+    """A node's answer to what it was asked; its head has come, and is no error."""
+
+    exchange: DoorExchange
+    head: Head
+    asked: Attempt
 
 
 class Asking:
@@ -30,7 +38,7 @@ class Asking:
         name = prospect.node
         if (card := self._table.nodes[name].card) is None:
             raise Away(name, "it has left")
-        self._table.asked(wanted.sought, prospect, self.now())
+        asked = self._table.asked(wanted.sought, prospect, self.now())
         try:
             exchange, head = await self._doors.ask(card, wanted.call, *wanted.lines(self.now(), wait))
             self._table.worked(name)
@@ -47,7 +55,12 @@ class Asking:
                 self._table.refused(wanted.sought, prospect, self.now())
             raise
         self._metrics.tried(name, "served")
-        return exchange, head
+        return NodeAnswer(exchange, head, asked)
+
+    def end(self, answer: NodeAnswer) -> None:
+        """Nothing more is taken of an answer: all of it has come, or it is cut."""
+        answer.exchange.close()
+        self._table.ended(answer.asked, self.now())
 
 
 def drop(asked: asyncio.Task[NodeAnswer]) -> None:
@@ -58,4 +71,4 @@ def drop(asked: asyncio.Task[NodeAnswer]) -> None:
 
 def _close(asked: asyncio.Task[NodeAnswer]) -> None:
     if not asked.cancelled() and asked.exception() is None:
-        asked.result()[0].close()
+        asked.result().exchange.close()

@@ -18,8 +18,8 @@ from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.http.upstream import Exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
-_CONNECT: Final = 2.0
-"""Seconds for a connection and its TLS: who is in the same building takes milliseconds."""
+_CONNECT: Final = 4.0
+"""Seconds for a connection and its TLS, which take milliseconds, but for a machine that has far too much to do."""
 _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
 _AGAIN: Final = "ask again"
@@ -113,7 +113,7 @@ class Doors:
                     make, host.strip("[]"), int(port), ssl=self._tls, server_hostname=member.host
                 )
         except (OSError, ValueError) as error:
-            raise Away(card.node, getattr(error, "strerror", None) or error or "no connection in time") from error
+            raise Away(card.node, getattr(error, "strerror", None) or str(error) or "no connection in time") from error
         return exchange
 
     async def _probe(self, card: NodeCard) -> None:

@@ -43,7 +43,7 @@ class Finding:
         self._sessions = Sessions()
 
     async def answer(self, wanted: Wanted, told: Told) -> NodeAnswer:
-        """A node's answer, which is no error and the caller's to close.
+        """A node's answer, which is no error and the caller's to end.
 
         LmxdError if there is none: a NodeError is the last that a node said.
         """
@@ -51,7 +51,7 @@ class Finding:
         found = await self._at_once(wanted, refused)
         while found is None:
             found = await self._in_queue(wanted, told, refused)
-        self._sessions.served(wanted.sought.session, found[0].node)
+        self._sessions.served(wanted.sought.session, found.exchange.node)
         self._metrics.found(self._asking.now() - wanted.since)
         return found
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +10,7 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Sought
+from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.conversations import conversation
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
@@ -49,19 +48,19 @@ class _Asked:
 
 
 class FleetRequests:
-    """Serves requests by nodes. ``wait``: the most seconds in queues; ``now``: the clock of the table."""
+    """Serves requests by nodes. ``wait``: the most seconds in queues."""
 
     def __init__(
         self,
         finding: Finding,
+        asking: Asking,
         models: FleetModels,
         bodies: Bodies,
         metrics: FleetMetrics,
         wait: float | None,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._finding, self._models, self._bodies, self._metrics = finding, models, bodies, metrics
-        self._wait, self._now = wait, now
+        self._finding, self._asking, self._models, self._bodies = finding, asking, models, bodies
+        self._metrics, self._wait = metrics, wait
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -102,14 +101,15 @@ class FleetRequests:
             try:
                 wanted = self._wanted(request, asked)
                 served.model = wanted.sought.model
-                exchange, head = await self._finding.answer(wanted, reply.progress)
+                answer = await self._finding.answer(wanted, reply.progress)
+                exchange, head, _ = answer
                 served.node = exchange.node
                 try:
                     told = replace(head, lines=(*head.lines, f"{names.ANSWERED_BY}: {exchange.node}".encode()))
                     return await reply.relay(exchange, told)
                 finally:
                     served.status = exchange.outcome(head)
-                    exchange.close()
+                    self._asking.end(answer)
             except LmxdError as error:
                 return _failed(reply, error, served)
             except Exception:
@@ -129,7 +129,7 @@ class FleetRequests:
             call=UpstreamCall(method=request.method, path=target(request), body=asked.body, headers=headers),
             user=user,
             wait=patience(request.headers, self._wait),
-            since=self._now(),
+            since=self._asking.now(),
         )
 
 
