@@ -44,11 +44,11 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     """The gateway of a fleet of that name. ``tls``: for connections to nodes, with a gateway's certificate."""
     now, table = time.monotonic, NodeTable()
     places, metrics, models = Places(table), FleetMetrics(table, now), FleetModels(table, now)
-    asking = Asking(table, Doors(tls, fleet), metrics, now)
     below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
-    finding = Finding(table, asking, places, metrics, below)
+    finding = Finding(table, places, metrics, below, now)
+    asking = Asking(table, Doors(tls, fleet), finding, metrics)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
-    requests = FleetRequests(finding, asking, models, bodies, metrics, config.wait)
+    requests = FleetRequests(asking, models, bodies, metrics, config.wait)
     acts = Acts(logging.getLogger("lmxd.gateway.audit"))
 
     async def show_metrics(_: web.Request) -> web.Response:
