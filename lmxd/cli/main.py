@@ -8,6 +8,7 @@ import click
 
 from lmxd import __version__
 from lmxd.cli import admin, conversation, estimate, explanations, learned, leases, live, running, views
+from lmxd.cli.fleet import commands as fleet
 from lmxd.completion import completion
 from lmxd.terminal import Commands
 
@@ -31,6 +32,7 @@ for _command in (
     *learned.COMMANDS,
     *explanations.COMMANDS,
     *admin.COMMANDS,
+    *fleet.COMMANDS,
     completion,
 ):
     main.add_command(_command)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import nats
 from nats.aio.client import Client
+from nats.errors import Error
 
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole, any_host
@@ -18,23 +19,48 @@ _PING: Final = 2
 """Seconds between two signs of life. A server that misses two of them is left for another."""
 _PAUSE: Final = 1
 """Seconds between two tries to connect to the same server."""
+_NOT_PERMITTED: Final = "permissions violation"
+"""The one error after which a server goes on with a connection."""
 
-Heard = Callable[[], Awaitable[None]]
+
+Notified = Callable[[], Awaitable[None]]
 
 
 async def _nobody() -> None:
     """Nobody wants to be told."""
 
 
-async def connect(home: FleetHome, role: MemberRole, *, lost: Heard = _nobody, found: Heard = _nobody) -> Client:
+class LastingClient(Client):
+    """Goes to a server again after an error that it has told, where nats-py would close for good.
+
+    A server tells one when its authority has written its configuration anew, or was too slow: that passes.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if _NOT_PERMITTED in err_msg.lower():
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(Error(f"nats: {err_msg}"))
+
+
+async def connect(
+    home: FleetHome,
+    role: MemberRole,
+    *,
+    context: ssl.SSLContext | None = None,
+    lost: Notified = _nobody,
+    found: Notified = _nobody,
+) -> Client:
     """A connection as this box in a role, which is made anew for as long as it is wanted.
 
     It waits until a broker is there. ``lost``, ``found``: called when it breaks, and when it is there again.
-    LmxdError ``config`` if this box has no certificate of that role.
+    ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` without a certificate of the role.
     """
-    settings = home.settings
+    settings, client = home.settings, LastingClient()
 
     async def broken() -> None:
+        if client.is_closed:
+            return  # nobody wants it any more
         log.warning("NATS is lost; what is known of the fleet grows old")
         await lost()
 
@@ -43,14 +69,15 @@ async def connect(home: FleetHome, role: MemberRole, *, lost: Heard = _nobody, f
         await found()
 
     async def failed(error: Exception) -> None:
-        log.debug("NATS: %r", error)
+        level = logging.WARNING if _NOT_PERMITTED in str(error).lower() else logging.DEBUG
+        log.log(level, "NATS: %s", error)
 
-    return await nats.connect(
+    await client.connect(
         list(settings.brokers),
         name=f"{role} {settings.node}",
-        tls=client_context(home, role),
+        tls=context or client_context(home, role),
         tls_hostname=any_host(settings.fleet, MemberRole.BROKER),
-        inbox_prefix=inbox(role, settings.node),
+        inbox_prefix=home.member(role).inbox,
         ping_interval=_PING,
         max_outstanding_pings=2,
         connect_timeout=_PING,
@@ -60,8 +87,4 @@ async def connect(home: FleetHome, role: MemberRole, *, lost: Heard = _nobody, f
         disconnected_cb=broken,
         reconnected_cb=mended,
     )
-
-
-def inbox(role: MemberRole, name: str) -> str:
-    """What the subjects begin with on which a member hears answers: nobody else may listen there."""
-    return f"_INBOX.{role}.{name}"
+    return client

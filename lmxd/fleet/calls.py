@@ -16,9 +16,10 @@ from pydantic import Field
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.fleet import names
+from lmxd.fleet.names import NODE
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Nothing, Params, Released, Result, Wish
+from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Name, Nothing, Params, Released, Result, Wish
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Bus
@@ -66,6 +67,27 @@ class DirectRenewed(Result):
     expires_in: float
 
 
+class CopyParams(Params):
+    """A model that a node is to fetch from another. Asked again with the same ``id``, it says how far that is."""
+
+    id: str = Field(min_length=1, max_length=64)
+    model: Name
+    peer: str = Field(pattern=NODE.pattern, description="the node that has it")
+    address: str = Field(max_length=300, description="HOST:PORT of that node's door")
+
+
+class Copying(Result):
+    """How far a copy is. ``done``, ``total``: bytes that have come, of how many; 0 as long as that is not known."""
+
+    node: str
+    model: str
+    peer: str
+    step: str
+    done: int = 0
+    total: int = 0
+    finished: bool = False
+
+
 @dataclass(frozen=True)
 class NodeCall:
     """One call: its parameters and its answer."""
@@ -85,6 +107,7 @@ class CallName(StrEnum):
     DRAIN = "drain"
     PS = "ps"
     QUEUE = "queue"
+    COPY = "copy"
 
 
 CALLS: Final[Mapping[CallName, NodeCall]] = {
@@ -95,6 +118,7 @@ CALLS: Final[Mapping[CallName, NodeCall]] = {
     CallName.DRAIN: NodeCall(DrainParams, Drained, "admit no requests, and end instances without leases"),
     CallName.PS: NodeCall(Nothing, Instances, "instances and their leases"),
     CallName.QUEUE: NodeCall(Nothing, QueueInfo, "requests that wait or start, in order"),
+    CallName.COPY: NodeCall(CopyParams, Copying, "fetch a model from another node, and say how far that is"),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.config.section import Section
 from lmxd.errors import ConfigError, LmxdError
 from lmxd.files import read_text
+from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import NODE
 from lmxd.text import shortened
@@ -23,7 +23,6 @@ from lmxd.xdg import own_directory
 
 SYSTEM_CONFIG: Final = Path("/etc/lmxd/fleet/fleet.yaml")
 SYSTEM_STATE: Final = Path("/var/lib/lmxd/fleet")
-_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 def _named(value: str) -> str:
@@ -33,9 +32,7 @@ def _named(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    found = _ADDRESS.fullmatch(value)
-    if found is None or not 0 < int(found[1]) < 65536:
-        raise ValueError("give HOST:PORT, such as 192.0.2.7:8443 or [2001:db8::7]:8443")
+    host_and_port(value)
     return value
 
 
@@ -101,6 +98,11 @@ class FleetHome:
     def ca(self) -> Path:
         """The certificate of the fleet's authority."""
         return self.state / "ca.pem"
+
+    @property
+    def authority(self) -> Path:
+        """The directory with the authority's key, on the one box that has it."""
+        return self.state / "authority"
 
     def directory(self, role: MemberRole) -> Path:
         """The directory of a role, which belongs to the user that its process runs as."""

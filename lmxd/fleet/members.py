@@ -42,6 +42,11 @@ class Member:
         """The host name in the certificate, which a client asks for to reach no other member at that address."""
         return f"{self.name}.{any_host(self.fleet, self.role)}"
 
+    @property
+    def inbox(self) -> str:
+        """Subjects on which it hears answers begin so: nobody else may listen there."""
+        return f"_INBOX.{self.role}.{self.name}"
+
 
 def any_host(fleet: str, role: MemberRole) -> str:
     """The host name that the certificates of all members of a role have."""

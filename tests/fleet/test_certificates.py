@@ -10,7 +10,7 @@ import pytest
 from fleet_home import box
 
 from lmxd.errors import LmxdError
-from lmxd.fleet.authority.certificates import Authority, expires, fingerprint, new_key, requested
+from lmxd.fleet.authority.certificates import Authority, fingerprint, new_key, requested, validity
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole, any_host, member_of, parsed_uri
 from lmxd.fleet.tls import client_context, server_context
@@ -72,7 +72,7 @@ def test_a_certificate_ends(authority: Authority, tmp_path: Path) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=100)
     node = box(authority, tmp_path / "a", "n1", [MemberRole.NODE], now=long_ago)
     gateway = box(authority, tmp_path / "b", "g1", [MemberRole.GATEWAY])
-    assert expires(node.certificate(MemberRole.NODE).read_bytes()) < datetime.now(UTC)
+    assert validity(node.certificate(MemberRole.NODE).read_bytes())[1] < datetime.now(UTC).timestamp()
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
         agreed(node, gateway, node.member(MemberRole.NODE).host)
 

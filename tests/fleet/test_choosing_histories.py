@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from math import inf
 
 from examples import examples
-from fleet.reported import GIB, beat, card
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fleet.reported import GIB, beat, card
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.ranking import BEST, MOST, ranking
 from lmxd.fleet.choosing.table import REMEMBERED, SILENT, NodeTable

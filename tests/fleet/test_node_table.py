@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fleet.reported import beat, card
-
 from lmxd.fleet.choosing.prospects import Sought, Standing
 from lmxd.fleet.choosing.ranking import ranking
 from lmxd.fleet.choosing.table import REMEMBERED, SILENT, NodeTable

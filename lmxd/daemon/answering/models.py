@@ -95,9 +95,12 @@ class ModelCalls:
             shown = None if path is None else str(path)
             found = fit(self._state, ask)
             there = FitInfo(when=found.when.value, ends=list(found.ends))
-            first, load = dict(ask.options[0].devices), load_seconds(self._state, ask)
-            view = view.model_copy(update={"bytes": charges(ask), "needs": first, "load": load})
-            view = view.model_copy(update={"basis": basis, "path": shown, "fit": there})
+            taken = {
+                "bytes": charges(ask),
+                "needs": dict(ask.options[0].devices),
+                "load": load_seconds(self._state, ask),
+            }
+            view = view.model_copy(update={**taken, "basis": basis, "path": shown, "fit": there})
             file, media = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
             able = abilities(resolved, file, media)
             view = view.model_copy(update={"file": info(file), "capabilities": able, "media": media})

@@ -6,6 +6,7 @@ every name in its certificate is the authority's word.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.members import Member, any_host
+from lmxd.fleet.names import NODE
 
 LIFETIME: Final = timedelta(days=90)
 """Of a member's certificate, which is renewed when a third of it is left."""
@@ -50,8 +52,7 @@ class Authority:
     def __init__(self, certificate: bytes, key: bytes) -> None:
         self.certificate, self.key = certificate, key
         self._certificate, self._key = x509.load_pem_x509_certificate(certificate), _loaded(key)
-        common = self._certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        self.fleet = str(common)
+        self.fleet = fleet_of(certificate)
 
     @classmethod
     def new(cls, fleet: str, now: datetime | None = None) -> Authority:
@@ -103,9 +104,28 @@ class Authority:
         return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def expires(certificate: bytes) -> datetime:
-    """The end of a certificate (PEM), in UTC. ValueError if it is none."""
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+def validity(certificate: bytes) -> tuple[float, float]:
+    """Begin and end of a certificate (PEM), in seconds since 1970. ValueError if it is none."""
+    found = x509.load_pem_x509_certificate(certificate)
+    return found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
+
+
+def fleet_of(authority: bytes) -> str:
+    """The fleet whose authority has this certificate (PEM). LmxdError ``bad_answer`` if it is none."""
+    try:
+        names = x509.load_pem_x509_certificate(authority).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise LmxdError("bad_answer", "the authority's certificate cannot be read", "update lmxd") from error
+    if len(names) != 1 or not NODE.fullmatch(str(names[0].value)):
+        raise LmxdError("bad_answer", "the authority's certificate names no fleet", "update lmxd")
+    return str(names[0].value)
+
+
+def key_hash(certificate: bytes) -> str:
+    """The SHA-256 of its public key (DER), in hexadecimal digits, as nats-server pins one. ValueError if it is none."""
+    public = x509.load_pem_x509_certificate(certificate).public_key()
+    encoded = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def fingerprint(certificate: bytes) -> bytes:

@@ -7,7 +7,7 @@ from math import inf
 from typing import Final
 
 from lmxd.fleet.choosing.delays import Delays
-from lmxd.fleet.choosing.prospects import Prospect, Sought
+from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.view import NOBODY, Attempt, View
 from lmxd.fleet.reports import Heartbeat, NodeCard, Offered
 
@@ -39,6 +39,8 @@ class Node:
         """The time up to which its silence said nothing."""
         self.view = View(NOBODY)
         self.asked: list[Attempt] = []
+        self.ended: list[Attempt] = []
+        """Requests that were answered since its last heartbeat was sent, at the time of that."""
         self.failures, self.shunned_until = 0, -inf
         self._delays, self._former = Delays(), [NOBODY.started]
 
@@ -59,10 +61,24 @@ class Node:
             self._former = [*self._former[1 - _FORMER :], beat.started]
         self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
         self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
-        self.view = View(beat)
+        self.ended = [ended for ended in self.ended if ended.at + _SETTLES >= self.spoke_at]
+        self._look_again()
+        return True
+
+    def _look_again(self) -> None:
+        self.view = View(self.beat)
         for asked in self.asked:
             self._lower(asked)
-        return True
+        for ended in self.ended:
+            self.view.free_slots(ended)
+
+    def end(self, asked: Attempt, now: float) -> None:
+        """A request was answered: its slots are vacant, though the last heartbeat may have seen them in use."""
+        if asked in self.asked and asked.prospect.standing is Standing.READY:
+            self.asked.remove(asked)
+        else:
+            self.ended.append(asked._replace(at=now))
+        self._look_again()
 
     def ask(self, asked: Attempt) -> None:
         """Lower what it seems to have by one request, until it says itself what is left."""
@@ -170,9 +186,17 @@ class NodeTable:
         """Whether any node has a model, alive or not: what nobody has is unknown, rather than away."""
         return model in self._by_model
 
-    def asked(self, sought: Sought, prospect: Prospect, now: float) -> None:
+    def asked(self, sought: Sought, prospect: Prospect, now: float) -> Attempt:
         """A request goes to a node: what it seems to have is less at once."""
-        self._ask(Attempt(now, sought, prospect))
+        asked = Attempt(now, sought, prospect)
+        self._ask(asked)
+        return asked
+
+    def ended(self, asked: Attempt, now: float) -> None:
+        """A node has answered what it was asked: it has the slots again at once, for the next of the conversation."""
+        node = self.nodes[asked.prospect.node]
+        node.end(asked, now)
+        self._has_slots(node)
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""

@@ -109,3 +109,9 @@ class View:
                 self.free[prospect.device] -= prospect.size
             new = 0 if prospect.joins else slots
             self.coming[model] = self.coming.get(model, 0) + new - asked.sought.slots
+
+    def free_slots(self, ended: Attempt) -> None:
+        """Add the slots of a request that was answered since the heartbeat."""
+        model = ended.sought.model
+        self.vacant[model] = self.vacant.get(model, 0) + ended.sought.slots
+        self.refused.discard(model)

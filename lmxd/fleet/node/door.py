@@ -11,6 +11,7 @@ from aiohttp import web
 
 from lmxd.config.keys import Caller
 from lmxd.errors import LmxdError
+from lmxd.fleet.copying.manifest import PREFIX
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import USER, WAITED
 from lmxd.fleet.tls import peer
@@ -24,7 +25,7 @@ _USER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 """A name that lmxd takes for a user."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _STATING: Final = frozenset((MemberRole.GATEWAY, MemberRole.OPERATOR))
-"""The roles that are believed when they say for whom they ask."""
+"""The roles that are believed when they say for whom they ask. Other nodes fetch files, and nothing else."""
 
 
 class FleetEntrance:
@@ -37,13 +38,14 @@ class FleetEntrance:
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:
         """The user for whom a gateway asks. LmxdError ``not_permitted`` for other members, and for no name."""
-        self._require(None if request.transport is None else peer(request.transport))
+        self._require(None if request.transport is None else peer(request.transport), files=_is_of_files(request))
         request[QUIET], request[authentication.WAITED] = True, _waited(request)
         caller = request[CALLER] = _user(request)
         yield caller
 
-    def _require(self, member: Member | None) -> None:
-        if member is None or member.fleet != self._fleet or member.role not in _STATING:
+    def _require(self, member: Member | None, *, files: bool) -> None:
+        let_in = _STATING | ({MemberRole.NODE} if files else set())
+        if member is None or member.fleet != self._fleet or member.role not in let_in:
             who = "nobody of this fleet" if member is None else member.uri
             remedy = f"only a gateway or an operator of the fleet {self._fleet} may ask here"
             raise StatusError(403, "not_permitted", f"the certificate is of {who}", remedy)
@@ -51,6 +53,12 @@ class FleetEntrance:
     def is_open(self, request: web.Request) -> bool:
         """Whether strangers may ask for it."""
         return False
+
+
+def _is_of_files(request: web.Request) -> bool:
+    """Whether it leads to a model's file, and nowhere else."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical.startswith(f"{PREFIX}/")
 
 
 def _user(request: web.Request) -> Caller:

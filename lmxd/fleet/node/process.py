@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import ssl
-from pathlib import Path
 from typing import Final
 
 from nats.aio.client import Client as Bus
@@ -16,6 +15,8 @@ from lmxd.config.keys import version_of
 from lmxd.errors import LmxdError
 from lmxd.fleet import tls
 from lmxd.fleet.bus import connect
+from lmxd.fleet.copying.copies import Copies, Own
+from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.node.agent import Agent, NodeIdentity
@@ -35,21 +36,23 @@ _LOOK: Final = 60.0
 """Seconds between two looks at the certificate, which is renewed while it is in use."""
 
 
-async def serve(home: FleetHome, config: GatewayConfig, socket: Path, pulls: Pulls) -> None:
+async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
     """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin.
 
-    ``config``: of the gateway of this box; the door takes its bounds. ``socket``: lmxd's.
+    ``config``: of the gateway of this box; the door takes its bounds. ``own``: the lmxd of this box.
     """
+    socket, copies, pulls = own.socket, Copies(home, own), Pulls(own.config, own.socket, user=own.user)
     loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     settings, context = home.settings, tls.server_context(home, MemberRole.NODE)
     async with Leases(socket, instances=config.instances) as leases, AsyncClient(socket) as lmxd:
         direct = DirectLeases(lmxd, socket, node=settings.node, address=settings.door)
-        running = runner(config, leases, FleetEntrance(settings.fleet), pulls, direct.routes())
+        routes = [*direct.routes(), *Offering(lmxd).routes()]
+        running = runner(config, leases, FleetEntrance(settings.fleet), pulls, routes)
         await running.setup()
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
-        speaking = Speaking(home, agent, NodeServices(settings.node, lmxd, direct))
+        speaking = Speaking(home, agent, NodeServices(settings.node, lmxd, direct, copies))
         try:
             await listen(running, "door", settings.door, Connections.within(descriptors()), tls=context)
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
@@ -64,6 +67,7 @@ async def serve(home: FleetHome, config: GatewayConfig, socket: Path, pulls: Pul
                 task.result()
         finally:
             await running.cleanup()
+            await copies.close()
             await direct.close()
 
 

@@ -18,6 +18,7 @@ from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
 from lmxd.fleet.calls import CALLS, CallName, error_body
+from lmxd.fleet.copying.copies import Copies
 from lmxd.fleet.node.direct_leases import DirectLeases
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Params, Result
@@ -36,7 +37,7 @@ class NodeServices:
     ``lmxd``: a connection to the daemon, as an administrator.
     """
 
-    def __init__(self, node: str, lmxd: AsyncClient, leases: DirectLeases) -> None:
+    def __init__(self, node: str, lmxd: AsyncClient, leases: DirectLeases, copies: Copies) -> None:
         self._node = node
         self._answering: set[asyncio.Task[None]] = set()
         self.answers: Mapping[CallName, Callable[[Any], Awaitable[Result]]] = {
@@ -47,6 +48,7 @@ class NodeServices:
             CallName.DRAIN: lambda params: lmxd.drain(**dict(params)),
             CallName.PS: lambda _: lmxd.instances(),
             CallName.QUEUE: lambda _: lmxd.queue(),
+            CallName.COPY: copies.copy,
         }
 
     async def begin(self, bus: Bus) -> Service:

@@ -28,8 +28,9 @@ class LeaseWish:
 
     ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
     ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
-    ``waited``: seconds that it has waited elsewhere; ``priority``: the class there, by default the profile's. ``keep_alive``: whether it says how long the instance
-    ``stays`` after it, in seconds; None: as long as its profile says.
+    ``waited``: seconds that it has waited elsewhere; ``priority``: the class in the queue, by default the profile's.
+    ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
+    says.
     """
 
     model: str

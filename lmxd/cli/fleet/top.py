@@ -1,0 +1,72 @@
+"""The whole of a fleet on one screen: what ``lmxctl fleet top`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+
+from lmxd.cli import output
+from lmxd.cli.fleet.looking import SeenNode
+from lmxd.cli.fleet.rows import RUNNING, busy, running_rows, state, summary, sums
+from lmxd.cli.tables import Cell, text
+
+_COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
+_BAR: Final = 20
+_STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red"}
+_LEAST: Final = 3
+_BETWEEN: Final = 6
+"""Lines of blanks, headings and sums around the two tables."""
+
+
+def rendered(
+    fleet: str, nodes: Sequence[SeenNode], console: Console, first: int = 0, height: int | None = None
+) -> RenderableType:
+    """Everything. Of more nodes than ``height`` lines leave room for, those from ``first``; models have the rest."""
+    plain = console.encoding.lower() not in ("utf-8", "utf8")
+    running = running_rows(nodes)
+    shown, models = len(nodes), len(running)
+    if height is not None:
+        lines = max(2 * _LEAST, height - _BETWEEN)
+        models = min(models, max(_LEAST, lines - shown))
+        shown = min(shown, max(_LEAST, lines - models))
+    first = max(0, min(first, len(nodes) - shown))
+    parts: list[RenderableType] = [text(summary(fleet, nodes), "bold"), text("")]
+    rows = [_row(node, plain=plain) for node in nodes[first : first + shown]]
+    parts.append(output.filled(_COLUMNS, rows, "no nodes"))
+    if left := _left(first, len(nodes) - first - shown):
+        parts.append(text(left))
+    parts += [text(""), output.filled(RUNNING, running[:models], "no model runs")]
+    if more := len(running) - models:
+        parts.append(text(f"… {more} more"))
+    return Group(*parts)
+
+
+def _left(above: int, below: int) -> str:
+    said = ", ".join(f"{count} more {where}" for count, where in ((above, "above"), (below, "below")) if count)
+    return f"… {said} (↑ ↓)" if said else ""
+
+
+def _row(node: SeenNode, *, plain: bool) -> tuple[Cell, ...]:
+    free, idle, of = sums(node.beat)
+    waiting = node.beat.waiting if node.beat is not None else 0
+    return (
+        node.name,
+        text(state(node), _STYLES[node.state]),
+        bar(free, idle, of, plain=plain) if of else "-",
+        output.gib(free) if of else "-",
+        output.gib(of) if of else "-",
+        busy(node.beat),
+        str(waiting) if waiting else "-",
+        output.seconds(node.beat.eta) if node.beat is not None and waiting else "-",
+    )
+
+
+def bar(free: int, idle: int, of: int, *, plain: bool) -> Cell:
+    """The memory of a node: in use, of instances that nobody uses, free."""
+    marks = "#=." if plain else "█▒░"
+    idle_cells = round(_BAR * min(idle, of) / of)
+    free_cells = min(_BAR - idle_cells, round(_BAR * min(free, of) / of))
+    used = _BAR - idle_cells - free_cells
+    return text(marks[0] * used + marks[1] * idle_cells + marks[2] * free_cells)
