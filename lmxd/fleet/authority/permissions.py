@@ -11,7 +11,7 @@ from lmxd.fleet.members import Member, MemberRole
 
 _STREAM: Final = f"KV_{names.BUCKET}"
 _SERVICES: Final = "$SRV.>"
-_OF_OPERATORS: Final = frozenset((CallName.DRAIN,))
+_OF_OPERATORS: Final = frozenset((CallName.DRAIN, CallName.COPY))
 """Calls that change a node for all."""
 _FIND: Final = (f"$JS.API.STREAM.INFO.{_STREAM}", f"$JS.API.DIRECT.GET.{_STREAM}.>")
 """Subjects by which one card is read."""

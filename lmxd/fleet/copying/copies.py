@@ -118,7 +118,7 @@ class Copies:
                     raise _refused(params.peer, body)
                 return Manifest.model_validate_json(body)
         except (aiohttp.ClientError, TimeoutError) as error:
-            what = f"{params.peer} is not reached at {params.address}: {error or type(error).__name__}"
+            what = f"{params.peer} is not reached at {params.address}: {str(error) or type(error).__name__}"
             raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet node runs there") from error
         except ValueError as error:
             raise LmxdError("bad_answer", f"{params.peer} answered with something else", "update it") from error
