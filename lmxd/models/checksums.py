@@ -30,5 +30,7 @@ def checksum_at(url: str, opener: OpenerDirector | None = None) -> str:
                     return str(said)
                 break
     except BROKEN as error:
-        raise LmxdError("model_file_missing", f"{shown(url)}: {error}", "try again: what was fetched is kept") from error
+        raise LmxdError(
+            "model_file_missing", f"{shown(url)}: {error}", "try again: what was fetched is kept"
+        ) from error
     raise LmxdError("model_file_missing", f"{shown(url)} does not say a SHA-256", "say it by --sha256")

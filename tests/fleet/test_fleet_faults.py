@@ -8,12 +8,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fleet_boxes import Boxes, boxes
 from fleet_load import FleetLoad, Outcome
-from lmxd_process import Lmxd
 from waiting import until
 
 NODES = ("n1", "n2", "n3")

@@ -8,9 +8,9 @@ from typing import Final
 from rich.console import Console, Group, RenderableType
 
 from lmxd.cli import output
-from lmxd.cli.fleet.looking import SeenNode
-from lmxd.cli.fleet.rows import RUNNING, busy, running_rows, state, summary, sums
+from lmxd.cli.fleet.rows import RUNNING, running_rows, slots, state, summary
 from lmxd.cli.tables import Cell, text
+from lmxd.fleet.seen import SeenNode
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
 _BAR: Final = 20
@@ -49,17 +49,16 @@ def _left(above: int, below: int) -> str:
 
 
 def _row(node: SeenNode, *, plain: bool) -> tuple[Cell, ...]:
-    free, idle, of = sums(node.beat)
-    waiting = node.beat.waiting if node.beat is not None else 0
+    of = node.capacity
     return (
         node.name,
         text(state(node), _STYLES[node.state]),
-        bar(free, idle, of, plain=plain) if of else "-",
-        output.gib(free) if of else "-",
+        bar(node.free, node.idle, of, plain=plain) if of else "-",
+        output.gib(node.free) if of else "-",
         output.gib(of) if of else "-",
-        busy(node.beat),
-        str(waiting) if waiting else "-",
-        output.seconds(node.beat.eta) if node.beat is not None and waiting else "-",
+        slots(node.used, node.slots),
+        str(node.waiting) if node.waiting else "-",
+        "-" if node.eta is None else output.seconds(node.eta),
     )
 
 
