@@ -39,9 +39,8 @@ def shown(columns: int = 80, **more: int) -> list[str]:
 
 def test_the_screen_shows_nodes_and_the_models_that_run() -> None:
     lines = shown()
-    assert lines[0].startswith(
-        "fleet home: 1 of 4 nodes up, 1 draining, 2 silent; 30.0 GiB free of 48.0 GiB; 3 waiting"
-    )
+    said = "fleet home: 1 of 4 nodes up, 1 draining, 2 silent; 30.0 GiB free of 48.0 GiB; 3 waiting"
+    assert " ".join(" ".join(lines[:2]).split()) == said
     rows = {line.split()[0]: line for line in lines if line.split()}
     assert "3/4" in rows["busy"]
     assert "1 min 15 s" in rows["busy"]
@@ -54,7 +53,7 @@ def test_the_screen_shows_nodes_and_the_models_that_run() -> None:
 def test_a_low_screen_shows_the_nodes_from_where_keys_moved() -> None:
     lines = shown(first=1, height=12)
     assert len(lines) <= 12
-    assert "… 1 more above (↑ ↓)" in lines
+    assert any(line.startswith("… 1 more above") for line in lines)
     assert not any(line.startswith("busy") for line in lines)
 
 
