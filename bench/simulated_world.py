@@ -21,10 +21,10 @@ from lmxd.core.events import (
     LeaseReleased,
     LeaseRequested,
     MemoryMeasured,
-    PolicyChanged,
     TimePassed,
 )
 from lmxd.core.invariants import broken
+from lmxd.core.orders import PolicyChanged
 from lmxd.core.rules import Policy
 from lmxd.core.words import (
     Ask,

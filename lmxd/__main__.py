@@ -9,12 +9,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lmxd import __version__, failpoints
-from lmxd.completion import completion
 from lmxd.config.file import load
 from lmxd.config.location import USER, default_config, user_config
 from lmxd.config.schema import Config
@@ -23,13 +22,8 @@ from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.daemon.watched_file import content, watched
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
-from lmxd.gateway.commands import gateway, key
 from lmxd.listening.connections import descriptors
 from lmxd.log_lines import log_to_stderr
-from lmxd.migrate.commands import import_
-from lmxd.setup.commands import setup
-from lmxd.setup.init import init, scan
-from lmxd.setup.pull import pull
 from lmxd.terminal import Commands, say
 
 if TYPE_CHECKING:
@@ -39,24 +33,26 @@ if TYPE_CHECKING:
     from lmxd.systemd import Notifier
 
 log = logging.getLogger("lmxd")
-
-
-class _Program(Commands):
-    """The commands, of which those of a fleet are imported when they are asked for: one box has no need of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "fleet"])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "fleet":
-            return super().get_command(ctx, cmd_name)
-        from lmxd.fleet.commands import fleet
-
-        return fleet
+_COMMANDS: Final = {
+    "completion": "lmxd.completion:completion",
+    "fleet": "lmxd.fleet.commands:fleet",
+    "gateway": "lmxd.gateway.commands:gateway",
+    "import": "lmxd.migrate.commands:import_",
+    "init": "lmxd.setup.init:init",
+    "key": "lmxd.gateway.commands:key",
+    "pull": "lmxd.setup.pull:pull",
+    "scan": "lmxd.setup.init:scan",
+    "setup": "lmxd.setup.commands:setup",
+}
+"""The place of each: the daemon itself starts without them."""
 
 
 @click.group(
-    "lmxd", cls=_Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "lmxd",
+    cls=Commands,
+    elsewhere=_COMMANDS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option(
@@ -124,10 +120,6 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
-
-
-for _command in (gateway, key, completion, setup, import_, scan, init, pull):
-    main.add_command(_command)
 
 
 def _activate_failpoints() -> None:

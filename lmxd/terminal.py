@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,8 +102,24 @@ def say_lines(text: str, *, err: bool = False) -> None:
 class Commands(click.Group):
     """A group of commands whose errors are said as all else is. Usage errors exit with EX_USAGE, not click's 2.
 
-    Its help has the whole first sentence of each command, where click breaks off.
+    Its help has the whole first sentence of each command, where click breaks off. ``elsewhere``: commands by name, each
+    MODULE:ATTRIBUTE, that are imported when they are asked for: a program is not to be started with all of them.
     """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *self._elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._elsewhere:
+            module, _, attribute = self._elsewhere[cmd_name].partition(":")
+            found = getattr(importlib.import_module(module), attribute)
+            assert isinstance(found, click.Command)
+            return found
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))

@@ -117,6 +117,3 @@ def reload(json_wanted: bool) -> None:
     say(f"reloaded {done.path}")
     for warning in done.warnings:
         say(f"warning: {warning}")
-
-
-COMMANDS = (stop, pin, drain, yield_, reload)

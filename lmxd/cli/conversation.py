@@ -195,6 +195,3 @@ def _chat(model: str, messages: list[Message], most: int | None, wait: float | N
             messages.append({"role": "user", "content": line})
             said, _ = answered(lease, messages, most, shown=True)
             messages.append({"role": "assistant", "content": said})
-
-
-COMMANDS = (ask, chat)

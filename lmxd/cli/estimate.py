@@ -218,6 +218,3 @@ def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted
     )
     for sentence in unread:
         say(sentence, err=True)
-
-
-COMMANDS = (estimate,)

@@ -193,6 +193,3 @@ def explain(id: str, json_wanted: bool) -> None:
     output.table(("TIME", "WHAT HAPPENED"), rows, "nothing yet")
     if found.related:
         say(f"see also: {' '.join(found.related)}")
-
-
-COMMANDS = (why, plan, explain)

@@ -69,6 +69,3 @@ def forget(model: str | None, card: str | None, everything: bool, json_wanted: b
 
 def _mib(n: int) -> str:
     return f"{n / MIB:,.0f}"
-
-
-COMMANDS = (estimates, forget)

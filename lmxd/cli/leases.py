@@ -183,6 +183,3 @@ def cancel(ticket: str, json_wanted: bool) -> None:
         done = client.cancel(ticket=ticket)
     if json_wanted:
         output.as_json(done)
-
-
-COMMANDS = (request, grow, release, touch, cancel)

@@ -87,6 +87,3 @@ def top(interval: float, count: int | None, json_wanted: bool) -> None:
             return rendered(seen, history, console, first or 0, None if first is None else console.height)
 
         repeat(draw, interval, count if count or sys.stdout.isatty() else 1, screen=True)
-
-
-COMMANDS = (top,)

@@ -163,6 +163,3 @@ def _is_back(client: Client) -> bool:
         say(f"lmxctl: {error.message}: the lease is gone", err=True)
         return False
     return True
-
-
-COMMANDS = (run, hold)

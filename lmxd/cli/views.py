@@ -254,6 +254,3 @@ def version(json_wanted: bool) -> None:
         output.as_json({"lmxctl": __version__, "daemon": server, "protocol": PROTOCOL})
     else:
         say(f"lmxctl {__version__}, daemon: {server}")
-
-
-COMMANDS = (status, ps, queue, devices, models, logs, version)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
 from lmxd.core.moves import Carry
-from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import (
     Ask,
     ConnectionId,
@@ -40,6 +39,7 @@ class LeaseRequested(Event):
     it must be granted, loading included. ``key``: the client's idempotency key. ``digest``: of what is asked under it:
     a request that waits under the same key is answered, and this one has its place. ``asked_at``: the time of the first
     request, if this repeats one. ``waited``: seconds since it first asked anywhere, as at other nodes of a fleet.
+    ``near``: the instance by which it is best served.
     """
 
     ticket: TicketId
@@ -54,6 +54,7 @@ class LeaseRequested(Event):
     digest: str | None = None
     asked_at: float | None = None
     waited: float = 0.0
+    near: InstanceId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,77 +205,11 @@ class ActivitySeen(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StopRequested(Event):
-    """An administrator stops an instance, whatever it is doing."""
-
-    instance: InstanceId
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PinChanged(Event):
-    """An administrator pins an instance, so that it is neither evicted nor reaped, or unpins it."""
-
-    instance: InstanceId
-    pin: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeepAliveChanged(Event):
-    """A client says how many seconds an instance stays after its last lease. None: as long as its profile says."""
-
-    instance: InstanceId
-    seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrainRequested(Event):
-    """An administrator drains lmxd: no request is admitted, and instances end with their leases (``now``: at once)."""
-
-    now: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrainEnded(Event):
-    """An administrator ended the drain: requests are admitted again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryMeasured(Event):
     """All devices were read, from ``begun`` on. A device without a reading here is no longer configured."""
 
     begun: float
     readings: tuple[DeviceReading, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyChanged(Event):
-    """The configuration of admission changed. Launches that failed may be tried again."""
-
-    policy: Policy
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResidentsChanged(Event):
-    """The list of residents (``keep``, ``preload``) changed, or the bytes of their asks did."""
-
-    residents: tuple[Resident, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class YieldRequested(Event):
-    """An administrator wants ``size`` bytes of a device free for others, for ``lasts`` seconds."""
-
-    id: YieldId
-    device: DeviceId
-    size: int
-    lasts: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class YieldEnded(Event):
-    """An administrator ended a yield before its time: its bytes may be promised again."""
-
-    id: YieldId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

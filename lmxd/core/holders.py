@@ -36,6 +36,8 @@ class Ticket:
     promised: bool = False
     """Instances have ended for it. Later requests of its class do not get their bytes, however little their users used.
     """
+    near: InstanceId | None = None
+    """The instance that comes before others, if it has a free slot for it: it has processed most of its prompt."""
     outside_depth: bool = False
     """It does not count for ``queue_depth``: when it came, instances were being stopped for it already."""
     moves: LeaseId | None = None

@@ -18,12 +18,8 @@ from lmxd.config.schema import Config
 from lmxd.confinement.confined import gaps
 from lmxd.core.admission import Admission
 from lmxd.core.decisions import Decision
-from lmxd.core.events import (
-    DrainRequested,
-    Event,
-    PolicyChanged,
-    ResidentsChanged,
-)
+from lmxd.core.events import Event
+from lmxd.core.orders import DrainRequested, PolicyChanged, ResidentsChanged
 from lmxd.core.rules import Resident
 from lmxd.core.words import DeviceReading
 from lmxd.daemon.answering import audit

@@ -54,7 +54,7 @@ async def connect(
     """A connection as this box in a role, which is made anew for as long as it is wanted.
 
     It waits until a broker is there. ``lost``, ``found``: called when it breaks, and when it is there again.
-    ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` without a certificate of the role.
+    ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` if there is no certificate.
     """
     settings, client = home.settings, LastingClient()
 

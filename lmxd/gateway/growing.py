@@ -116,7 +116,7 @@ class RequestGrowth:
         return self._elastic.steps[-1]
 
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
-        """The lease to begin with: of the size that its conversation lies in, else one that is guessed.
+        """The lease to begin with: where its conversation lies, or of that size, else of one that is guessed.
 
         So a long prompt is not loaded for twice, and one that was carried before need not be again. What a conversation
         may come to is for the daemon to guess: it learns with what a short one starts best.
@@ -125,11 +125,11 @@ class RequestGrowth:
             return replace(wish, ctx=self._least, least_ctx=self._least)
         if wish.ctx is not None:
             return wish
-        lies = self._slots.context_of(wish.model, self.trace)
+        near, lies = self._slots.of_conversation(wish.model, self.trace) or (None, None)
         if lies is not None and self._elastic.learned_from:
-            return replace(wish, ctx=lies)
+            return replace(wish, ctx=lies, near=near)
         step = lies or self._enough_for(self._need.guess)
-        return wish if step <= self._elastic.steps[0] else replace(wish, ctx=step)
+        return replace(wish, ctx=step if step > self._elastic.steps[0] else None, near=near)
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown.

@@ -276,6 +276,7 @@ class Status(Result):
     instances: int
     leases: int
     waiting: int
+    eta: float | None = Field(None, description="seconds until all who wait are expected to be served, about")
     queue_depth: int
     broken_invariants: list[str] = Field([])
     warnings: list[str] = Field([])

@@ -96,6 +96,9 @@ class RequestParams(Wish, Terms):
         description="seconds since it first asked at any node of a fleet, for its place in the queue here; only from "
         "who may ask for a user",
     )
+    near: Name | None = Field(
+        None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
+    )
 
 
 class LeaseParams(Params):

@@ -18,6 +18,7 @@ from cli.puppet import Puppet
 from click.shell_completion import get_completion_class
 from click.testing import CliRunner, Result
 from examples import examples
+from groups import commands_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sources import parsed
@@ -74,7 +75,7 @@ def harmless(said: str) -> bool:
 
 
 def test_every_command_is_tried() -> None:
-    assert {*COMMANDS, *ALONE} == set(main.commands)
+    assert {*COMMANDS, *ALONE} == set(commands_of(main))
 
 
 @pytest.mark.parametrize("answer", ["full", "sparse", "failing"])

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from groups import commands_of
 from rich.console import Console
 
 from lmxd.__main__ import main as lmxd_main
@@ -84,9 +85,10 @@ def test_why_says_what_a_swap_costs() -> None:
 def test_the_help_of_a_group_has_whole_sentences(group: click.Group) -> None:
     done = CliRunner().invoke(group, ["--help"], terminal_width=80)
     assert max(map(len, done.output.splitlines())) <= 80
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         first = " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
         assert first in " ".join(done.output.split()), name
+        assert command.name == name
 
 
 def test_an_estimate_of_a_file_that_is_not_there_says_what_to_name(tmp_path: Path) -> None:

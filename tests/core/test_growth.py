@@ -16,8 +16,9 @@ from lmxd.core.decisions import (
     ReportProgress,
     StartInstance,
 )
-from lmxd.core.events import DrainRequested, GrowthRequested, LeaseRenewed
+from lmxd.core.events import GrowthRequested, LeaseRenewed
 from lmxd.core.moves import Carry
+from lmxd.core.orders import DrainRequested
 from lmxd.core.reasons import EndReason
 from lmxd.core.rules import Quota
 from lmxd.core.words import ConnectionId, Failure, Hold, InstanceId, TicketId
@@ -767,3 +768,21 @@ def test_after_a_restart_a_lease_that_has_moved_is_where_it_went() -> None:
     again = world.grow(lease, 12, context=16384)
     assert world.moves()[-1] == (lease_of(lease), "m#2", "m#2", 0)
     assert world.answered[again] == 1
+
+
+def test_one_that_has_its_conversation_comes_first_and_where_it_has_no_slot_another_serves() -> None:
+    world = World()
+    both = [small(world), small(world)]
+    assert [world.home(each) for each in both] == ["m#1", "m#2"]
+    for each in both:
+        world.release(each)
+    for near in ("m#2", "m#1", "m#1", "m#2", "m#2"):
+        ticket = world.ask("m", 8, elastic=True, near=near)
+        assert world.home(ticket) == near
+        world.release(ticket)
+    held = world.ask("m", 8, elastic=True, near="m#2")
+    other = world.ask("m", 8, elastic=True, near="m#2")
+    assert (world.home(held), world.home(other)) == ("m#2", "m#1"), "nobody waits for the sake of a cache"
+    world.release(other)
+    gone = world.ask("m", 8, elastic=True, near="m#7")
+    assert world.home(gone) == "m#1"

@@ -11,18 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmxd.core.events import (
-    DrainEnded,
-    DrainRequested,
-    KeepAliveChanged,
-    LeaseReleased,
-    LeaseRenewed,
-    LoadBegun,
-    LoadPostponed,
-    PinChanged,
-    ResidentsChanged,
-    YieldEnded,
-)
+from lmxd.core.events import LeaseReleased, LeaseRenewed, LoadBegun, LoadPostponed
+from lmxd.core.orders import DrainEnded, DrainRequested, KeepAliveChanged, PinChanged, ResidentsChanged, YieldEnded
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.sleep import wakes

@@ -9,8 +9,9 @@ from core.clients import Clients
 from core.world import GIB, Gpu, World, placed
 
 from lmxd.core.decisions import Decision, GrantLease, ReportSwap
-from lmxd.core.events import Event, ResidentsChanged
+from lmxd.core.events import Event
 from lmxd.core.invariants import broken
+from lmxd.core.orders import ResidentsChanged
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Hold, InstanceId, TicketId
 

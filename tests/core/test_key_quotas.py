@@ -9,7 +9,7 @@ import pytest
 from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core.decisions import RefuseLease
-from lmxd.core.events import PolicyChanged
+from lmxd.core.orders import PolicyChanged
 from lmxd.core.rules import Quota
 from lmxd.text import user_name
 

@@ -19,9 +19,10 @@ from lmxd.core.decisions import (
     SaveConversation,
     StartInstance,
 )
-from lmxd.core.events import AskChanged, DrainRequested, LeaseRenewed, PolicyChanged
+from lmxd.core.events import AskChanged, LeaseRenewed
 from lmxd.core.holders import own_ticket
 from lmxd.core.moves import Carry
+from lmxd.core.orders import DrainRequested, PolicyChanged
 from lmxd.core.reasons import EndReason
 from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import ConnectionId, Failure, Hold, InstanceId, TicketId

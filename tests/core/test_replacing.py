@@ -7,7 +7,7 @@ from functools import partial
 from core.clients import Clients
 from core.world import GIB, Gpu, World, placed
 
-from lmxd.core.events import ResidentsChanged
+from lmxd.core.orders import ResidentsChanged
 from lmxd.core.rules import Resident
 from lmxd.core.words import Ask
 

@@ -8,7 +8,8 @@ import pytest
 from core.world import GIB, Gpu, World, lease_of, placed
 
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
-from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded
+from lmxd.core.events import TimePassed
+from lmxd.core.orders import ResidentsChanged, YieldEnded
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Option, YieldId
 

@@ -8,9 +8,10 @@ import pytest
 from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core.decisions import CarryConversation, CheckActivity, EndLease, MoveLease, SaveConversation, StartInstance
-from lmxd.core.events import ActivitySeen, DrainRequested, KeepAliveChanged
+from lmxd.core.events import ActivitySeen
 from lmxd.core.holders import own_ticket
 from lmxd.core.moves import Carry
+from lmxd.core.orders import DrainRequested, KeepAliveChanged
 from lmxd.core.policy.eviction import THRASH_WINDOW
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Failure, Hold, InstanceId

@@ -8,15 +8,9 @@ import pytest
 from core.world import GIB, Gpu, World
 
 from lmxd.core.decisions import GrantLease, ReportProgress, StopInstance
-from lmxd.core.events import (
-    DrainRequested,
-    KeepAliveChanged,
-    LedgerRestored,
-    PinChanged,
-    PolicyChanged,
-    ResidentsChanged,
-)
+from lmxd.core.events import LedgerRestored
 from lmxd.core.instances import Instance
+from lmxd.core.orders import DrainRequested, KeepAliveChanged, PinChanged, PolicyChanged, ResidentsChanged
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import Cause, Failure, InstanceId, Phase
 

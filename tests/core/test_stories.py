@@ -12,16 +12,14 @@ from lmxd.core.decisions import CheckActivity, EndLease, RefuseLease, ReportProg
 from lmxd.core.events import (
     ActivitySeen,
     AskChanged,
-    DrainEnded,
-    DrainRequested,
     InstanceExited,
     InstanceReady,
     LeaseReleased,
     LeaseRenewed,
     MemoryMeasured,
-    StopRequested,
     TicketCancelled,
 )
+from lmxd.core.orders import DrainEnded, DrainRequested, StopRequested
 from lmxd.core.words import Failure, Hold, InstanceId, LeaseId, Phase, TicketId
 
 

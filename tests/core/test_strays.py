@@ -82,7 +82,7 @@ def test_a_waiter_is_told_when_it_ends() -> None:
 
 
 def test_a_device_that_is_short_and_a_drain_end_it_after_the_grace_too() -> None:
-    from lmxd.core.events import DrainRequested
+    from lmxd.core.orders import DrainRequested
 
     for event in ("drain", "yield"):
         world = World(grace=10.0)

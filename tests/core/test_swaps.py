@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
-from lmxd.core.events import LeaseRenewed, PolicyChanged
+from lmxd.core.events import LeaseRenewed
 from lmxd.core.holders import Ticket
+from lmxd.core.orders import PolicyChanged
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated
 from lmxd.core.policy.turns import turns

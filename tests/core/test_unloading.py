@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.world import World
 
-from lmxd.core.events import KeepAliveChanged
+from lmxd.core.orders import KeepAliveChanged
 from lmxd.core.words import InstanceId, TicketId
 
 A = InstanceId("a#1")

@@ -39,17 +39,15 @@ from lmxd.core.events import (
     LeaseRequested,
     LedgerRestored,
     MemoryMeasured,
-    PolicyChanged,
     SleepFailed,
-    StopRequested,
     TicketCancelled,
     TimePassed,
-    YieldRequested,
 )
 from lmxd.core.holders import own_ticket
 from lmxd.core.instances import Instance
 from lmxd.core.invariants import broken
 from lmxd.core.moves import Carry
+from lmxd.core.orders import PolicyChanged, StopRequested, YieldRequested
 from lmxd.core.rules import Policy
 from lmxd.core.words import (
     NO_CONNECTION,
@@ -276,6 +274,7 @@ class World:
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
+        near: str | None = None,
         private_to: User | None = None,
         sleeps: float | None = None,
         waited: float = 0.0,
@@ -327,6 +326,7 @@ class World:
                 key=key,
                 waited=waited,
                 asked_at=asked_at,
+                near=None if near is None else InstanceId(near),
             )
         )
         return ticket

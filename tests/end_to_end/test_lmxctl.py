@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from groups import commands_of
 from lmxd_process import Lmxd, ask, lease_from
 
 from lmxd import __version__
@@ -327,7 +328,7 @@ def test_a_drain_waits_until_everything_has_ended(fake: Make) -> None:
 
 
 def test_every_command_has_json_and_a_useful_help() -> None:
-    for name, command in main.commands.items():
+    for name, command in commands_of(main).items():
         shown = CliRunner().invoke(main, [name, "--help"]).stdout
         assert command.help, name
         if name not in ("completion", "chat"):  # a script and a talk

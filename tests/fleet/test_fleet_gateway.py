@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from fleet_boxes import Boxes, boxes
+from fleet_boxes import Boxes, Models, boxes
 
 from lmxd.fleet.names import ANSWERED_BY
 
@@ -15,8 +15,7 @@ from lmxd.fleet.names import ANSWERED_BY
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
     """``m`` is at both nodes, ``a`` at the first alone, ``b`` at the second."""
-    both = {"m": {}}
-    models = {"n1": both | {"a": {"aliases": ["fast"]}}, "n2": both | {"b": {}}}
+    models: dict[str, Models] = {"n1": {"m": {}, "a": {"aliases": ["fast"]}}, "n2": {"m": {}, "b": {}}}
     with boxes(tmp_path_factory.mktemp("fleet"), models) as found:
         yield found
 
@@ -78,7 +77,7 @@ def test_errors_are_those_of_the_api(fleet: Boxes) -> None:
     answer = fleet.chat("none")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
-    with fleet.gateway.client(headers={"Authorization": "Bearer wrong"}) as client:
+    with fleet.gateway.client("wrong") as client:
         assert client.get("/v1/models").status_code == 401
 
 

@@ -49,7 +49,7 @@ def test_a_gateway_is_served_as_by_the_gateway_of_the_box(place: SimpleNamespace
     assert (answer.status, answer.json["choices"][0]["message"]["role"]) == (200, "assistant")
     assert asked(place, "/api/tags", role="operator").status == 200
     unknown = asked(place, "/v1/chat/completions", CHAT | {"model": "b"})
-    assert (unknown.status, unknown.json["error"]["code"]) == (404, "unknown_model")
+    assert (unknown.status, unknown.json["error"]["code"]) == (404, "model_not_found")
 
 
 def test_a_lease_is_for_the_user_whom_the_gateway_names(place: SimpleNamespace) -> None:
@@ -74,9 +74,9 @@ def test_another_node_may_not_ask_for_users(place: SimpleNamespace, role: str) -
 
 
 def test_a_certificate_of_another_authority_does_not_come_in(place: SimpleNamespace) -> None:
+    theirs = client_context(place.stranger, MemberRole.GATEWAY)
+    theirs.load_verify_locations(place.member.ca)
     with pytest.raises((aiohttp.ClientError, OSError)):
-        theirs = client_context(place.stranger, MemberRole.GATEWAY)
-        theirs.load_verify_locations(place.member.ca)
         asyncio.run(place.node.asked("/v1/models", None, theirs))
 
 

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.fleet.node.observing import NodeLook, Use, eta, heartbeat, offered, running
+from lmxd.fleet.node.observing import NodeLook, Use, heartbeat, offered, running
 from lmxd.fleet.reports import Heartbeat, Offered
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo
 from lmxd.rpc.client import AsyncClient
 
 GIB = 2**30
@@ -24,7 +25,7 @@ ME = 4711
 
 async def beat(client: AsyncClient, use: Use | None = None) -> Heartbeat:
     found = (await client.instances()).instances
-    look = NodeLook(await client.status(), tuple(found), await client.queue())
+    look = NodeLook(await client.status(), tuple(found))
     return heartbeat(look, use or Use(ME), node="n1", started="s", number=1, now=5.0)
 
 
@@ -63,7 +64,7 @@ async def test_two_boxes_have_one_digest_for_the_same_file_and_settings(tmp_path
 
 
 async def test_a_heartbeat_follows_a_lease(tmp_path: Path) -> None:
-    async with at_work(tmp_path, card(24), models={"a": {"slots": 2, "idle_timeout": 60}}) as (house, client):
+    async with at_work(tmp_path, card(24), models={"a": {"slots": 2, "idle_timeout": 60}}) as (_, client):
         (before,) = (await beat(client)).rooms
         assert (before.capacity, before.idle) == (24 * GIB, 0)
         assert (await beat(client)).running == ()
@@ -95,10 +96,13 @@ async def test_an_exclusive_lease_leaves_no_vacant_slot(tmp_path: Path) -> None:
 async def test_a_heartbeat_says_who_waits_and_that_it_drains(tmp_path: Path) -> None:
     async with at_work(tmp_path, card(1.5), models={"a": {}, "b": {}}) as (house, client):
         await client.request("a")
+        assert (await beat(client)).eta == 0.0
         async with house.client() as other:
             waiting = asyncio.get_running_loop().create_task(other.request("b"))
             await house.until(lambda: len(house.state.queue) == 1)
-            assert (await beat(client)).waiting == 1
+            found, (ticket,) = await beat(client), (await client.queue()).tickets
+            assert found.waiting == 1
+            assert found.eta == pytest.approx(ticket.eta or 0.0, abs=1)
             waiting.cancel()
         await client.drain()
         assert (await beat(client)).draining
@@ -124,14 +128,6 @@ def test_holds_and_what_ends_serve_nobody() -> None:
 def test_what_loads_is_told_apart_from_what_is_ready() -> None:
     found = running([instance(vacant=1), instance(vacant=4, phase="starting"), instance(vacant=2)])
     assert [(x.vacant, x.slots, x.loading) for x in found] == [(3, 8, False), (4, 4, True)]
-
-
-def test_the_queue_is_served_when_its_last_is() -> None:
-    def ticket(position: int, eta: float | None) -> TicketInfo:
-        return TicketInfo(bytes=1, position=position, waited=0, eta=eta)
-
-    assert eta([ticket(0, 99.0), ticket(1, 3.0), ticket(2, 7.0), ticket(3, None)]) == 7.0
-    assert eta([]) == 0.0
 
 
 def lease(user: str | None, size: int, pid: int = ME) -> LeaseInfo:

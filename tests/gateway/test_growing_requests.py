@@ -98,6 +98,26 @@ async def test_a_conversation_goes_on_where_it_lies_though_others_start_with_mor
         assert contexts(h) == [512, 1024]
 
 
+async def test_two_that_have_grown_go_on_each_in_the_instance_that_has_its_conversation(tmp_path: Path) -> None:
+    """Both are idle between two turns, so that each could be served by either."""
+    async with opened(h := house(tmp_path), instances=8) as front:
+        prompts = dict.fromkeys("az", "")
+
+        async def turn(who: str, size: int) -> int:
+            prompts[who] += who * size
+            answer = await front.ask("/completion", {"model": "elastic", "prompt": prompts[who], "n_predict": 5})
+            said = json.loads(answer.text)
+            prompts[who] += said["content"]
+            await front.until(lambda: not h.state.leases)  # an agent works a while between two turns
+            return int(said["timings"]["prompt_n"])
+
+        for _ in range(3):
+            await asyncio.gather(turn("a", 400), turn("z", 400))
+        await front.until(lambda: contexts(h) == [3072, 3072])
+        processed = [await turn(who, 20) for who in "aaazzaz"]
+        assert all(count <= 22 for count in processed), processed
+
+
 async def test_four_clients_at_once_grow_each_by_itself(tmp_path: Path) -> None:
     async with opened(house(tmp_path, slots=4, gb=1), instances=8) as front:
         names = ["ann", "bob", "cyd", "dan"]

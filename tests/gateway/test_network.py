@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import ssl
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-import uvloop
-from aiohttp import web
 from pydantic import ValidationError
 
 from gateway.front import opened
@@ -116,32 +111,6 @@ async def test_plain_http_to_tls_ends_and_many_who_say_nothing_keep_nobody_out(t
         assert front.connections.strangers <= 4
         for _, each in (*silent, (reader, writer)):
             each.close()
-
-
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_a_client_that_speaks_before_the_listener_looks_is_heard(
-    run: Callable[[Coroutine[Any, Any, bytes]], bytes],
-) -> None:
-    """Its first words are here when the connection is: uvloop reads them before TLS can."""
-
-    async def first_words() -> bytes:
-        running = web.AppRunner(web.Application())
-        await running.setup()
-        connections = Connections(strangers=4, known=4)
-        await listen(running, "door", "127.0.0.1:0", connections, tls=Certificate(FIRST, None).context)
-        said, heard = ssl.MemoryBIO(), ssl.MemoryBIO()
-        agreeing = trusting(FIRST).wrap_bio(heard, said, server_hostname="localhost")
-        with pytest.raises(ssl.SSLWantReadError):
-            agreeing.do_handshake()
-        with socket.create_connection(running.addresses[0]) as client:
-            client.sendall(said.read())  # nothing else of this loop has run since it was connected
-            client.setblocking(False)
-            try:
-                return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 3), 10)
-            finally:
-                await running.cleanup()
-
-    assert run(first_words()) == b"\x16\x03\x03", "a record of a handshake: the server's own words"
 
 
 @pytest.mark.parametrize(

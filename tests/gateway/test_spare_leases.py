@@ -11,9 +11,9 @@ from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncLease
 
 
-def lease(name: str, *, wanted: bool = False) -> AsyncLease:
+def lease(name: str, *, wanted: bool = False, at: str = "m#1") -> AsyncLease:
     return AsyncLease(
-        lease=name, instance="m#1", model="m", endpoint="http://x", base_url="http://x/v1", api_key="k", ctx=1, slots=1,
+        lease=name, instance=at, model="m", endpoint="http://x", base_url="http://x/v1", api_key="k", ctx=1, slots=1,
         devices={}, basis="declared", hold="connection", waited=0, wanted=wanted,
     )  # fmt: skip
 
@@ -35,8 +35,8 @@ class Spares:
         self.clock, self.back = Clock(), list[str]()
         self.spare = SpareLeases(lambda gone: self.back.append(gone.lease), self.clock)
 
-    def use(self, name: str, kind: Any = "a", *, wanted: bool = False) -> AsyncLease:
-        granted = lease(name, wanted=wanted)
+    def use(self, name: str, kind: Any = "a", *, wanted: bool = False, at: str = "m#1") -> AsyncLease:
+        granted = lease(name, wanted=wanted, at=at)
         self.spare.granted(granted, self.spare.calls)
         self.spare.put(kind, granted)
         return granted
@@ -52,6 +52,15 @@ async def test_the_next_request_of_a_kind_has_the_lease_of_the_last(spares: Spar
     assert spares.spare.take("b") is None
     assert spares.spare.take("a") is one
     assert spares.spare.take("a") is None, "it is in use"
+    assert spares.back == []
+
+
+async def test_who_is_to_be_near_an_instance_has_the_lease_there_alone(spares: Spares) -> None:
+    one, two = spares.use("one"), spares.use("two", at="m#2")
+    assert spares.spare.take("a", "m#3") is None
+    assert spares.spare.take("a", "m#1") is one
+    assert spares.spare.take("a", "m#1") is None
+    assert spares.spare.take("a", "m#2") is two
     assert spares.back == []
 
 

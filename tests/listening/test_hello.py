@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import uvloop
 from aiohttp import web
-
 from gateway.test_network import FIRST
+
 from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen

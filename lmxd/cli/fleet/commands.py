@@ -234,6 +234,3 @@ def _say_errors(found: Mapping[str, Result | LmxdError]) -> None:
     errors: Iterable[tuple[str, LmxdError]] = ((n, e) for n, e in found.items() if isinstance(e, LmxdError))
     for node, error in errors:
         say(f"{node}: {error}", err=True)
-
-
-COMMANDS = (fleet,)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import refuse, stop
 from lmxd.core.books.state import State
-from lmxd.core.events import DrainEnded, DrainRequested, KeepAliveChanged, PinChanged, ResidentsChanged, StopRequested
 from lmxd.core.final_refusals import DRAINING
+from lmxd.core.orders import DrainEnded, DrainRequested, KeepAliveChanged, PinChanged, ResidentsChanged, StopRequested
 from lmxd.core.words import Cause
 
 

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.state import State
+from lmxd.core.events import LeaseRequested
 from lmxd.core.holders import Ticket
+
+
+def ticket_of(state: State, event: LeaseRequested) -> Ticket:
+    """The ticket of a request for a lease, which has not entered the queue yet."""
+    return Ticket(
+        id=event.ticket,
+        number=state.counts["asked"],
+        lease=event.lease,
+        owner=event.owner,
+        ask=event.ask,
+        hold=event.hold,
+        ttl=event.ttl,
+        asked_at=state.now if event.asked_at is None else min(event.asked_at, state.now),
+        wait=event.wait,
+        deadline_at=None if event.deadline is None else state.now + event.deadline,
+        key=event.key,
+        digest=event.digest,
+        near=event.near,
+        first_asked_at=state.now - event.waited if event.waited else None,
+    )
 
 
 def enter_queue(state: State, ticket: Ticket) -> None:

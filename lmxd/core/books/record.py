@@ -17,7 +17,7 @@ from lmxd.core.books.moving import growth_told
 from lmxd.core.books.parking import change_ask
 from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
-from lmxd.core.books.queueing import enter_queue
+from lmxd.core.books.queueing import enter_queue, ticket_of
 from lmxd.core.books.restored import restored
 from lmxd.core.books.sleeping import awake, never_again, settle, sleep_reported
 from lmxd.core.books.state import State
@@ -31,14 +31,11 @@ from lmxd.core.events import (
     ContextSeen,
     ConversationCarried,
     ConversationSaved,
-    DrainEnded,
-    DrainRequested,
     Event,
     GrowthRequested,
     InstanceExited,
     InstanceReady,
     InstanceSlept,
-    KeepAliveChanged,
     LeaseReleased,
     LeaseRenewed,
     LeaseRequested,
@@ -46,19 +43,23 @@ from lmxd.core.events import (
     LoadBegun,
     LoadPostponed,
     MemoryMeasured,
+    SleepFailed,
+    TicketCancelled,
+    TimePassed,
+)
+from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT
+from lmxd.core.instances import Instance
+from lmxd.core.orders import (
+    DrainEnded,
+    DrainRequested,
+    KeepAliveChanged,
     PinChanged,
     PolicyChanged,
     ResidentsChanged,
-    SleepFailed,
     StopRequested,
-    TicketCancelled,
-    TimePassed,
     YieldEnded,
     YieldRequested,
 )
-from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT
-from lmxd.core.holders import Ticket
-from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Failure, Hold, Phase, Yielded
 from lmxd.failures import FailureCode, remedy_of
@@ -140,21 +141,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         state.step.serve_again = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
-    ticket = Ticket(
-        id=event.ticket,
-        number=state.counts["asked"],
-        lease=event.lease,
-        owner=event.owner,
-        ask=event.ask,
-        hold=event.hold,
-        ttl=event.ttl,
-        asked_at=state.now if event.asked_at is None else min(event.asked_at, state.now),
-        wait=event.wait,
-        deadline_at=None if event.deadline is None else state.now + event.deadline,
-        key=event.key,
-        digest=event.digest,
-        first_asked_at=state.now - event.waited if event.waited else None,
-    )
+    ticket = ticket_of(state, event)
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     enter_queue(state, ticket)
     if event.key is not None and (event.owner.uid, event.key) in state.keys:

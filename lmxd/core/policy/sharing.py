@@ -28,8 +28,9 @@ def share(state: State, kinds: Collection[Kind]) -> None:
 def serve_slot(state: State, ticket: Ticket) -> Instance | None:
     """Give a ticket a slot of an instance that serves it, if there is one.
 
-    One on which a lease of its user lingers comes first. Then a ready instance comes before a starting one, then the
-    one with the smallest context, then the fullest. Engines that another user has just left are asked if they are idle.
+    The one that it wants to be near comes first, then one on which a lease of its user lingers. Then a
+    ready instance comes before a starting one, then the one with the smallest context, then the fullest. Engines that
+    another user has just left are asked if they are idle.
     """
     kin = state.with_free_slots.get(ticket.ask.kind)
     able = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
@@ -43,6 +44,7 @@ def serve_slot(state: State, ticket: Ticket) -> Instance | None:
     found = min(
         serving,
         key=lambda i: (
+            i.id != ticket.near,
             not state.lingering.is_of(i, ticket.owner),
             i.phase is not Phase.READY,
             i.ask.context,

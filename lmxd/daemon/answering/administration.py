@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lmxd.core.books.state import State
-from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
+from lmxd.core.events import Event
 from lmxd.core.instances import Instance
+from lmxd.core.orders import DrainEnded, DrainRequested, PinChanged, StopRequested, YieldEnded, YieldRequested
 from lmxd.core.words import DeviceId, InstanceId, YieldId
 from lmxd.daemon.answering import owners
 from lmxd.daemon.present import Present

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from lmxd.core.books.state import State
-from lmxd.core.events import Event, KeepAliveChanged
+from lmxd.core.events import Event
+from lmxd.core.orders import KeepAliveChanged
 from lmxd.daemon.answering.access import Access
 from lmxd.rpc.keeping_alive import KeepAliveParams, KeptAlive
 from lmxd.rpc.server import Connection

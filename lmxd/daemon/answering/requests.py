@@ -67,7 +67,7 @@ class Requests:
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(
-            connection, id, params, ask, again, params.deadline, params.user, params.waited
+            connection, id, params, ask, again, params.deadline, params.user, params.waited, params.near
         )
         assert isinstance(granted, Granted)
         try:

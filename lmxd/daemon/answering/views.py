@@ -132,6 +132,18 @@ def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
     return [_ticket(state, access, peer, *each) for each in found]
 
 
+def served_in(state: State) -> float | None:
+    """Seconds until all who wait now are expected to be served; None where nothing can be said.
+
+    It follows from the first few alone, at their pace: it is asked for often, however many wait.
+    """
+    if not len(state.queue):
+        return 0.0
+    front = dated(state)
+    between = pace(front)
+    return None if between is None else between * max(len(state.queue), len(front))
+
+
 def _ticket(
     state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
 ) -> TicketInfo:

@@ -11,14 +11,7 @@ from lmxd.core.decisions import (
     StartInstance,
     WakeInstance,
 )
-from lmxd.core.events import (
-    ActivitySeen,
-    ConversationCarried,
-    ConversationSaved,
-    Event,
-    InstanceExited,
-    SleepFailed,
-)
+from lmxd.core.events import ActivitySeen, ConversationCarried, ConversationSaved, Event, InstanceExited, SleepFailed
 from lmxd.core.words import Failure
 from lmxd.errors import LmxdError
 from lmxd.failures import FailureCode

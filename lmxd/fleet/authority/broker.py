@@ -41,6 +41,8 @@ class Brokerage:
     def __init__(self, home: FleetHome, rolls: Rolls) -> None:
         self._home, self._rolls = home, rolls
         self._server = NatsServer(home.directory(_BROKER))
+        self.ready = asyncio.Event()
+        """Members are served, and the bucket of cards is there."""
 
     async def keep(self) -> None:
         """Run nats-server. LmxdError ``config`` if it cannot begin."""
@@ -104,6 +106,7 @@ class Brokerage:
                         await make(client, replicas)
                         made = replicas
                         again.clear()
+                        self.ready.set()
                 except Error as error:
                     log.debug("the bucket of cards is not there yet: %s", error)
                 await asyncio.sleep(1)
@@ -149,15 +152,21 @@ async def _run(home: FleetHome, brokerage: Brokerage, further: list[Coroutine[An
     loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+
+    async def announce() -> None:
+        await brokerage.ready.wait()
+        notifier.ready(f"members of the fleet {home.settings.fleet} are served")
+        log.info("members of the fleet %s are served", home.settings.fleet)
+
     work: list[Coroutine[Any, Any, Any]] = [told.wait(), brokerage.keep(), brokerage.keep_bucket(), *further]
     tasks = [loop.create_task(each) for each in work]
-    notifier.ready(f"the fleet {home.settings.fleet}")
+    announcing = loop.create_task(announce())
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         notifier.stopping()
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        for task in (*tasks, announcing):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, announcing, return_exceptions=True)

@@ -61,14 +61,32 @@ class Agent:
         self._use = Use(os.getpid())
         self._number = 0
         self._random = secrets.SystemRandom()
-        self._happened = asyncio.Event()
+        self._happened, self._came = asyncio.Event(), asyncio.Event()
         self._card: NodeCard | None = None
+        """The card that NATS has, as far as is known."""
 
     async def run(self, bus: Bus) -> None:
-        """Speak until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._always(self._beats, bus))
-            group.create_task(self._always(self._cards, bus))
+        """Speak until cancelled, over a connection to lmxd that is made anew whenever lmxd is there again."""
+        silent = False
+        while True:
+            try:
+                async with AsyncClient(self._socket, self._heard, patience=0) as lmxd, asyncio.TaskGroup() as group:
+                    await lmxd.watch()
+                    if silent:
+                        log.info("lmxd is there again")
+                    silent = False
+                    group.create_task(self._beats(lmxd, bus))
+                    group.create_task(self._cards(lmxd, bus))
+            except* LmxdError as errors:
+                if not silent:
+                    log.warning("this node is silent: %s", errors.exceptions[0])
+                silent = True
+            await asyncio.sleep(_PAUSE)
+
+    async def found(self) -> None:
+        """NATS is there again, perhaps without what it had."""
+        self._card = None
+        self._came.set()
 
     async def leave(self, bus: Bus) -> None:
         """Take the card away: no gateway asks this node from now on."""
@@ -77,24 +95,10 @@ class Agent:
                 bucket = await bus.jetstream().key_value(names.BUCKET)
                 await bucket.delete(self._about.node)
 
-    async def _always(self, speak: Any, bus: Bus) -> None:
-        """Do one thing over a connection to lmxd of its own, and again whenever lmxd is there again."""
-        quiet = False
-        while True:
-            try:
-                async with AsyncClient(self._socket, self._heard, patience=0) as lmxd:
-                    await speak(lmxd, bus)
-            except LmxdError as error:
-                if not quiet:
-                    log.warning("this node is silent: %s", error)
-                quiet = error.code == "daemon_unavailable"
-            await asyncio.sleep(_PAUSE)
-
     def _heard(self, _: str, __: dict[str, Any]) -> None:
         self._happened.set()
 
     async def _beats(self, lmxd: AsyncClient, bus: Bus) -> None:
-        await lmxd.watch()
         while True:
             self._happened.clear()
             await self.beat(lmxd, bus)
@@ -105,13 +109,13 @@ class Agent:
 
     async def beat(self, lmxd: AsyncClient, bus: Bus) -> None:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
-        status, found, queue = await asyncio.gather(lmxd.status(), lmxd.instances(), lmxd.queue())
+        status, found = await asyncio.gather(lmxd.status(), lmxd.instances())
         now = time.monotonic()
         self._use.look(found.instances, now)
         if not bus.is_connected:
             return
         self._number += 1
-        look, about = NodeLook(status, tuple(found.instances), queue), self._about
+        look, about = NodeLook(status, tuple(found.instances)), self._about
         beat = heartbeat(look, self._use, node=about.node, started=about.started, number=self._number, now=now)
         with suppress(*_BUS_ERRORS):
             await bus.publish(names.heartbeat(about.node), msgspec.json.encode(beat))
@@ -122,7 +126,9 @@ class Agent:
             card = await self.card(lmxd)
             if (card != self._card or time.monotonic() - put_at >= _KEPT) and await self._put(bus, card):
                 self._card, put_at = card, time.monotonic()
-            await asyncio.sleep(_LOOK if self._card == card else _PERIOD)
+            self._came.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._came.wait(), _LOOK if self._card == card else _PERIOD)
 
     async def card(self, lmxd: AsyncClient) -> NodeCard:
         """The card of this node now. LmxdError of lmxd's."""

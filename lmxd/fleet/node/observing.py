@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered, Running
-from lmxd.rpc.books import Device, InstanceInfo, ModelInfo, QueueInfo, Status, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, ModelInfo, Status
 
 _MEANT = ("ctx", "slots", "engine", "set", "strip", "settings")
 """Fields of a model, beside its file, by which two of the same name would answer differently."""
@@ -92,11 +92,6 @@ def running(instances: Iterable[InstanceInfo]) -> tuple[Running, ...]:
     )
 
 
-def eta(queue: Iterable[TicketInfo]) -> float:
-    """Seconds until all requests in the queue are expected to be served, as far as anything can be said."""
-    return max((ticket.eta or 0.0 for ticket in queue if ticket.position), default=0.0)
-
-
 @dataclass
 class Use:
     """The byte-seconds of each user since this began, summed from one look to the next: what is held at a look.
@@ -125,12 +120,10 @@ class NodeLook:
 
     status: Status
     instances: tuple[InstanceInfo, ...]
-    queue: QueueInfo
 
 
 def heartbeat(look: NodeLook, use: Use, *, node: str, started: str, number: int, now: float) -> Heartbeat:
     """The heartbeat of a node. ``now``: by a clock of its own that never steps."""
-    waiting = [ticket for ticket in look.queue.tickets if ticket.position]
     return Heartbeat(
         node=node,
         started=started,
@@ -138,8 +131,8 @@ def heartbeat(look: NodeLook, use: Use, *, node: str, started: str, number: int,
         sent=now,
         rooms=rooms(look.status.devices, look.instances),
         running=running(look.instances),
-        waiting=len(waiting),
-        eta=eta(waiting),
+        waiting=look.status.waiting,
+        eta=look.status.eta or 0.0,
         draining=look.status.draining,
         used={user: float(sum_) for user, sum_ in use.sums.items()},
     )

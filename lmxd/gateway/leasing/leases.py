@@ -30,7 +30,7 @@ class LeaseWish:
     ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
     ``waited``: seconds that it has waited elsewhere; ``priority``: the class in the queue, by default the profile's.
     ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
-    says.
+    says. ``near``: the instance that has its conversation.
     """
 
     model: str
@@ -42,6 +42,7 @@ class LeaseWish:
     priority: int | None = None
     keep_alive: bool = False
     stays: float | None = None
+    near: str | None = None
 
     @property
     def kind(self) -> Hashable:
@@ -81,7 +82,7 @@ class Leases:
 
         One that was used without an error is kept for a moment.
         """
-        lease = self._spare.take(wish.kind) or await self._granted(wish, told)
+        lease = self._spare.take(wish.kind, wish.near) or await self._granted(wish, told)
         if self._keeper is None or self._keeper.done():
             self._keeper = self._in_background(self._keep())
         self.renewed[lease.lease] = time.monotonic()
@@ -161,6 +162,7 @@ class Leases:
             user=wish.user,
             priority=wish.priority,
             reuse=True,
+            near=wish.near,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 

@@ -115,14 +115,17 @@ class InstanceSlots:
         finally:
             slots.give_back(slot)
 
-    def context_of(self, model: str, prompt: Trace) -> int | None:
-        """The largest context in which a conversation lies that goes on with this prompt; None if in none."""
+    def of_conversation(self, model: str, prompt: Trace) -> tuple[str, int] | None:
+        """The instance with most of a conversation that goes on with this prompt, and its context; None if in none.
+
+        Of several with as much it is the one with the largest.
+        """
         found = [
-            (max(slots.saved(slot, prompt) for slot in range(len(slots.seen))), slots.context)
-            for slots in self._known.get(model, {}).values()
+            (max(slots.saved(slot, prompt) for slot in range(len(slots.seen))), slots.context, instance)
+            for instance, slots in self._known.get(model, {}).items()
         ]
-        saved, context = max(found, default=(0, 0))
-        return context if saved else None
+        saved, context, instance = max(found, default=(0, 0, ""))
+        return (instance, context) if saved else None
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""

@@ -50,11 +50,15 @@ class SpareLeases:
         if not lease.wanted and calls == self._calls:
             self._granted[lease.lease] = self._now()
 
-    def take(self, kind: Hashable) -> AsyncLease | None:
-        """A lease of this kind, which is in use from now on; None if there is none."""
+    def take(self, kind: Hashable, near: str | None = None) -> AsyncLease | None:
+        """A lease of this kind, which is in use from now on; None if there is none.
+
+        ``near``: the instance that it has to be at.
+        """
         now = self._now()
-        while kept := self._spare.get(kind):
-            spare = kept.pop()
+        while kept := [s for s in self._spare.get(kind, ()) if near is None or s.lease.instance == near]:
+            spare = kept[-1]
+            self._spare[kind].remove(spare)
             if now < spare.until:
                 return spare.lease
             self.end(spare.lease)

@@ -74,6 +74,7 @@ class AsyncCalls(ABC):
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
+        near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -96,6 +97,7 @@ class AsyncCalls(ABC):
             user=user,
             reuse=reuse,
             waited=waited,
+            near=near,
         )
 
     async def grow(

@@ -67,6 +67,7 @@ class BlockingCalls(ABC):
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
+        near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -89,6 +90,7 @@ class BlockingCalls(ABC):
             user=user,
             reuse=reuse,
             waited=waited,
+            near=near,
         )
 
     def grow(
