@@ -43,7 +43,7 @@ def state(node: SeenNode) -> str:
     """Of a silent one, for how long it has been so."""
     if node.alive or node.silent is None:
         return node.state
-    return f"silent for {output.seconds(node.silent)}"
+    return f"silent {output.seconds(node.silent)}"
 
 
 def slots(used: int, all_: int) -> str:
