@@ -64,8 +64,8 @@ def test_the_table_of_nodes_fits_a_terminal() -> None:
 
 
 def test_a_bar_has_a_mark_for_each_part() -> None:
-    assert str(bar(6 * GIB, 12 * GIB, 24 * GIB, plain=True)) == "#####==========....."
-    assert str(bar(30 * GIB, 0, 24 * GIB, plain=True)) == "." * 20
+    assert str(bar(6 * GIB, 12 * GIB, 24 * GIB, plain=True)) == "####========...."
+    assert str(bar(30 * GIB, 0, 24 * GIB, plain=True)) == "." * 16
 
 
 def test_devices_of_a_pool_are_counted_once() -> None:

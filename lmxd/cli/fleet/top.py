@@ -13,7 +13,7 @@ from lmxd.cli.tables import Cell, text
 from lmxd.fleet.seen import SeenNode
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
-_BAR: Final = 20
+_BAR: Final = 16
 _STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red"}
 _LEAST: Final = 2
 """Rows of a table that are shown however low the screen is."""
