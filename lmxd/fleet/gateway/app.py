@@ -16,6 +16,7 @@ from lmxd.acts import Acts
 from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.asking import Asking
+from lmxd.fleet.gateway.board import FleetBoard
 from lmxd.fleet.gateway.doors import Doors
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
@@ -63,7 +64,7 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     app = web.Application(middlewares=[Guard(entrance, bodies, acts).answer])
     app.on_response_prepare.append(of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
-    app.add_routes([*requests.routes(), *FleetLists(models).routes()])
+    app.add_routes([*requests.routes(), *FleetLists(models).routes(), *FleetBoard(fleet, table, now).routes()])
     app.on_cleanup.append(end)
     running = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
     return FleetFront(running, Hearing(table, places.heard, now))
