@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """What is known of a URL: the checksum of its file, and who connects to its server."""
+    """More about a URL: the checksum of its file, and who connects to its server."""
 
     sha256: str | None
     opener: OpenerDirector | None

@@ -106,7 +106,7 @@ class Copies:
             await _end(process)
 
     async def _manifest(self, params: CopyParams) -> Manifest:
-        """What the peer says of the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
+        """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
         url, tls = f"https://{params.address}{path_of(params.model)}", client_context(self._home, MemberRole.NODE)
         try:
             async with (
