@@ -105,7 +105,7 @@ class RunningModel:
 
 
 def running(nodes: Iterable[SeenNode]) -> list[RunningModel]:
-    """Those of nodes that are alive, by name."""
+    """The models of nodes that are alive, by name."""
     found: dict[str, RunningModel] = {}
     for node in nodes:
         for x in node.beat.running if node.beat is not None and node.alive else ():

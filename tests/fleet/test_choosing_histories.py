@@ -15,7 +15,7 @@ from fleet.reported import GIB, beat, card
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.ranking import BEST, MOST, ranking
 from lmxd.fleet.choosing.table import REMEMBERED, SILENT, NodeTable
-from lmxd.fleet.choosing.view import View
+from lmxd.fleet.choosing.view import Attempt, View
 from lmxd.fleet.reports import Heartbeat
 
 NODES = ["n0", "n1", "n2", "n3", "n4"]
@@ -72,6 +72,7 @@ class Choosing(RuleBasedStateMachine):
         self.flying: list[tuple[float, Heartbeat]] = []
         self.sent: dict[tuple[str, str, int], float] = {}
         self.last_asked = dict.fromkeys(NODES, -inf)
+        self.answering: list[Attempt] = []
         self.deaf_at: float | None = None
         self.excused_at = -inf
         for name in NODES:
@@ -116,7 +117,7 @@ class Choosing(RuleBasedStateMachine):
         for prospect in order[:3]:
             self.last_asked[prospect.node] = self.now
             if self.truth[prospect.node].serve(model):
-                self.table.asked(sought, prospect, self.now)
+                self.answering.append(self.table.asked(sought, prospect, self.now))
                 self.table.worked(prospect.node)
                 break
             self.table.refused(sought, prospect, self.now)
@@ -158,11 +159,17 @@ class Choosing(RuleBasedStateMachine):
     def load(self, name: str) -> None:
         self.truth[name].loading.clear()
 
-    @rule(name=st.sampled_from(NODES), model=st.sampled_from(list(SIZES)))
-    def give_back(self, name: str, model: str) -> None:
-        truth = self.truth[name]
-        if model in truth.slots:
-            truth.slots[model] = min(SLOTS, truth.slots[model] + 1)
+    @precondition(lambda self: self.answering)
+    @rule(number=st.integers(0, 20))
+    def answer(self, number: int) -> None:
+        """A node has its slot again, and the gateway knows it first."""
+        answered = self.answering.pop(number % len(self.answering))
+        name, model = answered.prospect.node, answered.sought.model
+        self.truth[name].slots[model] += 1
+        self.last_asked[name] = self.now
+        before = self.table.nodes[name].view.vacant.get(model, 0)
+        self.table.ended(answered, self.now)
+        assert self.table.nodes[name].view.vacant[model] == before + 1
 
     @rule(gone=st.booleans())
     def nats(self, gone: bool) -> None:
@@ -198,7 +205,8 @@ class Choosing(RuleBasedStateMachine):
             for device, free in node.view.free.items():
                 assert free <= plain.free[device] <= 24 * GIB
             for model, vacant in node.view.vacant.items():
-                assert vacant <= plain.vacant.get(model, 0)
+                given_back = sum(ended.sought.model == model for ended in node.ended)
+                assert vacant <= plain.vacant.get(model, 0) + given_back
             if node.spoke_at > self.last_asked[node.name] + 0.1:
                 assert (node.view.free, node.view.vacant, node.view.refused) == (plain.free, plain.vacant, set())
                 assert node.view.coming == plain.coming

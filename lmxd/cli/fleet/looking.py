@@ -1,4 +1,4 @@
-"""What an operator sees of a fleet, and asks of its nodes: a loop in a thread of its own listens meanwhile."""
+"""An operator sees a fleet, and asks its nodes: a loop in a thread of its own listens meanwhile."""
 
 from __future__ import annotations
 

@@ -134,13 +134,15 @@ class NodeTable:
         node = self._node(beat.node)
         before = node.view.slotted
         news = node.hear(beat, now)
-        for model in before - node.view.slotted:
-            del self._slotted[model][node.name]
-        self._has_slots(node)
+        self._seen_anew(node, before)
         return news
 
-    def _has_slots(self, node: Node) -> None:
-        for model in node.view.slotted:
+    def _seen_anew(self, node: Node, before: set[str]) -> None:
+        """Bring ``_slotted`` up to date. ``before``: the models of which the node had instances."""
+        after = node.view.slotted
+        for model in before - after:
+            del self._slotted[model][node.name]
+        for model in after - before:
             self._slotted.setdefault(model, {})[node.name] = node
 
     def _node(self, name: str) -> Node:
@@ -195,8 +197,9 @@ class NodeTable:
     def ended(self, asked: Attempt, now: float) -> None:
         """A node has answered what it was asked: it has the slots again at once, for the next of the conversation."""
         node = self.nodes[asked.prospect.node]
+        before = node.view.slotted
         node.end(asked, now)
-        self._has_slots(node)
+        self._seen_anew(node, before)
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
@@ -204,8 +207,9 @@ class NodeTable:
 
     def _ask(self, attempt: Attempt) -> None:
         node = self.nodes[attempt.prospect.node]
+        before = node.view.slotted
         node.ask(attempt)
-        self._has_slots(node)
+        self._seen_anew(node, before)
 
     def failed(self, name: str, now: float) -> None:
         """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""

@@ -16,7 +16,7 @@ _SCRIPTS: Final = ("elements", "units", "nodes")
 
 
 class FleetBoard:
-    """What everybody with a key may see: bytes, slots and queues by node, and no user. ``now``: the table's clock."""
+    """A page that everybody with a key may see: bytes, slots and queues by node, no user. ``now``: of the table."""
 
     def __init__(self, fleet: str, table: NodeTable, now: Callable[[], float]) -> None:
         self._fleet, self._table, self._now = fleet, table, now
