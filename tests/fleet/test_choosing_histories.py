@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fleet.reported import GIB, beat, card
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
-from lmxd.fleet.choosing.ranking import MOST, ranking
+from lmxd.fleet.choosing.ranking import BEST, MOST, ranking
 from lmxd.fleet.choosing.table import REMEMBERED, SILENT, NodeTable
-from lmxd.fleet.choosing.view import View
+from lmxd.fleet.choosing.view import Attempt, View
 from lmxd.fleet.reports import Heartbeat
 
 NODES = ["n0", "n1", "n2", "n3", "n4"]
@@ -32,6 +32,7 @@ class Truth:
     number: int = 0
     free: float = 24.0
     slots: dict[str, int] = field(default_factory=dict)
+    loading: set[str] = field(default_factory=set)
     draining: bool = False
 
     def serve(self, model: str) -> bool:
@@ -43,6 +44,7 @@ class Truth:
                 return False
             self.free -= SIZES[model]
             self.slots[model] = SLOTS
+            self.loading.add(model)
         self.slots[model] -= 1
         return True
 
@@ -54,7 +56,8 @@ class Truth:
             now + self.clock,
             started=f"{self.starts}",
             free=self.free,
-            vacant=dict(self.slots),
+            vacant={model: n for model, n in self.slots.items() if model not in self.loading},
+            loading={model: n for model, n in self.slots.items() if model in self.loading},
             draining=self.draining,
         )
 
@@ -69,6 +72,7 @@ class Choosing(RuleBasedStateMachine):
         self.flying: list[tuple[float, Heartbeat]] = []
         self.sent: dict[tuple[str, str, int], float] = {}
         self.last_asked = dict.fromkeys(NODES, -inf)
+        self.answering: list[Attempt] = []
         self.deaf_at: float | None = None
         self.excused_at = -inf
         for name in NODES:
@@ -113,7 +117,7 @@ class Choosing(RuleBasedStateMachine):
         for prospect in order[:3]:
             self.last_asked[prospect.node] = self.now
             if self.truth[prospect.node].serve(model):
-                self.table.asked(sought, prospect, self.now)
+                self.answering.append(self.table.asked(sought, prospect, self.now))
                 self.table.worked(prospect.node)
                 break
             self.table.refused(sought, prospect, self.now)
@@ -127,8 +131,11 @@ class Choosing(RuleBasedStateMachine):
         names = [p.node for p in order]
         alive = {node.name for node in self.table.alive(self.now)}
         assert len(set(names)) == len(names) <= MOST
-        assert set(names) == {n for n in alive if not self.table.nodes[n].beat.draining}
-        assert order[1:] == sorted(order[1:]) or names[0] == home
+        able = {n for n in alive if not self.table.nodes[n].beat.draining}
+        ready = [p for p in order if p.standing is Standing.READY]
+        assert set(names) <= able if len(ready) >= BEST else set(names) == able
+        worth = [(p.standing, p.cost, p.eta) for p in order[1:]]
+        assert worth == sorted(worth)
         if order:
             assert order[0].standing is min(order).standing
             if home in names and order[names.index(home)].standing is Standing.READY:
@@ -148,11 +155,21 @@ class Choosing(RuleBasedStateMachine):
         truth = self.truth[name]
         truth.starts, truth.number, truth.clock = truth.starts + 1, 0, truth.clock - 500
 
-    @rule(name=st.sampled_from(NODES), model=st.sampled_from(list(SIZES)))
-    def give_back(self, name: str, model: str) -> None:
-        truth = self.truth[name]
-        if model in truth.slots:
-            truth.slots[model] = min(SLOTS, truth.slots[model] + 1)
+    @rule(name=st.sampled_from(NODES))
+    def load(self, name: str) -> None:
+        self.truth[name].loading.clear()
+
+    @precondition(lambda self: self.answering)
+    @rule(number=st.integers(0, 20))
+    def answer(self, number: int) -> None:
+        """A node has its slot again, and the gateway knows it first."""
+        answered = self.answering.pop(number % len(self.answering))
+        name, model = answered.prospect.node, answered.sought.model
+        self.truth[name].slots[model] += 1
+        self.last_asked[name] = self.now
+        before = self.table.nodes[name].view.vacant.get(model, 0)
+        self.table.ended(answered, self.now)
+        assert self.table.nodes[name].view.vacant[model] == before + 1
 
     @rule(gone=st.booleans())
     def nats(self, gone: bool) -> None:
@@ -174,6 +191,13 @@ class Choosing(RuleBasedStateMachine):
             assert told - 1e-6 <= node.spoke_at <= self.now
 
     @invariant()
+    def nodes_with_instances_are_found_by_their_models(self) -> None:
+        for model in SIZES:
+            found = {node.name for node, _ in self.table.offering(model, self.now, slotted=True)}
+            able = {node.name for node, _ in self.table.offering(model, self.now) if model in node.view.slotted}
+            assert found == able
+
+    @invariant()
     def the_table_only_ever_lowers(self) -> None:
         """Nothing is believed to be there that the last heartbeat did not say; and all of it, if nothing was asked."""
         for node in self.table.nodes.values():
@@ -181,9 +205,11 @@ class Choosing(RuleBasedStateMachine):
             for device, free in node.view.free.items():
                 assert free <= plain.free[device] <= 24 * GIB
             for model, vacant in node.view.vacant.items():
-                assert vacant <= plain.vacant.get(model, 0)
+                given_back = sum(ended.sought.model == model for ended in node.ended)
+                assert vacant <= plain.vacant.get(model, 0) + given_back
             if node.spoke_at > self.last_asked[node.name] + 0.1:
                 assert (node.view.free, node.view.vacant, node.view.refused) == (plain.free, plain.vacant, set())
+                assert node.view.coming == plain.coming
 
 
 Choosing.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=60)

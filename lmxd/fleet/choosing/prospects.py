@@ -34,7 +34,8 @@ class Prospect(NamedTuple):
     """The chance that a request seems to have at one node.
 
     ``cost``: within a standing; bytes left over, bytes to end, or seconds. ``eta``: seconds until it would be served,
-    with the load of its model. ``device``: where a new instance would take ``size`` bytes.
+    with the load of its model. ``device``: where a new instance would take ``size`` bytes. ``joins``: an instance that
+    loads will have a slot for it.
     """
 
     standing: Standing
@@ -43,3 +44,4 @@ class Prospect(NamedTuple):
     node: str
     device: str = ""
     size: int = 0
+    joins: bool = False

@@ -21,13 +21,11 @@ def ranking(
     """Up to ``MOST`` nodes, the one to ask first in front.
 
     ``below(n)``: a number from 0 to n - 1 at random. ``home``: the node that has the session's prompt in its cache; it
-    is first if it is ready. Else one of the best ``BEST`` is first, of those with the best standing.
+    is first if it is ready. Else one of the best ``BEST`` is first, of those with the best standing. Where so many are
+    ready, others are not looked at: of 1,000 nodes, few have instances of one model.
     """
-    found = [
-        node.view.prospect(node.name, offered, sought)
-        for node, offered in table.offering(sought.model, now)
-        if not offered.ctx or sought.ctx <= max(offered.ctx, offered.ctx_most)
-    ]
+    ready = [p for p in _prospects(table, sought, now, slotted=True) if p.standing is Standing.READY]
+    found = ready if len(ready) >= BEST else _prospects(table, sought, now)
     if not found:
         return []
     turn = below(len(found))
@@ -38,6 +36,14 @@ def ranking(
     best = sum(p.standing is order[0].standing for p in order[:BEST])
     first = order.pop(below(best))
     return [first, *order]
+
+
+def _prospects(table: NodeTable, sought: Sought, now: float, *, slotted: bool = False) -> list[Prospect]:
+    return [
+        node.view.prospect(node.name, offered, sought)
+        for node, offered in table.offering(sought.model, now, slotted=slotted)
+        if not offered.ctx or sought.ctx <= max(offered.ctx, offered.ctx_most)
+    ]
 
 
 def _worth(prospect: Prospect) -> tuple[float, float, float]:

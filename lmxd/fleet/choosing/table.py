@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from math import inf
 from typing import Final
 
@@ -30,6 +30,8 @@ class Node:
         self.name = name
         self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
+        self._least = 0
+        """Bytes that the smallest of its models takes on a device."""
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
@@ -41,6 +43,12 @@ class Node:
         """Requests that were answered since its last heartbeat was sent, at the time of that."""
         self.failures, self.shunned_until = 0, -inf
         self._delays, self._former = Delays(), [NOBODY.started]
+
+    def read(self, card: NodeCard | None) -> None:
+        """Take in a card, or that it is gone."""
+        self.card = card
+        self.offered = {} if card is None else {offered.model: offered for offered in card.models}
+        self._least = min((min(o.needs.values(), default=0) for o in self.offered.values()), default=0)
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take in a heartbeat. Whether it is news: an older one, or one of an earlier start, changes nothing."""
@@ -77,6 +85,13 @@ class Node:
         self.asked.append(asked)
         self._lower(asked)
 
+    def promising(self, models: Collection[str]) -> Iterable[str]:
+        """All of ``models`` for which it might have a slot or bytes now, and others; few where it has neither."""
+        view = self.view
+        if not view.waiting and max(view.free.values(), default=0) >= self._least:
+            return models
+        return [model for model in view.slotted if model in models]
+
     def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
         self.view.lower(asked, 1 if offered is None else offered.slots)
@@ -93,13 +108,15 @@ class NodeTable:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self._by_model: dict[str, dict[str, Node]] = {}
+        self._slotted: dict[str, dict[str, Node]] = {}
+        """Of a model, the nodes that have instances: of many nodes, these are few."""
         self._deaf_at: float | None = None
 
     def hear_card(self, card: NodeCard) -> None:
         """Take in a node's card, which replaces the one before."""
         self.forget_card(card.node)
         node = self._node(card.node)
-        node.card, node.offered = card, {offered.model: offered for offered in card.models}
+        node.read(card)
         for model in node.offered:
             self._by_model.setdefault(model, {})[card.node] = node
 
@@ -110,11 +127,23 @@ class NodeTable:
             del self._by_model[model][name]
             if not self._by_model[model]:
                 del self._by_model[model]
-        node.card, node.offered = None, {}
+        node.read(None)
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take in a heartbeat. Whether it is news."""
-        return self._node(beat.node).hear(beat, now)
+        node = self._node(beat.node)
+        before = node.view.slotted
+        news = node.hear(beat, now)
+        self._seen_anew(node, before)
+        return news
+
+    def _seen_anew(self, node: Node, before: set[str]) -> None:
+        """Bring ``_slotted`` up to date. ``before``: the models of which the node had instances."""
+        after = node.view.slotted
+        for model in before - after:
+            del self._slotted[model][node.name]
+        for model in after - before:
+            self._slotted.setdefault(model, {})[node.name] = node
 
     def _node(self, name: str) -> Node:
         if name not in self.nodes:
@@ -148,11 +177,12 @@ class NodeTable:
             return node.alive(now)
         return now - self._deaf_at <= REMEMBERED and node.alive(self._deaf_at) and now >= node.shunned_until
 
-    def offering(self, model: str, now: float) -> Iterator[tuple[Node, Offered]]:
-        """The nodes that may start or serve a model: alive, and not draining."""
-        for node in self._by_model.get(model, {}).values():
-            if not node.beat.draining and self._is_alive(node, now):
-                yield node, node.offered[model]
+    def offering(self, model: str, now: float, *, slotted: bool = False) -> Iterator[tuple[Node, Offered]]:
+        """The nodes that may start or serve a model: alive, and not draining. ``slotted``: that have instances of it."""
+        for node in (self._slotted if slotted else self._by_model).get(model, {}).values():
+            offered = node.offered.get(model)
+            if offered is not None and not node.beat.draining and self._is_alive(node, now):
+                yield node, offered
 
     def offers(self, model: str) -> bool:
         """Whether any node has a model, alive or not: what nobody has is unknown, rather than away."""
@@ -161,16 +191,25 @@ class NodeTable:
     def asked(self, sought: Sought, prospect: Prospect, now: float) -> Attempt:
         """A request goes to a node: what it seems to have is less at once."""
         asked = Attempt(now, sought, prospect)
-        self.nodes[prospect.node].ask(asked)
+        self._ask(asked)
         return asked
 
     def ended(self, asked: Attempt, now: float) -> None:
         """A node has answered what it was asked: it has the slots again at once, for the next of the conversation."""
-        self.nodes[asked.prospect.node].end(asked, now)
+        node = self.nodes[asked.prospect.node]
+        before = node.view.slotted
+        node.end(asked, now)
+        self._seen_anew(node, before)
 
     def refused(self, sought: Sought, prospect: Prospect, now: float) -> None:
         """The node had nothing for a request now. It is believed to be full for the model until it says otherwise."""
-        self.nodes[prospect.node].ask(Attempt(now, sought, prospect, refused=True))
+        self._ask(Attempt(now, sought, prospect, refused=True))
+
+    def _ask(self, attempt: Attempt) -> None:
+        node = self.nodes[attempt.prospect.node]
+        before = node.view.slotted
+        node.ask(attempt)
+        self._seen_anew(node, before)
 
     def failed(self, name: str, now: float) -> None:
         """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""

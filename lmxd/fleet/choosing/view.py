@@ -27,6 +27,8 @@ class View:
     def __init__(self, beat: Heartbeat) -> None:
         self.rooms: dict[str, DeviceRoom] = {room.device: room for room in beat.rooms}
         self.free = {room.device: room.free for room in beat.rooms}
+        self.most = max((room.free + room.idle for room in beat.rooms), default=0)
+        """Bytes that a device could have for a new instance, before anything was asked."""
         self.vacant: dict[str, int] = {}
         self.coming: dict[str, int] = {}
         """Slots of instances that load, by model."""
@@ -37,8 +39,13 @@ class View:
         self.refused: set[str] = set()
         """Models for which it had nothing."""
 
+    @property
+    def slotted(self) -> set[str]:
+        """Models of which it has instances, up or coming up."""
+        return self.vacant.keys() | self.coming.keys()
+
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
-        """The chance of a request for a model that the node offers."""
+        """The chance of a request for a model that the node offers. Bytes of a node with a queue are its queue's."""
         model = offered.model
         if model in self.refused:
             return self._waits(node, offered)
@@ -46,8 +53,8 @@ class View:
         if enough and (vacant := self.vacant.get(model, 0)) >= sought.slots:
             return Prospect(Standing.READY, -vacant, 0.0, node)
         if enough and self.coming.get(model, 0) >= sought.slots:
-            return Prospect(Standing.FITS, -1.0, offered.load, node)
-        found = self._room(node, offered)
+            return Prospect(Standing.FITS, -1.0, offered.load, node, joins=True)
+        found = None if self.waiting else self._room(node, offered)
         return found if found is not None else self._waits(node, offered)
 
     def _waits(self, node: str, offered: Offered) -> Prospect:
@@ -57,8 +64,10 @@ class View:
     def _room(self, node: str, offered: Offered) -> Prospect | None:
         """Bytes for a new instance: the fewest left over, else the fewest that end for it; None if neither.
 
-        Bytes of a node with a queue are first its queue's. A size that nobody knows counts as a whole device.
+        A size that nobody knows counts as a whole device.
         """
+        if self.most < max(offered.needs.values(), default=0):
+            return None
         best: Prospect | None = None
         if len(offered.needs) > 1 or HOST in offered.needs:
             left = min(self._left(device, size) for device, size in offered.needs.items())
@@ -76,8 +85,8 @@ class View:
         return best
 
     def _new(self, node: str, load: float, device: str, size: int, left: int) -> Prospect:
-        standing = Standing.FITS if left >= 0 and not self.waiting else Standing.MAKES_WAY
-        return Prospect(standing, abs(left) if left < 0 or not self.waiting else 0, load, node, device, size)
+        standing = Standing.FITS if left >= 0 else Standing.MAKES_WAY
+        return Prospect(standing, abs(left), load, node, device, size)
 
     def _left(self, device: str, size: int) -> int:
         return self.free.get(device, 0) - size
@@ -95,11 +104,11 @@ class View:
         elif prospect.standing is Standing.WAITS:
             self.eta += self.eta / (self.waiting + 1)
             self.waiting += 1
-        elif self.coming.get(model, 0) >= asked.sought.slots:
-            self.coming[model] -= asked.sought.slots
         else:
-            self.free[prospect.device] = self.free.get(prospect.device, 0) - prospect.size
-            self.coming[model] = self.coming.get(model, 0) + slots - asked.sought.slots
+            if prospect.device in self.free:
+                self.free[prospect.device] -= prospect.size
+            new = 0 if prospect.joins else slots
+            self.coming[model] = self.coming.get(model, 0) + new - asked.sought.slots
 
     def free_slots(self, ended: Attempt) -> None:
         """Add the slots of a request that was answered since the heartbeat."""

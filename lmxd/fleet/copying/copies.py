@@ -106,7 +106,7 @@ class Copies:
             await _end(process)
 
     async def _manifest(self, params: CopyParams) -> Manifest:
-        """What the peer says of the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
+        """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
         url, tls = f"https://{params.address}{path_of(params.model)}", client_context(self._home, MemberRole.NODE)
         try:
             async with (
@@ -134,10 +134,12 @@ class Copies:
         url = f"https://{params.address}{path_of(params.model, manifest.file)}"
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
+            *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
             *("--as", params.model, "--sha256", url + SHA256, "--tls", *tls, "--", url),
             stdin=DEVNULL,
             stdout=PIPE,
             limit=_LINE,
+            umask=0o022,  # engines run as another user, and read it
             env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
             start_new_session=True,
         )
