@@ -22,6 +22,8 @@ FORMS = {
     "elastic.py --shortest --alone": "80 of 80 answers are equal",
     # large-model-proxy is not there, and is left out
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
+    "fleet_choosing.py --shortest": "first try",
+    "fleet_agents.py --shortest": "all again",
     "walk.py": "from StartInstance to the argv",
     "commits.py --rounds 20": "on it, and onto the disk",
     "shared_pages.py --mib 8": "one is charged",
@@ -56,6 +58,7 @@ PARTS = {
     "elastic_trouble.py",
     "elastic_watch.py",
     "fast_server.py",
+    "fleet_world.py",
     "http_load.py",
     "shapes.py",
     "simple_policies.py",

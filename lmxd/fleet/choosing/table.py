@@ -178,7 +178,7 @@ class NodeTable:
         return now - self._deaf_at <= REMEMBERED and node.alive(self._deaf_at) and now >= node.shunned_until
 
     def offering(self, model: str, now: float, *, slotted: bool = False) -> Iterator[tuple[Node, Offered]]:
-        """The nodes that may start or serve a model: alive, and not draining. ``slotted``: that have instances of it."""
+        """The nodes that may start or serve a model: alive, not draining. ``slotted``: those that have instances."""
         for node in (self._slotted if slotted else self._by_model).get(model, {}).values():
             offered = node.offered.get(model)
             if offered is not None and not node.beat.draining and self._is_alive(node, now):
