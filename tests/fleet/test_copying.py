@@ -15,6 +15,7 @@ from waiting import until
 
 from lmxd.config.file import load
 from lmxd.errors import LmxdError
+from lmxd.fleet import home
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.copies import Copies, Own
@@ -167,6 +168,24 @@ async def test_what_cannot_be_copied_is_said(
         with pytest.raises(LmxdError) as raised:
             await pair.copied(model, peer=peer)
         assert raised.value.code == code
+
+
+async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may write neither the configuration nor its model_dir; engines run as another user."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        copies = tmp_path / "copies"
+        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+        pair.there.write(models_from=[str(copies)])
+        async with pair.there.client() as client:
+            await client.reload()
+            before = pair.there.config_path.read_text()
+            await pair.copied("a")
+            assert pair.there.config_path.read_text() == before
+            assert [x.model for x in (await client.models()).models] == ["a"]
+        assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
 
 
 async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> None:

@@ -104,6 +104,8 @@ class Copies:
                 raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
         finally:
             await _end(process)
+        if (copies := self._home.copies) is not None:
+            (copies / manifest.file).chmod(0o644)  # engines run as another user, and read it
 
     async def _manifest(self, params: CopyParams) -> Manifest:
         """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
@@ -139,7 +141,6 @@ class Copies:
             stdin=DEVNULL,
             stdout=PIPE,
             limit=_LINE,
-            umask=0o022,  # engines run as another user, and read it
             env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
             start_new_session=True,
         )
