@@ -91,13 +91,13 @@ def boxes(
 ) -> Iterator[Boxes]:
     """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section."""
     with contextlib.ExitStack() as stack:
-        broker = stack.enter_context(Broker(_made(directory / "broker")))
+        broker = stack.enter_context(Broker(made(directory / "broker")))
         section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
         front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section))
         found = Boxes(directory, broker, front)
         for name, offered in models.items():
             home = broker.box(name, [MemberRole.NODE], door=free_address())
-            lmxd = found.lmxds[name] = stack.enter_context(_lmxd(_made(directory / name), offered, gib))
+            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
         stack.enter_context(front)
         for name in {name for offered in models.values() for name in offered}:
@@ -105,12 +105,14 @@ def boxes(
         yield found
 
 
-def _made(directory: Path) -> Path:
+def made(directory: Path) -> Path:
+    """A new directory."""
     directory.mkdir()
     return directory
 
 
-def _lmxd(place: Path, models: Models, gib: float) -> Lmxd:
+def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
+    """A daemon with those models and so much memory, that is to be started."""
     profiles = {}
     for name, keyed in models.items():
         said = dict(keyed)

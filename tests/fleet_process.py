@@ -56,11 +56,11 @@ class FleetBox:
         assert found.exit_code == 0, found.output
         return found.stdout.strip()
 
-    def init(self, name: str) -> int:
-        """Begin a fleet, with free ports. Returns the first of them."""
-        port = free_ports(3)
-        self.run("init", "home", "--node", name, "--address", "127.0.0.1", "--port", str(port))
-        return port
+    def init(self, name: str) -> str:
+        """Begin a fleet, with free ports; what it says."""
+        port = free_ports(4)
+        place = ["--address", "127.0.0.1", "--port", str(port), "--door", str(port + 3)]
+        return self.run("init", "home", "--node", name, *place)
 
     def broker(self) -> BrokerProcess:
         return BrokerProcess(self)

@@ -89,6 +89,7 @@ SEES: dict[str, set[str]] = {
         "gateway",
         "gguf",
         "listening",
+        "plain_json",
         "rpc",
         "systemd",
         "terminal",

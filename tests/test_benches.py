@@ -16,6 +16,7 @@ FORMS = {
     "simulate.py --shortest": "tick p50",
     "rpc_round_trips.py --shortest": "request and release of a running instance",
     "gateway_overhead.py --shortest": "CPU us/req",
+    "fleet_gateway.py --shortest": "lmxd fleet gateway has",
     "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
     "suspend.py --shortest": "suspending",
     "elastic.py --shortest --alone": "80 of 80 answers are equal",

@@ -57,6 +57,7 @@ async def connect(
     ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` if there is no certificate.
     """
     settings, client = home.settings, LastingClient()
+    told: set[str] = set()
 
     async def broken() -> None:
         if client.is_closed:
@@ -66,11 +67,13 @@ async def connect(
 
     async def mended() -> None:
         log.info("NATS is there again")
+        told.clear()
         await found()
 
     async def failed(error: Exception) -> None:
-        level = logging.WARNING if _NOT_PERMITTED in str(error).lower() else logging.DEBUG
-        log.log(level, "NATS: %s", error)
+        news = str(error) not in told  # it is tried again each second: one line is enough
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS: %s", error)
+        told.add(str(error))
 
     await client.connect(
         list(settings.brokers),

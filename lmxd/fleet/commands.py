@@ -14,6 +14,7 @@ from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.fleet.addresses import own_host, own_name
 from lmxd.fleet.gateway.commands import gateway
+from lmxd.fleet.home import FleetHome
 from lmxd.fleet.meant_home import home_of
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import NODE
@@ -71,7 +72,8 @@ def init(context: click.Context, name: str, host: str | None, node: str | None, 
             raise LmxdError("config", f"{what} is {said!r}", "give up to 63 of a-z, 0-9 and -, such as home or n1")
     begin(home, name, node, host, port=port, door=door)
     say(f"{home.config}: this box is {node} in the fleet {name}; others reach it at {host}, ports {port} to {port + 2}")
-    say(f"next: {_words(context)} broker; then {_words(context)} token for each further box")
+    _start(context, home, frozenset(MemberRole))
+    say(f"for each further box: {_words(context)} token here, and {_words(context)} join TOKEN there")
 
 
 @fleet.command()
@@ -124,6 +126,7 @@ def join(context: click.Context, word: str | None, host: str | None, node: str |
     name = enrolling.join(home, token, named, host, port=port, door=door)
     roles = " and ".join(sorted(token.roles))
     say(f"{home.config}: this box is {named} in the fleet {name}, as {roles}; others reach it at {host}")
+    _start(context, home, token.roles)
 
 
 @fleet.command()
@@ -168,6 +171,21 @@ def remove(context: click.Context, role: str, name: str) -> None:
     home = home_of(context)
     Roll(home.authority / "members").forget(Member(fleet=home.settings.fleet, role=MemberRole(role), name=name))
     say(f"{role} {name} belongs to the fleet no more")
+
+
+def _start(context: click.Context, home: FleetHome, roles: frozenset[MemberRole]) -> None:
+    """Start what these roles need, or say how. A fleet in a directory of its own has no services."""
+    from lmxd.fleet import units
+
+    user = bool(context.find_root().params["user"])
+    found = [] if home != FleetHome.at(None, user=user) else units.start(roles, user=user)
+    for unit in found:
+        say(f"{unit} runs, and will after each start of this box")
+    for role in (MemberRole.BROKER, MemberRole.NODE):
+        if role in roles and not found:
+            say(f"next: {_words(context)} {role}")
+    if MemberRole.GATEWAY in roles:
+        say(f"for one endpoint here: gateway.listen and keys_file in {home.config}, then {_words(context)} gateway")
 
 
 def _words(context: click.Context) -> str:

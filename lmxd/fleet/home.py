@@ -23,6 +23,7 @@ from lmxd.xdg import own_directory
 
 SYSTEM_CONFIG: Final = Path("/etc/lmxd/fleet/fleet.yaml")
 SYSTEM_STATE: Final = Path("/var/lib/lmxd/fleet")
+SYSTEM_COPIES: Final = Path("/var/lib/lmxd/copies")
 
 
 def _named(value: str) -> str:
@@ -63,7 +64,7 @@ class FleetSettings(Section):
 
 @dataclass(frozen=True)
 class FleetHome:
-    """``config``: the path of fleet.yaml. ``state``: the directory with a directory for each role."""
+    """A place of a fleet. ``config``: the path of fleet.yaml. ``state``: has a directory for each role."""
 
     config: Path
     state: Path
@@ -80,7 +81,7 @@ class FleetHome:
 
     @cached_property
     def settings(self) -> FleetSettings:
-        """What fleet.yaml says. ConfigError with every problem; LmxdError ``config`` if this box is in no fleet."""
+        """The values of fleet.yaml. ConfigError with every problem; LmxdError ``config`` if this box is in no fleet."""
         if not self.config.exists():
             remedy = "lmxd fleet init begins one, lmxd fleet join TOKEN joins one; with --user if it is your own"
             raise LmxdError("config", f"there is no {self.config}: this box is in no fleet", remedy)
@@ -93,6 +94,14 @@ class FleetHome:
             raise ConfigError(str(self.config), [str(error)]) from error
         except ValidationError as error:
             raise ConfigError(str(self.config), [_problem(x) for x in error.errors(include_url=False)]) from error
+
+    @property
+    def copies(self) -> Path | None:
+        """The directory that models from other nodes come to; None for that of lmxd's configuration.
+
+        The system's node may write neither that nor the configuration, where ``models_from`` has to name this one.
+        """
+        return SYSTEM_COPIES if self.state == SYSTEM_STATE else None
 
     @property
     def ca(self) -> Path:

@@ -21,6 +21,7 @@ from lmxd.fleet.members import MemberRole, any_host
 
 _PATIENCE: Final = 40.0
 """Seconds for one answer, which a broker may wait for."""
+_REMEDY: Final = "see whether lmxd fleet broker runs there, and knows this box: lmxd fleet members"
 _LARGEST: Final = 16 * 2**20
 """Bytes of an answer: the roll of tens of thousands of members."""
 _AnswerT = TypeVar("_AnswerT", bound=msgspec.Struct)
@@ -58,7 +59,7 @@ class AuthorityClient:
             raise LmxdError("not_permitted", what, "look at its address, and at the clocks of both boxes") from error
         except (OSError, http.client.HTTPException) as error:
             what = f"the authority at {self._address} does not answer: {getattr(error, 'strerror', None) or error}"
-            raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet broker runs there") from error
+            raise LmxdError("daemon_unavailable", what, _REMEDY) from error
         finally:
             connection.close()
         if answer.status != http.client.OK:

@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from lmxd.errors import LmxdError
@@ -24,12 +25,16 @@ _LOOK: Final = 3600.0
 
 def due(home: FleetHome, role: MemberRole) -> float:
     """The time, in seconds since 1970, at which a third of a certificate's life is left. LmxdError ``config``."""
+    begin, end = _validity(home, role)
+    return end - (end - begin) / 3
+
+
+def _validity(home: FleetHome, role: MemberRole) -> tuple[float, float]:
     try:
-        begin, end = validity(home.certificate(role).read_bytes())
+        return validity(home.certificate(role).read_bytes())
     except (OSError, ValueError) as error:
         what = f"{home.certificate(role)} cannot be read"
         raise LmxdError("config", what, "lmxd fleet join TOKEN writes it") from error
-    return end - (end - begin) / 3
 
 
 def authority_client(home: FleetHome, role: MemberRole) -> AuthorityClient:
@@ -41,6 +46,13 @@ def authority_client(home: FleetHome, role: MemberRole) -> AuthorityClient:
 
 def renew(home: FleetHome, role: MemberRole) -> None:
     """Have the certificate of a role renewed, for the same key. LmxdError, and the present one stays."""
+    if (end := _validity(home, role)[1]) < time.time():
+        name = home.settings.node
+        remedy = (
+            f"lmxd fleet token --role {role} --name {name} on the box of lmxd fleet init, then lmxd fleet join here"
+        )
+        what = f"the certificate of this box as {role} ended on {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
+        raise LmxdError("config", what, remedy)
     request = messages.RenewRequest(request=requested(home.key(role).read_bytes()).decode())
     answer = authority_client(home, role).post(messages.RENEW_PATH, request, messages.RenewAnswer)
     private_files.write(home.certificate(role), answer.certificate.encode())

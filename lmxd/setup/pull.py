@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """What is known of a URL: the checksum of its file, and who connects to its server."""
+    """More about a URL: the checksum of its file, and who connects to its server."""
 
     sha256: str | None
     opener: OpenerDirector | None
@@ -172,6 +172,9 @@ def _require_addable(target: Target) -> None:
     text, config = _configured(target.config_path)
     if any(target.directory.is_relative_to(served.expanduser()) for served in config.models_from):
         return
+    if not may_write(target.config_path):
+        what = f"{target.config_path} cannot be written, where a profile of the model is to be added"
+        raise LmxdError("config", what, f"name {target.directory} in its models_from, which serves what is there")
     try:
         with_profiles(text, {"model": {"path": str(target.directory / "model.gguf")}})
     except LmxdError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from waiting import until
 
 from lmxd.config.file import load
 from lmxd.errors import LmxdError
+from lmxd.fleet import home
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.copies import Copies, Own
@@ -170,15 +170,30 @@ async def test_what_cannot_be_copied_is_said(
         assert raised.value.code == code
 
 
+async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may write neither the configuration nor its model_dir; engines run as another user."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        copies = tmp_path / "copies"
+        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+        pair.there.write(models_from=[str(copies)])
+        async with pair.there.client() as client:
+            await client.reload()
+            before = pair.there.config_path.read_text()
+            await pair.copied("a")
+            assert pair.there.config_path.read_text() == before
+            assert [x.model for x in (await client.models()).models] == ["a"]
+        assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
+
+
 async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> None:
     """One whose certificate another authority signed, though it has the same names."""
     async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
         rogue: FleetHome = box(Authority.new("home"), tmp_path / "rogue", "n2", [NODE])
         rogue.ca.write_bytes(pair.homes[0].ca.read_bytes())
-        stranger = Copies(rogue, Own(config=pair.there.config_path, socket=pair.there.where.socket, user=True))
-        params = CopyParams(id="c1", model="a", peer="n1", address=pair.address)
-        async with asyncio.timeout(30):
-            with pytest.raises(LmxdError, match="not reached"):
-                while not (await stranger.copy(params)).finished:
-                    await asyncio.sleep(0)
+        pair.copies = Copies(rogue, Own(config=pair.there.config_path, socket=pair.there.where.socket, user=True))
+        with pytest.raises(LmxdError, match="not reached"):
+            await pair.copied("a")
         assert pair.ranges == []

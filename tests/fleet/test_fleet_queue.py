@@ -32,11 +32,11 @@ def busy(fleet: Boxes, text: str) -> Iterator[str]:
 
 
 def waiting_at(fleet: Boxes) -> list[str]:
-    """The node of each request in a queue."""
+    """The node of each request that stays in a queue: one that asks to be served at once is seen there, too."""
     found = []
     for name, lmxd in fleet.lmxds.items():
         with lmxd.client() as client:
-            found += [name for _ in client.queue().tickets]
+            found += [name for ticket in client.queue().tickets if ticket.waited > 0.5]
     return found
 
 

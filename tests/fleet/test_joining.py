@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import socket
 import ssl
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,8 @@ from waiting import until
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
-from lmxd.fleet.authority.certificates import Authority, validity
+from lmxd.fleet.addresses import host_and_port
+from lmxd.fleet.authority.certificates import Authority, requested, validity
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.joining import AuthorityClient
 from lmxd.fleet.joining_messages import ROLL_PATH, JoinAnswer, JoinRequest
@@ -113,7 +117,7 @@ def test_a_wrong_key_of_fleet_yaml_is_named(tmp_path: Path) -> None:
     ):
         alone.home.config.write_text(before + line)
         assert words in alone.done("token").stderr
-    alone.home.config.write_text(before.replace("127.0.0.1:8443", "n1"))
+    alone.home.config.write_text(re.sub("door: .*", "door: n1", before))
     assert "door is 'n1': give HOST:PORT" in alone.done("token").stderr
 
 
@@ -171,6 +175,44 @@ def test_only_members_renew_and_only_brokers_see_the_roll(first: FleetBox, tmp_p
     unknown = AuthorityClient(first.home.settings.authority, stranger, any_host("home", BROKER))
     with pytest.raises(LmxdError, match="this is for members"):
         unknown.get(ROLL_PATH)
+
+
+def test_a_box_that_was_off_for_too_long_joins_again(first: FleetBox, tmp_path: Path) -> None:
+    second = FleetBox(tmp_path / "a")
+    second.run("join", first.run("token"), "--node", "n10")
+    authority = Authority(first.home.ca.read_bytes(), (first.home.authority / "ca.key").read_bytes())
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    request = requested(second.home.key(NODE).read_bytes())
+    second.home.certificate(NODE).write_bytes(authority.sign(request, second.home.member(NODE), now=long_ago))
+    with pytest.raises(LmxdError, match=r"ended on .*--name n10"):
+        renew(second.home, NODE)
+    second.run("join", first.run("token", "--name", "n10"))
+    renew(second.home, NODE)
+    assert validity(second.home.certificate(NODE).read_bytes())[1] > datetime.now(UTC).timestamp()
+
+
+async def test_nats_server_has_the_certificate_that_was_renewed(tmp_path: Path) -> None:
+    """A broker's own is renewed by its authority when a third of its life is left; members do not notice."""
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    authority = Authority(alone.home.ca.read_bytes(), (alone.home.authority / "ca.key").read_bytes())
+    request = requested(alone.home.key(BROKER).read_bytes())
+    old = authority.sign(request, alone.home.member(BROKER), hosts=["127.0.0.1"], lifetime=timedelta(minutes=1))
+    alone.home.certificate(BROKER).write_bytes(old)
+    with alone.broker():
+        await until(lambda: alone.home.certificate(BROKER).read_bytes() != old)
+        new = ssl.PEM_cert_to_DER_cert(alone.home.certificate(BROKER).read_text())
+        await until(lambda: certificate_of_nats(alone.home) == new)
+
+
+def certificate_of_nats(home: FleetHome) -> bytes | None:
+    """The certificate (DER) that nats-server shows, after its first line."""
+    host, port = host_and_port(home.settings.brokers[0].removeprefix("tls://"))
+    with socket.create_connection((host, port), 5) as plain:
+        assert plain.recv(4096).startswith(b"INFO")
+        context = tls.client_context(home, NODE)
+        with context.wrap_socket(plain, server_hostname=any_host("home", BROKER)) as secure:
+            return secure.getpeercert(binary_form=True)
 
 
 def test_guesses_are_few(tmp_path: Path) -> None:

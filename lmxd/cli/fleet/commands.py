@@ -56,11 +56,11 @@ def _view() -> FleetView:
 def nodes(json_wanted: bool) -> None:
     """The nodes: whether they are up, bytes, slots and queue of each."""
     with _view() as view:
-        from lmxd.cli.fleet.rows import NODES, as_plain, node_row
+        from lmxd.cli.fleet.rows import NODES, node_row
 
         found = view.settled()
     if json_wanted:
-        output.as_json({"nodes": [as_plain(node) for node in found]})
+        output.as_json({"nodes": [node.as_plain() for node in found]})
     else:
         output.table(NODES, map(node_row, found), "no nodes")
 
@@ -170,13 +170,12 @@ def _left(found: Drained) -> str:
 @answers
 def top(interval: float, count: int | None, json_wanted: bool) -> None:
     """The nodes, and the models that run on them, live. Arrows, j and k move; q or Ctrl-C ends it."""
-    from lmxd.cli.fleet.rows import as_plain
     from lmxd.cli.fleet.top import rendered
 
     with _view() as view:
         view.settled()
         if json_wanted:
-            output.as_json({"nodes": [as_plain(node) for node in view.nodes()]})
+            output.as_json({"nodes": [node.as_plain() for node in view.nodes()]})
             return
         name = view.home.settings.fleet
 

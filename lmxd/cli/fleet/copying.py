@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lmxd.cli.fleet.looking import FleetView, SeenNode
+from lmxd.cli.fleet.looking import FleetView
 from lmxd.errors import LmxdError
 from lmxd.fleet.calls import CallName, Copying, CopyParams
+from lmxd.fleet.seen import SeenNode
 from lmxd.terminal import say, say_over
 
 _LOOK: Final = 0.5

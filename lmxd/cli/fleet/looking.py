@@ -1,13 +1,13 @@
-"""What an operator sees of a fleet, and asks of its nodes: a loop in a thread of its own listens meanwhile."""
+"""An operator sees a fleet, and asks its nodes: a loop in a thread of its own listens meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -20,7 +20,7 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.reports import Heartbeat, NodeCard
+from lmxd.fleet.seen import SeenNode, seen
 from lmxd.rpc.messages import Params, Result
 
 _CONNECTS: Final = 5.0
@@ -34,24 +34,6 @@ _ANSWERS: Final = 5.0
 """Seconds that a node has to answer a question."""
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Result)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeenNode:
-    """A node that has a card. ``beat``: its last heartbeat, ``silent``: seconds since that; both None if none came."""
-
-    name: str
-    card: NodeCard
-    beat: Heartbeat | None
-    silent: float | None
-    alive: bool
-
-    @property
-    def state(self) -> str:
-        """In a word, as tables have it."""
-        if not self.alive:
-            return "silent"
-        return "draining" if self.beat is not None and self.beat.draining else "up"
 
 
 class FleetView:
@@ -116,6 +98,7 @@ class FleetView:
         return dict(zip(nodes, await asyncio.gather(*map(one, nodes)), strict=True))
 
     async def _begin(self) -> None:
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each end of a connection of nats-py's
         brokers = ", ".join(self.home.settings.brokers)
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:
@@ -127,18 +110,7 @@ class FleetView:
         self._heard = self._loop.create_task(self._hearing.run(self._bus))
 
     async def _seen(self) -> list[SeenNode]:
-        now = time.monotonic()
-        return [
-            SeenNode(
-                name=name,
-                card=node.card,
-                beat=None if node.beat.number == 0 else node.beat,
-                silent=None if node.beat.number == 0 else max(0.0, now - node.spoke_at),
-                alive=self._table.is_alive(name, now),
-            )
-            for name, node in sorted(self._table.nodes.items())
-            if node.card is not None
-        ]
+        return seen(self._table, time.monotonic())
 
     def _do(self, wanted: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(wanted, self._loop).result()

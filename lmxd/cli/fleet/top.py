@@ -8,16 +8,15 @@ from typing import Final
 from rich.console import Console, Group, RenderableType
 
 from lmxd.cli import output
-from lmxd.cli.fleet.looking import SeenNode
-from lmxd.cli.fleet.rows import RUNNING, busy, running_rows, state, summary, sums
+from lmxd.cli.fleet.rows import RUNNING, running_rows, slots, state, summary
 from lmxd.cli.tables import Cell, text
+from lmxd.fleet.seen import SeenNode
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
-_BAR: Final = 20
+_BAR: Final = 16
 _STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red"}
-_LEAST: Final = 3
-_BETWEEN: Final = 6
-"""Lines of blanks, headings and sums around the two tables."""
+_LEAST: Final = 2
+"""Rows of a table that are shown however low the screen is."""
 
 
 def rendered(
@@ -25,22 +24,28 @@ def rendered(
 ) -> RenderableType:
     """Everything. Of more nodes than ``height`` lines leave room for, those from ``first``; models have the rest."""
     plain = console.encoding.lower() not in ("utf-8", "utf8")
-    running = running_rows(nodes)
-    shown, models = len(nodes), len(running)
-    if height is not None:
-        lines = max(2 * _LEAST, height - _BETWEEN)
-        models = min(models, max(_LEAST, lines - shown))
-        shown = min(shown, max(_LEAST, lines - models))
-    first = max(0, min(first, len(nodes) - shown))
-    parts: list[RenderableType] = [text(summary(fleet, nodes), "bold"), text("")]
-    rows = [_row(node, plain=plain) for node in nodes[first : first + shown]]
-    parts.append(output.filled(_COLUMNS, rows, "no nodes"))
-    if left := _left(first, len(nodes) - first - shown):
-        parts.append(text(left))
-    parts += [text(""), output.filled(RUNNING, running[:models], "no model runs")]
-    if more := len(running) - models:
-        parts.append(text(f"… {more} more"))
-    return Group(*parts)
+    running, shown = running_rows(nodes), len(nodes)
+    models = len(running)
+    while True:
+        start = max(0, min(first, len(nodes) - shown))
+        rows = [_row(node, plain=plain) for node in nodes[start : start + shown]]
+        left, more = _left(start, len(nodes) - start - shown), len(running) - models
+        screen = Group(
+            text(summary(fleet, nodes), "bold"),
+            text(""),
+            output.filled(_COLUMNS, rows, "no nodes"),
+            *([text(left)] if left else []),
+            text(""),
+            output.filled(RUNNING, running[:models], "no model runs"),
+            *([text(f"… {more} more")] if more else []),
+        )
+        excess = 0 if height is None else len(console.render_lines(screen, pad=False)) - height
+        if excess <= 0 or (models <= _LEAST and shown <= _LEAST):
+            return screen
+        if models > _LEAST:
+            models = max(_LEAST, models - excess)
+        else:
+            shown = max(_LEAST, shown - excess)
 
 
 def _left(above: int, below: int) -> str:
@@ -49,17 +54,16 @@ def _left(above: int, below: int) -> str:
 
 
 def _row(node: SeenNode, *, plain: bool) -> tuple[Cell, ...]:
-    free, idle, of = sums(node.beat)
-    waiting = node.beat.waiting if node.beat is not None else 0
+    of = node.capacity
     return (
         node.name,
         text(state(node), _STYLES[node.state]),
-        bar(free, idle, of, plain=plain) if of else "-",
-        output.gib(free) if of else "-",
+        bar(node.free, node.idle, of, plain=plain) if of else "-",
+        output.gib(node.free) if of else "-",
         output.gib(of) if of else "-",
-        busy(node.beat),
-        str(waiting) if waiting else "-",
-        output.seconds(node.beat.eta) if node.beat is not None and waiting else "-",
+        slots(node.used, node.slots),
+        str(node.waiting) if node.waiting else "-",
+        "-" if node.eta is None else output.seconds(node.eta),
     )
 
 

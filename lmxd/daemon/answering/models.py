@@ -14,6 +14,7 @@ from lmxd.config.profile import Profile
 from lmxd.core.books.state import State
 from lmxd.core.policy.fit import fit
 from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.words import Ask
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
@@ -115,6 +116,16 @@ class ModelCalls:
         left = max(0.0, failed.until - time.monotonic())
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
+
+    def _new_instance(self, ask: Ask) -> dict[str, object]:
+        """The fields about an instance that would be started now."""
+        found = fit(self._state, ask)
+        return {
+            "bytes": charges(ask),
+            "needs": dict(ask.options[0].devices),
+            "load": load_seconds(self._state, ask),
+            "fit": FitInfo(when=found.when.value, ends=list(found.ends)),
+        }
 
     def _elastic(self, resolved: Resolved) -> ElasticInfo | None:
         catalog, name = self._present.catalog, resolved.name

@@ -104,9 +104,11 @@ class Copies:
                 raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
         finally:
             await _end(process)
+        if (copies := self._home.copies) is not None:
+            (copies / manifest.file).chmod(0o644)  # engines run as another user, and read it
 
     async def _manifest(self, params: CopyParams) -> Manifest:
-        """What the peer says of the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
+        """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
         url, tls = f"https://{params.address}{path_of(params.model)}", client_context(self._home, MemberRole.NODE)
         try:
             async with (
@@ -134,6 +136,7 @@ class Copies:
         url = f"https://{params.address}{path_of(params.model, manifest.file)}"
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
+            *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
             *("--as", params.model, "--sha256", url + SHA256, "--tls", *tls, "--", url),
             stdin=DEVNULL,
             stdout=PIPE,

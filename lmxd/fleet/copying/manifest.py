@@ -1,4 +1,4 @@
-"""What a node says of a model's file that another is to fetch, and where."""
+"""A model's file as its node offers it to others, and where."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import Field
 from lmxd.rpc.messages import Result
 
 PREFIX: Final = "/fleet/files"
-"""What the paths of files at a node's door begin with."""
+"""The beginning of the paths of files at a node's door."""
 _PLAIN: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}"
 _PLAIN_NAME: Final = re.compile(_PLAIN)
 SHA256: Final = ".sha256"
-"""What comes behind the path of a file for its checksum: 64 digits, or 202 as long as it is computed."""
+"""Behind the path of a file: its checksum as 64 digits, or 202 as long as it is computed."""
 
 
 class Manifest(Result):

@@ -16,6 +16,7 @@ from lmxd.acts import Acts
 from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.asking import Asking
+from lmxd.fleet.gateway.board import FleetBoard
 from lmxd.fleet.gateway.doors import Doors
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
@@ -44,11 +45,11 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     """The gateway of a fleet of that name. ``tls``: for connections to nodes, with a gateway's certificate."""
     now, table = time.monotonic, NodeTable()
     places, metrics, models = Places(table), FleetMetrics(table, now), FleetModels(table, now)
-    asking = Asking(table, Doors(tls, fleet), metrics, now)
     below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
-    finding = Finding(table, asking, places, metrics, below)
+    finding = Finding(table, places, metrics, below, now)
+    asking = Asking(table, Doors(tls, fleet), finding, metrics)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
-    requests = FleetRequests(finding, asking, models, bodies, metrics, config.wait)
+    requests = FleetRequests(asking, models, bodies, metrics, config.wait)
     acts = Acts(logging.getLogger("lmxd.gateway.audit"))
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -63,7 +64,7 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     app = web.Application(middlewares=[Guard(entrance, bodies, acts).answer])
     app.on_response_prepare.append(of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
-    app.add_routes([*requests.routes(), *FleetLists(models).routes()])
+    app.add_routes([*requests.routes(), *FleetLists(models).routes(), *FleetBoard(fleet, table, now).routes()])
     app.on_cleanup.append(end)
     running = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
     return FleetFront(running, Hearing(table, places.heard, now))

@@ -1,19 +1,21 @@
-"""One node asked for one request, and what the table learns of it."""
+"""Doors asked for one request of a client, and what the table learns of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.choosing.view import Attempt
 from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
+from lmxd.fleet.gateway.finding import Finding, Told
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.refusals import NodeError, refusal
 from lmxd.fleet.gateway.wanted import Wanted
 from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.upstream_call import UpstreamCall
 
 _ERRORS: Final = 400
 
@@ -25,48 +27,68 @@ class NodeAnswer(NamedTuple):
     head: Head
     asked: Attempt
 
+    @property
+    def node(self) -> str:
+        return self.exchange.node
+
 
 class Asking:
-    """Asks nodes. ``now``: the clock of the table."""
+    """Has requests answered by the doors of nodes."""
 
-    def __init__(self, table: NodeTable, doors: Doors, metrics: FleetMetrics, now: Callable[[], float]) -> None:
-        self._table, self._doors, self._metrics = table, doors, metrics
-        self.now = now
+    def __init__(self, table: NodeTable, doors: Doors, finding: Finding, metrics: FleetMetrics) -> None:
+        self.table, self.doors, self.metrics = table, doors, metrics
+        self._finding = finding
+        self.now = finding.now
 
-    async def ask(self, wanted: Wanted, prospect: Prospect, wait: float | None) -> NodeAnswer:
-        """A node's answer that is no error. ``wait``: the most seconds in its queue. Raises Away, or NodeError."""
-        name = prospect.node
-        if (card := self._table.nodes[name].card) is None:
-            raise Away(name, "it has left")
-        asked = self._table.asked(wanted.sought, prospect, self.now())
-        try:
-            exchange, head = await self._doors.ask(card, wanted.call, *wanted.lines(self.now(), wait))
-            self._table.worked(name)
-            if head.status >= _ERRORS:
-                raise await refusal(name, exchange, head)
-        except Away:
-            self._table.failed(name, self.now())
-            self._doors.forget(name)
-            self._metrics.tried(name, "away")
-            raise
-        except NodeError as error:
-            self._metrics.tried(name, "full" if error.is_full else "refused")
-            if error.is_full:
-                self._table.refused(wanted.sought, prospect, self.now())
-            raise
-        self._metrics.tried(name, "served")
-        return NodeAnswer(exchange, head, asked)
+    async def answer(self, wanted: Wanted, call: UpstreamCall, told: Told) -> NodeAnswer:
+        """A node's answer, which the caller is to ``end``. LmxdError if there is none."""
+        return await self._finding.answer(wanted, _DoorAsker(self, wanted, call), told)
 
     def end(self, answer: NodeAnswer) -> None:
         """Nothing more is taken of an answer: all of it has come, or it is cut."""
         answer.exchange.close()
-        self._table.ended(answer.asked, self.now())
+        self.table.ended(answer.asked, self.now())
 
 
-def drop(asked: asyncio.Task[NodeAnswer]) -> None:
-    """Take no answer of what was asked: it leaves the queue there, or is ended."""
-    asked.cancel()
-    asked.add_done_callback(_close)
+class _DoorAsker:
+    """Asks for one request."""
+
+    def __init__(self, asking: Asking, wanted: Wanted, call: UpstreamCall) -> None:
+        self._asking, self._wanted, self._call = asking, wanted, call
+
+    async def ask(self, prospect: Prospect, wait: float | None) -> NodeAnswer:
+        name, table, metrics, now = prospect.node, self._asking.table, self._asking.metrics, self._asking.now
+        if (card := table.nodes[name].card) is None:
+            raise Away(name, "it has left")
+        asked = table.asked(self._wanted.sought, prospect, now())
+        try:
+            exchange, head = await self._asking.doors.ask(card, self._call, *self._lines(now(), wait))
+            table.worked(name)
+            if head.status >= _ERRORS:
+                raise await refusal(name, exchange, head)
+        except Away:
+            table.failed(name, now())
+            self._asking.doors.forget(name)
+            metrics.tried(name, "away")
+            raise
+        except NodeError as error:
+            metrics.tried(name, "full" if error.is_full else "refused")
+            if error.is_full:
+                table.refused(self._wanted.sought, prospect, now())
+            raise
+        metrics.tried(name, "served")
+        return NodeAnswer(exchange, head, asked)
+
+    def _lines(self, now: float, wait: float | None) -> list[str]:
+        """The lines of a request's head by which a node knows for whom it is, and how long it may wait there."""
+        wanted = self._wanted
+        lines = [f"{names.WAITED}: {now - wanted.since:.3f}"]
+        lines += [] if wanted.user is None else [f"{names.USER}: {wanted.user}"]
+        return [*lines] if wait is None else [*lines, f"Prefer: wait={int(wait)}"]
+
+    def drop(self, asked: asyncio.Task[NodeAnswer]) -> None:
+        asked.cancel()
+        asked.add_done_callback(_close)
 
 
 def _close(asked: asyncio.Task[NodeAnswer]) -> None:

@@ -8,15 +8,15 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.refusals import NodeError
+from lmxd.fleet.gateway.refusals import NodeRefusal
 from lmxd.text import several
 
 _LIST: Final = "/v1/models"
 
 
-def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeError], now: float) -> LmxdError:
+def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusal], now: float) -> LmxdError:
     """What a client is told. ``refused``: the nodes that it asked, the last in the end."""
-    said = [error for error in refused.values() if isinstance(error, NodeError)]
+    said = [error for error in refused.values() if isinstance(error, NodeRefusal)]
     if said:
         return said[-1]
     if refused:

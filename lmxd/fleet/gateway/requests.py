@@ -12,7 +12,6 @@ from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Sought
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.conversations import conversation
-from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.metrics import FleetMetrics, FleetServed
 from lmxd.fleet.gateway.refusals import NodeError
@@ -52,14 +51,13 @@ class FleetRequests:
 
     def __init__(
         self,
-        finding: Finding,
         asking: Asking,
         models: FleetModels,
         bodies: Bodies,
         metrics: FleetMetrics,
         wait: float | None,
     ) -> None:
-        self._finding, self._asking, self._models, self._bodies = finding, asking, models, bodies
+        self._asking, self._models, self._bodies = asking, models, bodies
         self._metrics, self._wait = metrics, wait
 
     def routes(self) -> list[web.RouteDef]:
@@ -101,7 +99,7 @@ class FleetRequests:
             try:
                 wanted = self._wanted(request, asked)
                 served.model = wanted.sought.model
-                answer = await self._finding.answer(wanted, reply.progress)
+                answer = await self._asking.answer(wanted, _call(request, asked.body), reply.progress)
                 exchange, head, _ = answer
                 served.node = exchange.node
                 try:
@@ -123,14 +121,18 @@ class FleetRequests:
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
         model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else _LIST)
-        headers = {name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON}
         return Wanted(
             sought=Sought(model=model, ctx=asked.ctx, session=conversation(user, model, asked.body)),
-            call=UpstreamCall(method=request.method, path=target(request), body=asked.body, headers=headers),
             user=user,
             wait=patience(request.headers, self._wait),
             since=self._asking.now(),
         )
+
+
+def _call(request: web.Request, body: bytes) -> UpstreamCall:
+    """The request that a node is sent."""
+    headers = {name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON}
+    return UpstreamCall(method=request.method, path=target(request), body=body, headers=headers)
 
 
 def _failed(reply: Reply, error: LmxdError, served: FleetServed) -> web.StreamResponse:

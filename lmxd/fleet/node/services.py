@@ -79,14 +79,13 @@ class NodeServices:
             if len(self._answering) > _MOST:
                 raise LmxdError("too_many", f"node {self._node} answers {_MOST} calls already", "ask again later")
             found = await self.answers[name](_params(name, request.data))
-            await request.respond(found.model_dump_json().encode())
         except LmxdError as error:
             await _refuse(request, error)
-        except (nats.errors.Error, ValueError) as error:  # a call without an address for its answer, or NATS is gone
-            log.warning("the answer to %s could not be sent: %r", name, error)
         except Exception as error:
             log.exception("%s failed", name)
             await _refuse(request, LmxdError("internal", f"{type(error).__name__}: {error}", "see the node's log"))
+        else:
+            await _respond(request, name, found)
 
 
 def _params(name: CallName, data: bytes) -> Params:
@@ -99,6 +98,13 @@ def _params(name: CallName, data: bytes) -> Params:
         value = shortened(escaped(repr(first["input"])), 100)
         what = f"{name}: {key} is {value}: {first['msg']}"
         raise LmxdError("invalid_params", what, "see lmxd.describe for its parameters") from error
+
+
+async def _respond(request: Request, name: CallName, found: Result) -> None:
+    try:
+        await request.respond(found.model_dump_json().encode())
+    except (nats.errors.Error, ValueError) as error:  # a call without an address for its answer, or NATS is gone
+        log.warning("the answer to %s could not be sent: %r", name, error)
 
 
 async def _refuse(request: Request, error: LmxdError) -> None:
