@@ -29,9 +29,9 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import Places
+from lmxd.fleet.gateway.places import QueuePlaces
 from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -58,7 +58,7 @@ class FleetClient:
         self._table = NodeTable()
         metrics = FleetMetrics(self._table, time.monotonic)
         below = random.SystemRandom().randrange
-        self._finding = Finding(self._table, Places(self._table), metrics, below, time.monotonic)
+        self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, time.monotonic)
 
     async def __aenter__(self) -> Self:
         self._spoken = asyncio.Event()
@@ -81,7 +81,7 @@ class FleetClient:
         ``wait``: the most seconds in queues. LmxdError if no node has it to give.
         """
         await self._known(model)
-        wanted = Wanted(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=time.monotonic())
+        wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=time.monotonic())
         lease = await self._finding.answer(wanted, _LeaseAsker(self._bus, self._table, wanted), lambda _: None)
         renewing = asyncio.create_task(self._renew(lease))
         try:
@@ -111,7 +111,7 @@ class FleetClient:
 class _LeaseAsker:
     """Asks nodes for one lease."""
 
-    def __init__(self, bus: Bus, table: NodeTable, wanted: Wanted) -> None:
+    def __init__(self, bus: Bus, table: NodeTable, wanted: WantedAnswer) -> None:
         self._bus, self._table, self._wanted = bus, table, wanted
         self._key = secrets.token_hex(16)
 

@@ -64,7 +64,7 @@ class FleetSettings(Section):
 
 @dataclass(frozen=True)
 class FleetHome:
-    """``config``: the path of fleet.yaml. ``state``: the directory with a directory for each role."""
+    """A place of a fleet. ``config``: the path of fleet.yaml. ``state``: has a directory for each role."""
 
     config: Path
     state: Path
@@ -81,7 +81,7 @@ class FleetHome:
 
     @cached_property
     def settings(self) -> FleetSettings:
-        """What fleet.yaml says. ConfigError with every problem; LmxdError ``config`` if this box is in no fleet."""
+        """The values of fleet.yaml. ConfigError with every problem; LmxdError ``config`` if this box is in no fleet."""
         if not self.config.exists():
             remedy = "lmxd fleet init begins one, lmxd fleet join TOKEN joins one; with --user if it is your own"
             raise LmxdError("config", f"there is no {self.config}: this box is in no fleet", remedy)

@@ -26,7 +26,7 @@ def new_secret() -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class JoinWord:
-    """``address``: HOST:PORT of the authority; ``authority``: SHA-256 of its certificate, so that no other passes."""
+    """A token. ``address``: HOST:PORT of the authority. ``authority``: SHA-256 of its certificate: no other passes."""
 
     address: str
     authority: bytes

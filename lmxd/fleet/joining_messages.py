@@ -1,4 +1,4 @@
-"""What a box and the authority say to each other, as JSON over HTTPS."""
+"""Messages between a box and the authority, as JSON over HTTPS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Address = Annotated[str, Meta(max_length=300)]
 
 
 class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``secret``: of the token, in hexadecimal digits. ``requests``: a CSR for each role of the token.
+    """A box asks to join. ``secret``: the token's, in hexadecimal digits. ``requests``: a CSR for each of its roles.
 
     ``address``, ``cluster``: HOST:PORT of a broker, for members and for other brokers.
     """
@@ -36,7 +36,7 @@ class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class JoinAnswer(msgspec.Struct, kw_only=True):
-    """``certificates``: PEM, by role. ``brokers``: HOST:PORT of each."""
+    """A box has joined. ``certificates``: PEM, by role. ``brokers``: HOST:PORT of each."""
 
     fleet: str
     certificates: dict[MemberRole, str]
@@ -44,12 +44,14 @@ class JoinAnswer(msgspec.Struct, kw_only=True):
 
 
 class RenewRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``request``: a CSR for the role and name of the certificate that is shown."""
+    """A member asks for a newer certificate. ``request``: a CSR, by the key of the one that it shows."""
 
     request: _Pem
 
 
 class RenewAnswer(msgspec.Struct, kw_only=True):
+    """The newer certificate, as PEM."""
+
     certificate: str
 
 

@@ -1,4 +1,4 @@
-"""Who is who in a fleet: a member has one role under one name, and its certificate says so."""
+"""Members of a fleet: each has one role under one name, and its certificate says so."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import Places
+from lmxd.fleet.gateway.places import QueuePlaces
 from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 
 FULL = LmxdError("no_capacity", "there is no room", "ask again")
 WRONG = LmxdError("invalid_params", "temperature is wrong")
@@ -66,7 +66,7 @@ class Fleet:
 
     def __init__(self, ready: Mapping[str, int], etas: Mapping[str, float] | None = None) -> None:
         self.now, self.table = 100.0, NodeTable()
-        self.places = Places(self.table)
+        self.places = QueuePlaces(self.table)
         for name, slots in ready.items():
             self.table.hear_card(card(name, {"m": 8}))
             self.hear(name, 1, slots, (etas or {}).get(name, 1.0))
@@ -79,7 +79,7 @@ class Fleet:
         self.places.heard(node, self.now)
 
     async def answer(self, nodes: PlayedNodes, *, wait: float = 60.0, session: str = "") -> Served:
-        wanted = Wanted(sought=Sought(model="m", session=session), user="me", wait=wait, since=self.now)
+        wanted = WantedAnswer(sought=Sought(model="m", session=session), user="me", wait=wait, since=self.now)
         return await self.finding.answer(wanted, nodes, lambda _: None)
 
 
@@ -119,7 +119,7 @@ async def test_where_all_are_full_it_waits_at_the_one_that_will_serve_it_first()
 async def test_a_dead_node_is_never_asked_twice() -> None:
     gone = {"a": Away("a", "gone"), "b": Away("b", "gone")}
     nodes = PlayedNodes(gone)
-    with pytest.raises(LmxdError, match="no node that has m answers: node a .*; node b"):
+    with pytest.raises(LmxdError, match=r"no node that has m answers: node a .*; node b"):
         await Fleet({"a": 2, "b": 1}).answer(nodes)
     assert sorted(nodes.asked) == [("a", 0.0), ("b", 0.0)]
 

@@ -73,3 +73,13 @@ def test_a_client_that_leaves_leaves_no_request_in_a_queue(fleet: Boxes) -> None
             client.post("/v1/chat/completions", json=body, timeout=1)
         Lmxd.until(lambda: not waiting_at(fleet))
     Lmxd.until(lambda: not any(i.leases for lmxd in fleet.lmxds.values() for i in lmxd.instances().values()))
+
+
+def test_a_gateway_that_is_killed_gives_back_what_it_had(fleet: Boxes) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(busy(fleet, "first"))
+        stack.enter_context(busy(fleet, "second"))
+        fleet.gateway.process.kill()
+        fleet.gateway.process.wait(20)
+        lmxds = fleet.lmxds.values()
+        Lmxd.until(lambda: not any(i.leases for lmxd in lmxds for i in lmxd.instances().values()))

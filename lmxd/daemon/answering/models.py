@@ -96,12 +96,7 @@ class ModelCalls:
             shown = None if path is None else str(path)
             found = fit(self._state, ask)
             there = FitInfo(when=found.when.value, ends=list(found.ends))
-            taken = {
-                "bytes": charges(ask),
-                "needs": dict(ask.options[0].devices),
-                "load": load_seconds(self._state, ask),
-            }
-            view = view.model_copy(update={**taken, "basis": basis, "path": shown, "fit": there})
+            view = view.model_copy(update={**self._new_instance(ask), "basis": basis, "path": shown, "fit": there})
             file, media = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
             able = abilities(resolved, file, media)
             view = view.model_copy(update={"file": info(file), "capabilities": able, "media": media})

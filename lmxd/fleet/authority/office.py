@@ -10,13 +10,16 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import Authority, key_hash, validity
 from lmxd.fleet.authority.roll import Enrolled, Roll
-from lmxd.fleet.authority.tokens import LIFETIME, Offer, Tokens
+from lmxd.fleet.authority.tokens import LIFETIME, TokenFiles, TokenOffer
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import NODE
 
 
 class Office:
-    """``directory``: with the authority's key, the roll and the tokens. ``clock``: seconds since 1970."""
+    """The work of an authority, whose ``directory`` has its key, the roll and the tokens.
+
+    ``clock``: seconds since 1970.
+    """
 
     def __init__(self, certificate: Path, directory: Path, clock: Callable[[], float] = time.time) -> None:
         """LmxdError ``config`` if this is not the box of the authority."""
@@ -26,13 +29,13 @@ class Office:
             reason = getattr(error, "strerror", None) or str(error)
             remedy = "do this on the box of lmxd fleet init, and as root unless it is --user's"
             raise LmxdError("config", f"the fleet's authority cannot be used: {reason}", remedy) from error
-        self.roll, self.tokens = Roll(directory / "members"), Tokens(directory / "tokens")
+        self.roll, self.tokens = Roll(directory / "members"), TokenFiles(directory / "tokens")
         self._clock = clock
 
     def offer(self, roles: frozenset[MemberRole], name: str | None) -> bytes:
         """The secret of a new token for these roles. ``name``: the box that it is for, if it is for that one alone."""
         now = self._clock()
-        return self.tokens.issue(Offer(roles=tuple(sorted(roles)), name=name, until=now + LIFETIME), now)
+        return self.tokens.issue(TokenOffer(roles=tuple(sorted(roles)), name=name, until=now + LIFETIME), now)
 
     def join(
         self, secret: bytes, name: str, requests: Mapping[MemberRole, bytes], *, address: str = "", cluster: str = ""

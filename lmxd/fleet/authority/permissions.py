@@ -1,4 +1,4 @@
-"""What each member may say and hear on NATS. Whatever is not listed is refused."""
+"""The permissions of each member on NATS. Whatever is not listed is refused."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ LIFETIME: Final = 15 * 60.0
 """Seconds that a token counts."""
 
 
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token is for. ``name``: the one box that may use it, also in the place of one of that name; else any new.
+class TokenOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """The purpose of a token. ``name``: the one box that may use it, also to take its own place; None for any new one.
 
     ``until``: seconds since 1970.
     """
@@ -29,13 +29,13 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     until: float
 
 
-class Tokens:
-    """The files of a directory. ``now``: seconds since 1970."""
+class TokenFiles:
+    """Tokens as files of a directory. ``now``: seconds since 1970."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def issue(self, offer: Offer, now: float) -> bytes:
+    def issue(self, offer: TokenOffer, now: float) -> bytes:
         """The secret of a new token. Old ones are removed."""
         secret = new_secret()
         private_files.write(self._path(secret), msgspec.json.encode(offer))
@@ -45,8 +45,8 @@ class Tokens:
                     path.unlink()
         return secret
 
-    def look(self, secret: bytes, now: float) -> Offer:
-        """What it is for. LmxdError ``not_permitted`` if it does not count."""
+    def look(self, secret: bytes, now: float) -> TokenOffer:
+        """The purpose of a token. LmxdError ``not_permitted`` if it does not count."""
         try:
             offer = self._read(self._path(secret))
         except (OSError, ValueError) as error:
@@ -62,8 +62,8 @@ class Tokens:
         except FileNotFoundError as error:
             raise _refused() from error
 
-    def _read(self, path: Path) -> Offer:
-        return msgspec.json.decode(path.read_bytes(), type=Offer)
+    def _read(self, path: Path) -> TokenOffer:
+        return msgspec.json.decode(path.read_bytes(), type=TokenOffer)
 
     def _path(self, secret: bytes) -> Path:
         return self._directory / f"{hashlib.sha256(secret).hexdigest()}.json"

@@ -22,7 +22,7 @@ from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.listing import FleetLists
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import Places
+from lmxd.fleet.gateway.places import QueuePlaces
 from lmxd.fleet.gateway.requests import FleetRequests
 from lmxd.fleet.hearing import Hearing
 from lmxd.gateway.guard import Entrance, Guard, of_now
@@ -44,7 +44,7 @@ class FleetFront:
 def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet: str) -> FleetFront:
     """The gateway of a fleet of that name. ``tls``: for connections to nodes, with a gateway's certificate."""
     now, table = time.monotonic, NodeTable()
-    places, metrics, models = Places(table), FleetMetrics(table, now), FleetModels(table, now)
+    places, metrics, models = QueuePlaces(table), FleetMetrics(table, now), FleetModels(table, now)
     below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
     finding = Finding(table, places, metrics, below, now)
     asking = Asking(table, Doors(tls, fleet), finding, metrics)

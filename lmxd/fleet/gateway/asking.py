@@ -10,10 +10,10 @@ from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.choosing.view import Attempt
 from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
-from lmxd.fleet.gateway.finding import Finding, Told
+from lmxd.fleet.gateway.finding import Finding, TellStanding
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.refusals import NodeError, refusal
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
@@ -40,7 +40,7 @@ class Asking:
         self._finding = finding
         self.now = finding.now
 
-    async def answer(self, wanted: Wanted, call: UpstreamCall, told: Told) -> NodeAnswer:
+    async def answer(self, wanted: WantedAnswer, call: UpstreamCall, told: TellStanding) -> NodeAnswer:
         """A node's answer, which the caller is to ``end``. LmxdError if there is none."""
         return await self._finding.answer(wanted, _DoorAsker(self, wanted, call), told)
 
@@ -53,7 +53,7 @@ class Asking:
 class _DoorAsker:
     """Asks for one request."""
 
-    def __init__(self, asking: Asking, wanted: Wanted, call: UpstreamCall) -> None:
+    def __init__(self, asking: Asking, wanted: WantedAnswer, call: UpstreamCall) -> None:
         self._asking, self._wanted, self._call = asking, wanted, call
 
     async def ask(self, prospect: Prospect, wait: float | None) -> NodeAnswer:

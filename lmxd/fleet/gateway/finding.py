@@ -17,16 +17,16 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.nobody import nobody
-from lmxd.fleet.gateway.places import Place, Places
+from lmxd.fleet.gateway.places import QueuePlace, QueuePlaces
 from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.leasing.progress import RequestProgress
 
 TRIES: Final = 3
 """Nodes that are asked whether they serve a request at once."""
 _TAKEN: Final = 0.25
 """Seconds without a refusal after which a node that was asked to serve at once does: it loads, or generates."""
-Told: TypeAlias = Callable[[RequestProgress], None]
+TellStanding: TypeAlias = Callable[[RequestProgress], None]
 Refused: TypeAlias = dict[str, Away | NodeRefusal]
 """Nodes that one request does not ask again, and why."""
 
@@ -57,7 +57,7 @@ class Finding:
     def __init__(
         self,
         table: NodeTable,
-        places: Places,
+        places: QueuePlaces,
         metrics: FleetMetrics,
         below: Callable[[int], int],
         now: Callable[[], float],
@@ -66,7 +66,7 @@ class Finding:
         self._below, self.now = below, now
         self._sessions = Sessions()
 
-    async def answer(self, wanted: Wanted, asker: Asker[AnswerT], told: Told) -> AnswerT:
+    async def answer(self, wanted: WantedAnswer, asker: Asker[AnswerT], told: TellStanding) -> AnswerT:
         """A node's answer, which is no error and the caller's to end.
 
         LmxdError if there is none: a NodeRefusal is the last that a node said.
@@ -79,12 +79,12 @@ class Finding:
         self._metrics.found(self.now() - wanted.since)
         return found
 
-    def _ranked(self, wanted: Wanted, refused: Refused) -> list[Prospect]:
+    def _ranked(self, wanted: WantedAnswer, refused: Refused) -> list[Prospect]:
         home = self._sessions.home(wanted.sought.session)
         order = ranking(self._table, wanted.sought, self.now(), self._below, home)
         return [prospect for prospect in order if prospect.node not in refused]
 
-    async def _at_once(self, wanted: Wanted, asker: Asker[AnswerT], refused: Refused) -> AnswerT | None:
+    async def _at_once(self, wanted: WantedAnswer, asker: Asker[AnswerT], refused: Refused) -> AnswerT | None:
         """The answer of a node that seems to have what is wanted, and has; None if none of them has."""
         full: set[str] = set()
         for _ in range(TRIES):
@@ -100,7 +100,9 @@ class Finding:
                     _note(error, refused)
         return None
 
-    async def _in_queue(self, wanted: Wanted, asker: Asker[AnswerT], told: Told, refused: Refused) -> AnswerT | None:
+    async def _in_queue(
+        self, wanted: WantedAnswer, asker: Asker[AnswerT], told: TellStanding, refused: Refused
+    ) -> AnswerT | None:
         """The answer of the node where it waited; None if another is to be asked. LmxdError if there is no other."""
         order = self._ranked(wanted, refused)
         if not order:
@@ -116,7 +118,7 @@ class Finding:
             _note(error, refused)
         return None
 
-    async def _waited(self, wanted: Wanted, asker: Asker[AnswerT], place: Place) -> AnswerT:
+    async def _waited(self, wanted: WantedAnswer, asker: Asker[AnswerT], place: QueuePlace) -> AnswerT:
         """The answer of the node where a request waits, or of one that turns out to be better. Raises as ``ask``."""
         loop = asyncio.get_running_loop()
         here = loop.create_task(asker.ask(place.prospect, wanted.left(self.now())))

@@ -21,7 +21,7 @@ class FleetModel:
 
 
 class FleetModels:
-    """What there is at the nodes of which something may be asked. ``now``: the clock of the table."""
+    """The models of the nodes that may be asked. ``now``: the clock of the table."""
 
     def __init__(self, table: NodeTable, now: Callable[[], float]) -> None:
         self._table, self._now = table, now

@@ -15,7 +15,7 @@ _LIST: Final = "/v1/models"
 
 
 def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusal], now: float) -> LmxdError:
-    """What a client is told. ``refused``: the nodes that it asked, the last in the end."""
+    """The error for a client. ``refused``: the nodes that it asked, the last in the end."""
     said = [error for error in refused.values() if isinstance(error, NodeRefusal)]
     if said:
         return said[-1]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 
 
-class Place:
+class QueuePlace:
     """The place of one request in the queue of a node. ``better``: done when another node seems to serve it at once."""
 
     def __init__(self, prospect: Prospect) -> None:
@@ -31,25 +31,25 @@ class Place:
         return found
 
 
-class Places:
+class QueuePlaces:
     """The places of all requests that wait."""
 
     def __init__(self, table: NodeTable) -> None:
         self._table = table
         self._waiters = Waiters()
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, QueuePlace] = {}
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._places)
 
     @contextlib.contextmanager
-    def taken(self, wanted: Wanted, prospect: Prospect, now: float) -> Iterator[Place]:
+    def taken(self, wanted: WantedAnswer, prospect: Prospect, now: float) -> Iterator[QueuePlace]:
         """A place at a node, until it is served or goes elsewhere."""
         name = str(next(self._numbers))
         due = now + prospect.eta
         waiter = Waiter(id=name, sought=wanted.sought, node=prospect.node, since=wanted.since, due=due)
-        place = self._places[name] = Place(prospect)
+        place = self._places[name] = QueuePlace(prospect)
         self._waiters.add(waiter)
         try:
             yield place

@@ -1,4 +1,4 @@
-"""What a node answers instead: its error as it came, and whether another node may be asked."""
+"""Errors of nodes, as they came, and whether another node may be asked."""
 
 from __future__ import annotations
 

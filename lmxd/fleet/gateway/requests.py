@@ -15,7 +15,7 @@ from lmxd.fleet.gateway.conversations import conversation
 from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.metrics import FleetMetrics, FleetServed
 from lmxd.fleet.gateway.refusals import NodeError
-from lmxd.fleet.gateway.wanted import Wanted
+from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.http.paths import routes, target
 from lmxd.gateway.http.upstream_call import UpstreamCall
@@ -38,7 +38,7 @@ _MOST_CONTEXT: Final = 2**27
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Asked:
-    """What a client asks for. ``model``: by whichever name; ``ctx``: tokens, 0 for the usual context."""
+    """The request of a client. ``model``: by whichever name; ``ctx``: tokens, 0 for the usual context."""
 
     model: str
     body: bytes
@@ -116,12 +116,12 @@ class FleetRequests:
             finally:
                 reply.stop_comments()
 
-    def _wanted(self, request: web.Request, asked: _Asked) -> Wanted:
+    def _wanted(self, request: web.Request, asked: _Asked) -> WantedAnswer:
         """LmxdError ``unknown_model``."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
         model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else _LIST)
-        return Wanted(
+        return WantedAnswer(
             sought=Sought(model=model, ctx=asked.ctx, session=conversation(user, model, asked.body)),
             user=user,
             wait=patience(request.headers, self._wait),

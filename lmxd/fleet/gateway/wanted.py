@@ -8,7 +8,7 @@ from lmxd.fleet.choosing.prospects import Sought
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedAnswer:
     """One request. ``user``: whose key; ``wait``: the most seconds in queues; ``since``: when it came, monotonic."""
 
     sought: Sought
