@@ -48,8 +48,9 @@ class Place(SimpleNamespace):
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("fleet")
     model(directory, "a")
+    model(directory, "slow", token_seconds=0.05)
     config = {"model_dir": str(directory), "engine": {"path": str(fake_engine(directory))}}
-    config |= {"models": {"a": {"slots": 2, "aliases": ["first"]}}}
+    config |= {"models": {"a": {"slots": 2, "aliases": ["first"]}, "slow": {}}}
     with Broker(directory) as broker:
         home = broker.box("n1", [MemberRole.NODE], door=free_address(), labels={"room": "attic"})
         member = broker.box("g1", [MemberRole.GATEWAY, MemberRole.OPERATOR])
@@ -104,7 +105,8 @@ async def test_a_node_says_what_it_has(shared: Place) -> None:
         card = await heard.card()
         assert card is not None
         assert (card.node, card.address, card.labels) == ("n1", shared.node.address, {"room": "attic"})
-        assert [(x.model, x.names, x.slots) for x in card.models] == [("a", ("a", "first"), 2)]
+        offered = [(x.model, x.names, x.slots) for x in card.models]
+        assert offered == [("a", ("a", "first"), 2), ("slow", ("slow",), 1)]
         first, second = heard.beats[-1], await heard.next()
         assert (first.node, first.started) == ("n1", card.started)
         assert (second.number, second.sent > first.sent) == (first.number + 1, True)
@@ -137,6 +139,7 @@ async def test_it_answers_what_lmxctl_asks(shared: Place) -> None:
         assert [(x.lease, x.user, x.hold) for i in running.instances for x in i.leases] == [
             (leased.lease, "ada", "ttl")
         ]
+        await until(lambda: heard.beats[-1].used.get("ada", 0) > 0)
         waiting: QueueInfo = await heard.ask(CallName.QUEUE, Nothing(), QueueInfo)
         assert waiting.tickets == []
         await heard.ask(CallName.RELEASE, LeaseParams(lease=leased.lease), Released)
@@ -250,6 +253,19 @@ async def test_a_node_that_leaves_takes_its_card_along(shared: Place) -> None:
         await until(heard.card)
         assert await asyncio.to_thread(shared.node.end) == 0
         assert await heard.card() is None
+        await asyncio.to_thread(shared.node.start)
+        await until(heard.card)
+
+
+async def test_a_node_that_is_told_to_end_answers_what_it_was_asked(shared: Place) -> None:
+    async with hearing(shared) as heard:
+        slow = shared.node.ask("/v1/chat/completions", CHAT | {"model": "slow", "max_tokens": 64}, by=shared.member)
+        asking = asyncio.create_task(slow)
+        await until(lambda: any(x.model == "slow" and x.vacant < x.slots for x in heard.beats[-1].running))
+        assert await asyncio.to_thread(shared.node.end) == 0
+        answer = await asking
+        assert (answer.status, len(answer.json["choices"])) == (200, 1)
+        assert await heard.card() is None, "and nothing more is asked of it"
         await asyncio.to_thread(shared.node.start)
         await until(heard.card)
 

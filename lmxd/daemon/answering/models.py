@@ -94,7 +94,7 @@ class ModelCalls:
             ask = self._asks.ask(resolved)
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
-            view = view.model_copy(update={**self._new_instance(ask), "basis": basis, "path": shown})
+            view = view.model_copy(update={"basis": basis, "path": shown, **self._new_instance(ask)})
             file, media = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
             able = abilities(resolved, file, media)
             view = view.model_copy(update={"file": info(file), "capabilities": able, "media": media})
