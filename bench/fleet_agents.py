@@ -159,9 +159,7 @@ async def listen(broker: Broker, gateway: FleetHome, parts: list[list[Path]], se
         frozen = await until(table, count - len(parts[0]), 30)
         agents[0].send_signal(signal.SIGCONT)
         back = await until(table, count, 60)
-        print(
-            f"{len(parts[0])} frozen: none of them alive after {frozen:.1f} s, all again {back:.1f} s after they went on"
-        )
+        print(f"{len(parts[0])} frozen: none alive after {frozen:.1f} s, all again {back:.1f} s after they went on")
     finally:
         task.cancel()
         for agent in agents:
