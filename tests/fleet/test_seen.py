@@ -81,7 +81,7 @@ def test_devices_of_a_pool_are_counted_once() -> None:
 
 
 def test_the_best_plan_is_first_and_no_answer_last() -> None:
-    plans = {
+    plans: dict[str, Planned | LmxdError] = {
         "far": LmxdError("daemon_unavailable", "node far did not answer", "look at its box"),
         "full": Planned(outcome="queue", model="m", why="waits", eta=9.0),
         "soon": Planned(outcome="queue", model="m", why="waits", eta=2.0),
