@@ -26,8 +26,9 @@ PEERS ?= peers
 ENGINES ?= build/engines
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
 
-USERUNITS = lmxd.service lmxd.socket lmxd-gateway.service
-UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
+FLEETUNITS = lmxd-fleet-broker.service lmxd-fleet-node.service lmxd-fleet-gateway.service
+USERUNITS = lmxd.service lmxd.socket lmxd-gateway.service $(FLEETUNITS)
+UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service $(FLEETUNITS)
 MANDIR = $(PREFIX)/share/man
 SHAREDIR = $(PREFIX)/share/lmxd
 DOCDIR = $(PREFIX)/share/doc/lmxd

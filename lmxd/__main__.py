@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmxd")
 _COMMANDS: Final = {
     "completion": "lmxd.completion:completion",
+    "fleet": "lmxd.fleet.commands:fleet",
     "gateway": "lmxd.gateway.commands:gateway",
     "import": "lmxd.migrate.commands:import_",
     "init": "lmxd.setup.init:init",

@@ -307,6 +307,10 @@ def test_what_make_install_brings_make_uninstall_takes(machine: Machine) -> None
     assert left == [root / "etc/lmxd/config.yaml"]
 
 
+RESTARTED = (
+    "lmxd.service lmxd-gateway.service lmxd-fleet-broker.service lmxd-fleet-node.service lmxd-fleet-gateway.service"
+)
+"""Units that an upgrade has start anew, if they run."""
 UNITS = "usr/lib/systemd/system/lmxd.service"
 PACKAGED = "#!/bin/sh\necho installed\n"
 
@@ -317,7 +321,7 @@ def test_an_upgrade_has_the_services_start_anew(machine: Machine) -> None:
         done = machine.make_here("install")
         assert done.returncode == 0, done.stderr
         assert (machine.destination / "opt/lmxd/lmxd/__init__.py").read_text() == text
-        assert machine.told()[:2] == ["daemon-reload", "try-restart lmxd.service lmxd-gateway.service"]
+        assert machine.told()[:2] == ["daemon-reload", f"try-restart {RESTARTED}"]
 
 
 def test_an_uninstallation_ends_the_services_and_has_their_units_forgotten(machine: Machine) -> None:

@@ -16,6 +16,7 @@ from lmxd.setup.services import Units
 from lmxd.systemd import Notifier, activated_socket
 
 UNITS = Path(__file__).parent.parent / "contrib/systemd"
+FLEET = [f"lmxd-fleet-{role}.service" for role in ("broker", "node", "gateway")]
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 
 
@@ -29,7 +30,7 @@ def unit(tmp_path: Path, name: str) -> Path:
 
 
 @needs_analyze
-@pytest.mark.parametrize("name", ["lmxd.service", "lmxd-gateway.service"])
+@pytest.mark.parametrize("name", ["lmxd.service", "lmxd-gateway.service", *FLEET])
 def test_the_exposure_is_at_most_2(tmp_path: Path, name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit(tmp_path, name))]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -38,7 +39,8 @@ def test_the_exposure_is_at_most_2(tmp_path: Path, name: str) -> None:
 
 @needs_analyze
 def test_the_units_are_understood(tmp_path: Path) -> None:
-    units = [unit(tmp_path, "lmxd.service"), unit(tmp_path, "lmxd-gateway.service"), tmp_path / "lmxd.socket"]
+    names = ["lmxd.service", "lmxd-gateway.service", *FLEET]
+    units = [*(unit(tmp_path, name) for name in names), tmp_path / "lmxd.socket"]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     assert "lmxd" not in done.stderr, done.stderr
 

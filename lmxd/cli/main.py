@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "drain": "lmxd.cli.admin:drain",
     "yield": "lmxd.cli.admin:yield_",
     "reload": "lmxd.cli.admin:reload",
+    "fleet": "lmxd.cli.fleet.commands:fleet",
     "completion": "lmxd.completion:completion",
 }
 """The place of each: scripts call one at a time, and are not to wait for what the others need."""

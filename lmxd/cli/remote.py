@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.request import OpenerDirector
 
 from lmxd.cli.files import Wanted, of_file
 from lmxd.errors import LmxdError
@@ -28,11 +29,11 @@ def of_reference(wanted: Reference, asked: Wanted) -> Estimated:
     return of_offer(hub, chosen(offers, wanted), offers, asked)
 
 
-def of_url(url: str, asked: Wanted) -> Estimated:
-    """The estimate of a file behind a URL."""
+def of_url(url: str, asked: Wanted, opener: OpenerDirector | None = None) -> Estimated:
+    """The estimate of a file behind a URL. ``opener``: as for ``lmxd.models.ranges.opened``."""
     with TemporaryDirectory(prefix="lmxd-header-") as directory:
         path = Path(directory) / "model.gguf"
-        copy_header(url, {}, path)
+        copy_header(url, {}, path, opener)
         return _judged(of_file(path, asked), url)
 
 

@@ -8,14 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    PlainValidator,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, PlainValidator, PrivateAttr, field_validator, model_validator
 
 from lmxd.config.called import meant, wrong_names
 from lmxd.config.engine import EngineConfig, EngineSettings, NamedEngineConfig, by_kind, by_name
@@ -120,6 +113,9 @@ class AdmissionConfig(Section):
     preempt: bool = Field(True, description="a higher class may ask the holders of a lower one to yield")
     grace: Seconds = Field(60, description="seconds that who is asked to yield has for it")
     cut_generations: bool = Field(False, description="after the grace, end what is being generated, too")
+    waited_elsewhere: Seconds = Field(
+        300, description="the most seconds that waiting at other nodes of a fleet counts here as waiting"
+    )
 
 
 def _open(name: str) -> str:

@@ -35,10 +35,11 @@ class Event:
 class LeaseRequested(Event):
     """A client asked for a lease.
 
-    ``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes. ``deadline``: seconds within
-    which the lease must be granted, the loading of the model included. ``key``: the client's idempotency key.
-    A request that waits under the same key is answered: this one has its place. ``digest``: of what is asked under it.
-    ``asked_at``: the time of the first request, if this repeats one. ``near``: the instance by which it is best served.
+    ``wait``: seconds to stay in the queue, 0: not at all, None: as long as it takes. ``deadline``: seconds within which
+    it must be granted, loading included. ``key``: the client's idempotency key. ``digest``: of what is asked under it:
+    a request that waits under the same key is answered, and this one has its place. ``asked_at``: the time of the first
+    request, if this repeats one. ``waited``: seconds since it first asked anywhere, as at other nodes of a fleet.
+    ``near``: the instance by which it is best served.
     """
 
     ticket: TicketId
@@ -52,6 +53,7 @@ class LeaseRequested(Event):
     key: str | None = None
     digest: str | None = None
     asked_at: float | None = None
+    waited: float = 0.0
     near: InstanceId | None = None
 
 
@@ -59,9 +61,8 @@ class LeaseRequested(Event):
 class GrowthRequested(Event):
     """A holder wants its lease to move to an instance with more context, which ``ask`` describes.
 
-    ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: it is
-    processed anew. ``wait`` and ``deadline``: as in ``LeaseRequested``. A growth of the same lease that waits is
-    answered: this one has its place.
+    ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: none does.
+    ``wait``, ``deadline``: as in ``LeaseRequested``. A growth of it that waits is answered: this one has its place.
     """
 
     ticket: TicketId

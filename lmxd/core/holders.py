@@ -26,6 +26,8 @@ class Ticket:
     digest: str | None = None
     """A digest of what was asked under ``key``."""
     rank: float = 0.0
+    first_asked_at: float | None = None
+    """The time at which it asked another node, before it came here."""
     queued_at: float | None = None
     """The time from which it is ranked, if later than ``asked_at``: instances of its kind have just had their turn."""
     instance: InstanceId | None = None

@@ -30,8 +30,9 @@ class Policy:
     worth one class of priority. ``fairness``: seconds by which a user with all recent use stands behind one with none.
     ``half_life``: seconds after which use counts half. ``quantum_loads``: the length of a turn, in loads of both models
     (2.65: docs/adr/0015). ``grace``: seconds within which a holder should yield. ``preempt``: whether a higher class
-    may ask a lower one to yield. ``cut``: whether a generation is cut when the grace is over. ``quotas``: by uid.
-    ``key_quotas``: by the name of a key, for which the gateway asks.
+    may ask a lower one to yield. ``cut``: whether a generation is cut when the grace is over. ``waited_elsewhere``: the
+    most seconds that a request stands earlier, since it has waited at other nodes. ``quotas``: by uid. ``key_quotas``:
+    by the name of a key, for which the gateway asks.
     """
 
     queue_depth: int = 5
@@ -43,6 +44,7 @@ class Policy:
     preempt: bool = True
     grace: float = 60.0
     cut: bool = False
+    waited_elsewhere: float = 300.0
     default: Quota = Quota()
     quotas: Mapping[int, Quota] = field(default_factory=dict)
     group_quotas: Mapping[int, Quota] = field(default_factory=dict)

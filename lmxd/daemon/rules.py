@@ -30,6 +30,7 @@ def policy_of(config: Config) -> Policy:
         preempt=own.preempt,
         grace=own.grace,
         cut=own.cut_generations,
+        waited_elsewhere=own.waited_elsewhere,
         default=_quota(config.users.get(DEFAULT, UserConfig())),
         group_quotas={gid: _quota(group) for name, group in config.groups.items() if (gid := gid_of(name)) is not None},
         quotas={uid: _quota(user) for name, user in config.users.items() if (uid := uid_of(name)) is not None},

@@ -26,5 +26,5 @@ def heartbeat(node: str) -> str:
 
 
 def calls(node: str) -> str:
-    """What the subjects of a node's service begin with: ``calls(node).plan``, ``.request``, ``.renew`` …"""
+    """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request``, ``.renew`` …"""
     return f"lmxd.node.{node}"

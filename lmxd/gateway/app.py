@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from lmxd.acts import Acts
 from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.board.board import Board
-from lmxd.gateway.guard import Guard, of_now
+from lmxd.gateway.guard import Entrance, Guard, of_now
 from lmxd.gateway.leasing.leases import Leases
 from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.metrics import GatewayMetrics
@@ -20,7 +21,6 @@ from lmxd.gateway.ollama.models import OllamaModels
 from lmxd.gateway.ollama.pulls import Pulls
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.recent import RecentRequests
-from lmxd.gateway.requests.authentication import Authentication
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.unloading import Unloading
@@ -32,14 +32,20 @@ _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
 
-def runner(config: GatewayConfig, leases: Leases, authentication: Authentication, pulls: Pulls) -> web.AppRunner:
-    """The server. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
-    app = application(config, leases, authentication, pulls)
+def runner(
+    config: GatewayConfig, leases: Leases, entrance: Entrance, pulls: Pulls, more: Iterable[web.AbstractRouteDef] = ()
+) -> web.AppRunner:
+    """The server. A handler is cancelled when its client goes: nobody waits or generates for one that left.
+
+    ``more``: routes beside the gateway's own, behind the same entrance.
+    """
+    app = application(config, leases, entrance, pulls)
+    app.add_routes(more)
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
 
-def application(config: GatewayConfig, leases: Leases, authentication: Authentication, pulls: Pulls) -> web.Application:
-    """All routes, behind the authentication."""
+def application(config: GatewayConfig, leases: Leases, entrance: Entrance, pulls: Pulls) -> web.Application:
+    """All routes, behind the entrance."""
     metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
     client, models = leases.client, KnownModels(leases.client)
     recent = RecentRequests(prompts=config.capture_prompts)
@@ -52,7 +58,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    app = web.Application(middlewares=[Guard(authentication, bodies, acts).answer])
+    app = web.Application(middlewares=[Guard(entrance, bodies, acts).answer])
     app.on_response_prepare.append(of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(models, serving, bodies).routes())

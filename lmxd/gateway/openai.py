@@ -23,7 +23,7 @@ from lmxd.gateway.requests.wanted import named_in, wants_stream
 from lmxd.gateway.serving import Serving
 from lmxd.rpc.books import ModelInfo
 
-_NAMED: Final = (
+NAMED: Final = (
     "/v1/chat/completions",
     "/v1/chat/completions/input_tokens",
     "/v1/completions",
@@ -65,7 +65,7 @@ class OpenAi:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            *(route for path in _NAMED for route in routes("POST", path, self._by_body_at(path))),
+            *(route for path in NAMED for route in routes("POST", path, self._by_body_at(path))),
             *routes("POST", "/v2/rerank", self._by_body_at("/v1/rerank")),
             *routes("GET", "/v1/models", self._models),
             *routes("GET", f"/v1/models/{MODEL}", self._model),

@@ -32,9 +32,10 @@ from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
-from lmxd.gateway.requests.authentication import ANYBODY, CALLER
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET, WAITED
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
+from lmxd.gateway.requests.patience import patience
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
 from lmxd.gateway.requests.upstream_names import by_upstream_name
 from lmxd.gateway.walls import RequestWall
@@ -55,7 +56,6 @@ PRIORITY: Final = "X-Lmxd-Priority"
 """The header with the class of a request in the queue."""
 _CLASS: Final = re.compile(r"-?[0-9]{1,3}")
 _MAX_CLASS: Final = 100
-_PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
 
 class Serving:
@@ -96,7 +96,7 @@ class Serving:
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
         events = _events(path, wish.model) if streams else None
-        reply = Reply(request, wish.model, streams=streams, events=events)
+        reply = Reply(request, wish.model, streams=streams and not request.get(QUIET, False), events=events)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -213,7 +213,13 @@ class Serving:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        return LeaseWish(model=model, user=user, wait=self._patience(request), priority=_priority(request, user))
+        return LeaseWish(
+            model=model,
+            user=user,
+            wait=patience(request.headers, self._wait),
+            waited=request.get(WAITED, 0.0),
+            priority=_priority(request, user),
+        )
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
@@ -228,13 +234,6 @@ class Serving:
     async def model(self, wish: LeaseWish) -> ModelInfo:
         """The model that a wish names. LmxdError ``unknown_model``."""
         return await self._models.named(wish.model, _LIST)
-
-    def _patience(self, request: web.Request) -> float | None:
-        """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
-        found = _PREFER.search(request.headers.get("Prefer", ""))
-        if found is None:
-            return self._wait
-        return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
 
 
 def _priority(request: web.Request, user: str | None) -> int | None:

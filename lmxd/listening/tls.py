@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Hashable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from lmxd.listening.connection import HEAD_TIMEOUT, HttpConnection, cut, sender
 from lmxd.listening.connections import Connections
@@ -22,21 +22,25 @@ class Handshake(asyncio.Protocol):
         self._context, self._all, self._http = context, all_, http
         self.client: Hashable = None
         self.busy = False
-        self._early = b""
+        self._hello = self._early = b""
+        self._agreeing = False
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()  # nothing is lost until TLS reads it
+        self._transport.pause_reading()  # until TLS reads; but uvloop begins to read after this, whatever is said here
         self.client = sender(transport)
         self._all.admit(self)
         self._task = asyncio.get_running_loop().create_task(self._agree())
 
     def data_received(self, data: bytes) -> None:
-        """A request may come with the last words of the handshake."""
-        self._early += data
-        if len(self._early) > _LARGEST:
+        """The first words of the handshake, before TLS reads; and a request that came with the last ones."""
+        if self._agreeing:
+            self._early += data
+        else:
+            self._hello += data
+        if len(self._early) + len(self._hello) > _LARGEST:
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,14 +52,29 @@ class Handshake(asyncio.Protocol):
         if self._transport is not None:
             cut(self._transport)
 
+    def _say_hello(self) -> None:
+        """Give TLS the words that were read before it was there."""
+        assert self._transport is not None
+        tls: Any = self._transport.get_protocol()  # asyncio's, or uvloop's: both are a BufferedProtocol
+        while self._hello and tls is not self:
+            buffer = tls.get_buffer(len(self._hello))
+            count = min(len(buffer), len(self._hello))
+            buffer[:count], self._hello = self._hello[:count], self._hello[count:]
+            tls.buffer_updated(count)
+
     async def _agree(self) -> None:
         loop = asyncio.get_running_loop()
         assert self._transport is not None
+        agreed = loop.create_task(
+            loop.start_tls(self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT)
+        )
         try:
-            secure = await loop.start_tls(
-                self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT
-            )
+            await asyncio.sleep(0)
+            self._agreeing = True  # TLS reads, once it has been told of the connection; and of these words next
+            loop.call_soon(self._say_hello)
+            secure = await agreed
         except (OSError, asyncio.CancelledError):  # TLS is none of its languages, it has gone, or it took too long
+            agreed.cancel()
             self._all.leave(self)
             with contextlib.suppress(OSError):
                 self._transport.abort()

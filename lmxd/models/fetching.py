@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
+from urllib.request import OpenerDirector
 
 from lmxd.errors import LmxdError
 from lmxd.files import open_regular, sha256_of
@@ -25,9 +26,16 @@ _AGAIN: Final = "try again: what was fetched is kept"
 
 
 def fetch(
-    url: str, directory: Path, told: Callable[[int, int], None], sha256: str | None = None, spare: int = _SPARE
+    url: str,
+    directory: Path,
+    told: Callable[[int, int], None],
+    sha256: str | Callable[[], str] | None = None,
+    spare: int = _SPARE,
+    opener: OpenerDirector | None = None,
 ) -> Path:
     """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if the server is silent.
+
+    ``sha256``: its checksum, or how it is found out once the file has come.
 
     LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``; ``config`` if the
     disk would have less than ``spare`` bytes left.
@@ -38,7 +46,8 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
         first = partial.stat().st_size if partial.exists() else 0
         try:
-            size, whole = _received(url, partial, first, told, spare)
+            with opened(url, {}, first, opener=opener) as answer:
+                size, whole = _received(answer, url, partial, first, told, spare)
         except LmxdError as error:
             if not _ended_at(first, error):
                 raise
@@ -46,37 +55,43 @@ def fetch(
         if size < whole:
             problem = f"{shown(url)}: it ended after {size} of {whole} bytes"
             raise LmxdError("model_file_missing", problem, _AGAIN)
-        if sha256 is not None and sha256_of(partial) != sha256.lower():
-            partial.unlink()
-            remedy = "check it, or fetch it from elsewhere"
-            raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
+        if sha256 is not None:
+            _require(partial, sha256 if isinstance(sha256, str) else sha256(), url)
         partial.replace(path)
     except BROKEN as error:
         raise LmxdError("model_file_missing", f"{shown(url)}: {error}", _AGAIN) from error
     return path
 
 
-def _received(url: str, partial: Path, first: int, told: Callable[[int, int], None], spare: int) -> tuple[int, int]:
+def _require(partial: Path, sha256: str, url: str) -> None:
+    if sha256_of(partial) != sha256.lower():
+        partial.unlink()
+        remedy = "check it, or fetch it from elsewhere"
+        raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
+
+
+def _received(
+    answer: Any, url: str, partial: Path, first: int, told: Callable[[int, int], None], spare: int
+) -> tuple[int, int]:
     """(the bytes that a partial file has in the end, those that it is to have). OSError, HTTPException, LmxdError."""
-    with opened(url, {}, first) as answer:
-        goes_on = answer.status == 206 and _begins_at(answer, first)
-        if answer.status == 206 and not goes_on:
-            problem = f"{shown(url)}: its server sends another part than was asked for"
-            raise LmxdError("model_file_missing", problem, f"remove {partial}, and fetch it anew")
-        length = answer.headers.get("Content-Length") or ""
-        whole = (first if goes_on else 0) + (int(length) if _LENGTH.fullmatch(length) else 0)
-        room = shutil.disk_usage(partial.parent).free - spare
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC)
-        with open(open_regular(partial, flags, 0o644), "ab" if goes_on else "wb") as file:
-            while block := answer.read(_BLOCK):
-                room -= len(block)
-                if room < 0:
-                    problem = f"{partial.parent} has not room for it"
-                    raise LmxdError("config", problem, "make room, or name another directory with --to")
-                file.write(block)
-                told(file.tell(), whole)
-            os.fsync(file.fileno())
-            return file.tell(), whole
+    goes_on = answer.status == 206 and _begins_at(answer, first)
+    if answer.status == 206 and not goes_on:
+        problem = f"{shown(url)}: its server sends another part than was asked for"
+        raise LmxdError("model_file_missing", problem, f"remove {partial}, and fetch it anew")
+    length = answer.headers.get("Content-Length") or ""
+    whole = (first if goes_on else 0) + (int(length) if _LENGTH.fullmatch(length) else 0)
+    room = shutil.disk_usage(partial.parent).free - spare
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC)
+    with open(open_regular(partial, flags, 0o644), "ab" if goes_on else "wb") as file:
+        while block := answer.read(_BLOCK):
+            room -= len(block)
+            if room < 0:
+                problem = f"{partial.parent} has not room for it"
+                raise LmxdError("config", problem, "make room, or name another directory with --to")
+            file.write(block)
+            told(file.tell(), whole)
+        os.fsync(file.fileno())
+        return file.tell(), whole
 
 
 def _ended_at(size: int, error: LmxdError) -> bool:

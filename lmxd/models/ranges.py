@@ -12,6 +12,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any, Final, cast
 from urllib.parse import urlsplit
+from urllib.request import OpenerDirector
 
 from lmxd.errors import LmxdError
 from lmxd.gguf.header import HeaderError, read_header
@@ -48,13 +49,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 _OPENER: Final = urllib.request.build_opener(_Redirects)
 
 
-def opened(url: str, headers: Mapping[str, str], first: int, last: int | None = None) -> Any:
-    """The answer to a request for bytes ``first`` to ``last``. LmxdError ``model_file_missing`` if it is refused."""
+def opened(
+    url: str, headers: Mapping[str, str], first: int, last: int | None = None, opener: OpenerDirector | None = None
+) -> Any:
+    """The answer to a request for bytes ``first`` to ``last``. LmxdError ``model_file_missing`` if it is refused.
+
+    ``opener``: connects, by default to anybody whom the system trusts.
+    """
     end = "" if last is None else str(last)
     asked = {**headers, "Range": f"bytes={first}-{end}", "Accept-Encoding": "identity"}
     try:
         request = urllib.request.Request(url, headers=asked)  # noqa: S310 (a reference has no other scheme)
-        return _OPENER.open(request, timeout=_TIMEOUT)
+        return (opener or _OPENER).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         remedy = "check its name; for a gated model, accept its terms and set HF_TOKEN"
         raise LmxdError("model_file_missing", f"{shown(url)}: {error.code} {error.reason}", remedy) from error
@@ -71,9 +77,10 @@ def shown(url: str) -> str:
 class RangeFile(io.RawIOBase):
     """A file behind a URL, read from its beginning on, chunk by chunk. ``size``: its bytes."""
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], opener: OpenerDirector | None = None) -> None:
         self._url = url
         self._headers = headers
+        self._opener = opener
         self._at = 0
         self.data = bytearray()
         """Its beginning, as far as it was read."""
@@ -106,7 +113,7 @@ class RangeFile(io.RawIOBase):
         first = len(self.data)
         if first >= _LARGEST_HEADER:
             raise LmxdError("bad_model_file", f"{shown(self._url)}: its header does not end", "do not use this file")
-        with opened(self._url, self._headers, first, first + _CHUNK - 1) as answer:
+        with opened(self._url, self._headers, first, first + _CHUNK - 1, self._opener) as answer:
             match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if answer.status != 206 or match is None or int(match[1]) != first:
                 problem = f"{shown(self._url)}: its server sends no parts of files"
@@ -121,12 +128,12 @@ class RangeFile(io.RawIOBase):
         return int(match[3])
 
 
-def copy_header(url: str, headers: Mapping[str, str], to: Path) -> None:
+def copy_header(url: str, headers: Mapping[str, str], to: Path, opener: OpenerDirector | None = None) -> None:
     """Make ``to`` the file behind a URL with a hole for all that follows its header: its size, but not its bytes.
 
     LmxdError ``model_file_missing``, ``bad_model_file``.
     """
-    source = RangeFile(url, headers)
+    source = RangeFile(url, headers, opener)
     try:
         read_header(io.BufferedReader(source), source.size)
     except HeaderError as error:

@@ -76,6 +76,7 @@ class InstanceInfo(Result):
     ctx: int
     ctx_most: int | None = Field(None, description="tokens that its leases may grow to; null where ctx is fixed")
     slots: int
+    vacant: int = Field(0, description="slots for requests more that it would take now, or once it is ready")
     busy: bool
     processing: int = Field(0, description="requests that it is at, when it was last asked")
     speed: float = Field(0.0, description="tokens a second of all of them, about")
@@ -212,6 +213,8 @@ class ModelInfo(Result):
     slots: int
     path: str | None = None
     bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")
+    needs: dict[str, int] = Field({}, description="the same in the way that it is placed first: by all devices of that")
+    load: float | None = Field(None, description="seconds until a new instance would be ready, about")
     basis: str | None = None
     fit: FitInfo | None = Field(None, description="whether a new instance would find room now")
     running: int
@@ -273,6 +276,7 @@ class Status(Result):
     instances: int
     leases: int
     waiting: int
+    eta: float | None = Field(None, description="seconds until all who wait are expected to be served, about")
     queue_depth: int
     broken_invariants: list[str] = Field([])
     warnings: list[str] = Field([])

@@ -88,6 +88,14 @@ class RequestParams(Wish, Terms):
         description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
     reuse: bool = Field(False, description="its holder may use the lease again; lmxd.wanted says when no longer")
+    waited: float = Field(
+        0.0,
+        ge=0,
+        le=10**9,
+        allow_inf_nan=False,
+        description="seconds since it first asked at any node of a fleet, for its place in the queue here; only from "
+        "who may ask for a user",
+    )
     near: Name | None = Field(
         None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
     )

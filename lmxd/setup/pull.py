@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
+from urllib.request import OpenerDirector
 
 import click
 
@@ -20,13 +23,15 @@ from lmxd.config.names import fitting
 from lmxd.config.schema import Config
 from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
+from lmxd.models.checksums import checksum_at
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
 from lmxd.models.pairing import projectors_of
 from lmxd.models.quants import stem_of
-from lmxd.models.reference import Reference, reference
+from lmxd.models.reference import Reference, is_reference, reference
 from lmxd.models.roles import facts_of
+from lmxd.models.trust import trusting
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
@@ -44,11 +49,30 @@ class Target:
     config_path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """More about a URL: the checksum of its file, and who connects to its server."""
+
+    sha256: str | None
+    opener: OpenerDirector | None
+
+    @property
+    def checksum(self) -> str | Callable[[], str] | None:
+        said = self.sha256
+        return partial(checksum_at, said, self.opener) if said is not None and is_reference(said) else said
+
+
 @click.command()
 @click.argument("model", metavar="hf:ORG/REPO[:QUANT]|URL")
 @click.option("--to", type=click.Path(path_type=Path), help="Into this directory; by default model_dir.")
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
-@click.option("--sha256", help="Of a URL: the checksum that the file must have.")
+@click.option("--sha256", help="Of a URL: the checksum that the file must have, or the URL of it.")
+@click.option(
+    "--tls",
+    type=(Path, Path, Path, str),
+    metavar="CA CERT KEY NAME",
+    help="Of a URL: PEM files of the authority that is trusted, and of what is shown to it; the server's name there.",
+)
 @click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
 @click.option("--json", "json_wanted", is_flag=True, help="Say each step as a line of JSON, as ollama's API has them.")
 @USER
@@ -59,6 +83,7 @@ def pull(
     to: Path | None,
     name: str | None,
     sha256: str | None,
+    tls: tuple[Path, Path, Path, str] | None,
     anyway: bool,
     json_wanted: bool,
 ) -> None:
@@ -74,7 +99,8 @@ def pull(
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        path, beside, own = _fetched(wanted, target, sha256, report, anyway=anyway)
+        opener = None if tls is None else trusting(*tls)
+        path, beside, own = _fetched(wanted, target, _Behind(sha256, opener), report, anyway=anyway)
         _open_for_readers(path, target.directory)
         projector = _usable(beside, path, target, report)
         report.step("writing manifest")
@@ -93,14 +119,15 @@ def _usable(projector: Path | None, path: Path, target: Target, report: PullRepo
 
 
 def _fetched(
-    wanted: Reference, target: Target, sha256: str | None, report: PullReport, *, anyway: bool
+    wanted: Reference, target: Target, behind: _Behind, report: PullReport, *, anyway: bool
 ) -> tuple[Path, Path | None, str]:
     """(the file, or the first of its parts; its projector; its name)."""
     if wanted.url is not None:
-        url, name = wanted.url, stem_of(wanted.url.partition("?")[0])
+        url, name = wanted.url, stem_of(unquote(wanted.url.partition("?")[0]))
         if not anyway:
-            _require_fit(of_url(url, Wanted(dry_run="never")), report)
-        return fetch(url, target.directory, partial(report.moved, f"pulling {name}"), sha256), None, name
+            _require_fit(of_url(url, Wanted(dry_run="never"), behind.opener), report)
+        told = partial(report.moved, f"pulling {name}")
+        return fetch(url, target.directory, told, behind.checksum, opener=behind.opener), None, name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
@@ -112,10 +139,10 @@ def _fetched(
     sentence = f"{offer.name}: {offer.size / 2**30:.2f} GiB{beside} into {target.directory / offer.repository}"
     report.step(status, sentence)
 
-    def told(done: int) -> None:
+    def hub_told(done: int) -> None:
         report.moved(status, done, offer.size, digest and f"sha256:{digest}")
 
-    there = hub.fetch(offer, target.directory, told if report.for_programs else None)
+    there = hub.fetch(offer, target.directory, hub_told if report.for_programs else None)
     return there.files[0], there.projector, offer.name
 
 
@@ -145,6 +172,9 @@ def _require_addable(target: Target) -> None:
     text, config = _configured(target.config_path)
     if any(target.directory.is_relative_to(served.expanduser()) for served in config.models_from):
         return
+    if not may_write(target.config_path):
+        what = f"{target.config_path} cannot be written, where a profile of the model is to be added"
+        raise LmxdError("config", what, f"name {target.directory} in its models_from, which serves what is there")
     try:
         with_profiles(text, {"model": {"path": str(target.directory / "model.gguf")}})
     except LmxdError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from core.world import GIB, Gpu, World, unified
@@ -33,6 +34,7 @@ class Histories(RuleBasedStateMachine):
             queue_depth=4,
             aging=10.0,
             fairness=20.0,
+            waited_elsewhere=15.0,
             quantum_loads=0.5,
             grace=5.0,
             quotas={3: Quota(max_leases=2, max_waiting=1, max_bytes=20 * GIB, weight=2.0)},
@@ -80,6 +82,7 @@ class Histories(RuleBasedStateMachine):
         private=st.booleans(),
         sleeps=st.booleans(),
         measures=st.sampled_from([0.0, 0.0, 6.0, 60.0]),
+        waited=st.sampled_from([0.0, 0.0, 7.0, 1e6]),
     )
     def ask(
         self,
@@ -101,6 +104,7 @@ class Histories(RuleBasedStateMachine):
         private: bool,
         sleeps: bool,
         measures: float,
+        waited: float,
     ) -> None:
         size = int(SIZES[model] * GIB)
         singles = tuple(self.world.placed({name: size}) for name in self.world.places())
@@ -128,6 +132,7 @@ class Histories(RuleBasedStateMachine):
             spread=spread,
             pin=pin and model == "a",
             priority=priority,
+            waited=waited,
             idle_timeout=15.0,
             sleeps=SIZES[model] - 1 if sleeps and "host" in self.world.devices and kind != "hold" else None,
         )
@@ -280,6 +285,16 @@ class Histories(RuleBasedStateMachine):
                 ours = sum(r.charge for r in account.reservations.values() if r.exited_at is None)
                 known = account.used == gpu.used()
                 assert not known or account.headroom <= gpu.capacity - gpu.margin - used - ours + self.lingering
+
+    @invariant()
+    def nobody_is_overtaken_by_who_came_much_later(self) -> None:
+        """However long a request says that it waited elsewhere: classes and use move it, and ``waited_elsewhere``."""
+        policy = self.world.state.policy
+        waiting = [t for t in self.world.state.queue if not t.parked]
+        for before, behind in itertools.combinations(waiting, 2):
+            classes = (before.ask.priority - behind.ask.priority) * policy.aging
+            since = max(behind.asked_at, behind.queued_at or 0.0)
+            assert before.asked_at - since <= policy.waited_elsewhere + classes + policy.fairness
 
     @invariant()
     def nobody_waits_for_what_is_free(self) -> None:

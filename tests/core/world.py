@@ -278,6 +278,8 @@ class World:
         near: str | None = None,
         private_to: User | None = None,
         sleeps: float | None = None,
+        waited: float = 0.0,
+        asked_at: float | None = None,
     ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
@@ -323,6 +325,8 @@ class World:
                 wait=wait,
                 deadline=deadline,
                 key=key,
+                waited=waited,
+                asked_at=asked_at,
                 near=None if near is None else InstanceId(near),
             )
         )

@@ -230,6 +230,22 @@ async def test_only_the_gateway_and_administrators_say_whom_they_ask_for(tmp_pat
             assert (await anna.request("a")).instance == "a#1"
 
 
+async def test_only_the_gateway_and_administrators_say_how_long_it_waited(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        h.daemon.access.gateway = GATEWAY
+        become(GATEWAY, MEMBERS)
+        async with h.client() as gateway:
+            assert (await gateway.request("a", user="anna", waited=20)).instance == "a#1"
+        await h.until(lambda: not h.state.leases)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            with pytest.raises(LmxdError, match=f"uid {ANNA} may not say that it waited 20 s elsewhere") as refused:
+                await anna.request("a", waited=20)
+            assert refused.value.code == "not_permitted"
+            assert refused.value.remedy.startswith("leave waited out; ")
+
+
 async def test_only_the_gateway_and_administrators_reach_a_model_that_sleeps(tmp_path: Path, become: Become) -> None:
     """Its engine puts to sleep whoever's it is for everybody who reaches its socket."""
     models = {"v": sleepy(tmp_path, "v"), "a": HALF}

@@ -195,8 +195,8 @@ async def test_nobody_gains_by_a_subordinate_uid(tmp_path: Path) -> None:
     assert (found.uid, found.subordinate) == (OWNER.pw_uid, FIRST + 5)
     assert not made.is_admin(found)
     with pytest.raises(LmxdError, match="may not ask for ben"):
-        made.require_proxy(found, "ben")
-    made.require_proxy(await made.identify(peer(OWNER.pw_uid, MEMBERS)), "ben")
+        made.require_proxy(found, "ask for ben", "user")
+    made.require_proxy(await made.identify(peer(OWNER.pw_uid, MEMBERS)), "ask for ben", "user")
     for groups in ((), (ADMINS,)):
         with pytest.raises(LmxdError, match="may not use lmxd"):
             await made.identify(peer(FIRST + 5, *groups))

@@ -147,11 +147,15 @@ def rank(ticket: Ticket, policy: Policy, late: float) -> float:
 
     ``late``: seconds for the user's recent use; they do not count for a ticket for which instances have ended. Example:
     asked at 100 s, class 1, ``aging`` 60 s, 20 s late: 100 - 60 + 20 = 60 s. A parked lease stands before all others.
+    What a request waited elsewhere counts for up to ``waited_elsewhere`` seconds.
     """
     if ticket.parked:
         return -inf
-    late = 0.0 if ticket.promised else late
-    since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
+    late, since = 0.0 if ticket.promised else late, ticket.asked_at
+    if ticket.first_asked_at is not None:
+        since = min(since, max(ticket.first_asked_at, since - policy.waited_elsewhere))
+    if ticket.queued_at is not None:
+        since = max(since, ticket.queued_at)
     return since - ticket.ask.priority * policy.aging + late
 
 

@@ -248,13 +248,8 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
     for lease in list(instance.leases.values()):
         end_lease(state, lease, EndReason.INSTANCE_EXITED, failure.message)
     for ticket in list(instance.tickets.values()):
-        refused = Refusal(
-            code=RefusalCode.LAUNCH_FAILED,
-            message=failure.message,
-            remedy=remedy_of(failure.code),
-            failure=failure,
-        )
-        refuse(state, ticket, refused)
+        code, remedy = RefusalCode.LAUNCH_FAILED, remedy_of(failure.code)
+        refuse(state, ticket, Refusal(code=code, message=failure.message, remedy=remedy, failure=failure))
     instance.phase = Phase.RECLAIMING
     state.retire(instance)
     state.ledger.mark_exited(instance.id, state.now)

@@ -83,11 +83,11 @@ class Access:
             remedy = f"join the group {ADMIN_GROUP}, or ask root"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
 
-    def require_proxy(self, peer: Peer, user: str) -> None:
-        """Check that a peer may ask for other users. LmxdError ``not_permitted``."""
+    def require_proxy(self, peer: Peer, what: str, key: str) -> None:
+        """Check that a peer may ask for other users, as ``key`` of its call says. LmxdError ``not_permitted``."""
         if not self._is_proxy(peer):
-            remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
-            raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
+            remedy = f"leave {key} out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
+            raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
 
     def require_reach(self, peer: Peer, model: str) -> None:
         """Check that a peer may reach the endpoint of a model that sleeps. LmxdError ``not_permitted``.

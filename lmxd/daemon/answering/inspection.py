@@ -132,6 +132,7 @@ class Inspection:
             instances=len(state.instances),
             leases=len(state.leases),
             waiting=len(state.queue),
+            eta=views.served_in(state),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
             warnings=[

@@ -24,7 +24,7 @@ class KeepingAlive:
     def keep_alive(self, connection: Connection, params: KeepAliveParams) -> KeptAlive:
         """Tell all instances of a model; of private ones, the caller's own."""
         if params.user is not None:
-            self._access.require_proxy(connection.peer, params.user)
+            self._access.require_proxy(connection.peer, f"ask for {params.user}", "user")
         allowed = (None, (connection.peer.uid, params.user or ""))
         found = [
             i.id

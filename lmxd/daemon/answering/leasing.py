@@ -59,6 +59,7 @@ class Leasing:
         again: Callable[[], Ask],
         deadline: float | None,
         user: str | None,
+        waited: float = 0.0,
         near: str | None = None,
     ) -> Granted | Held:
         """Send a request to the core, and wait for the answer. ``again`` makes its ask for the devices of another time.
@@ -94,6 +95,7 @@ class Leasing:
                     deadline=None if deadline is None else deadline - (now - first),
                     key=key,
                     asked_at=before,
+                    waited=waited and waited + now - first,
                     digest=None if key is None else digest,
                     near=None if near is None else InstanceId(near),
                 )

@@ -13,6 +13,8 @@ from lmxd.config.called import variant_names
 from lmxd.config.profile import Profile
 from lmxd.core.books.state import State
 from lmxd.core.policy.fit import fit
+from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.words import Ask
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
@@ -92,12 +94,10 @@ class ModelCalls:
             ask = self._asks.ask(resolved)
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
-            found = fit(self._state, ask)
-            there = FitInfo(when=found.when.value, ends=list(found.ends))
-            view = view.model_copy(update={"bytes": charges(ask), "basis": basis, "path": shown, "fit": there})
-            file, taken = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
-            able = abilities(resolved, file, taken)
-            view = view.model_copy(update={"file": info(file), "capabilities": able, "media": taken})
+            view = view.model_copy(update={"basis": basis, "path": shown, **self._new_instance(ask)})
+            file, media = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
+            able = abilities(resolved, file, media)
+            view = view.model_copy(update={"file": info(file), "capabilities": able, "media": media})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
         except (OSError, ValueError, RuntimeError) as error:  # such as a disk that fails while a header is read
@@ -109,6 +109,16 @@ class ModelCalls:
         left = max(0.0, failed.until - time.monotonic())
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
+
+    def _new_instance(self, ask: Ask) -> dict[str, object]:
+        """The fields about an instance that would be started now."""
+        found = fit(self._state, ask)
+        return {
+            "bytes": charges(ask),
+            "needs": dict(ask.options[0].devices),
+            "load": load_seconds(self._state, ask),
+            "fit": FitInfo(when=found.when.value, ends=list(found.ends)),
+        }
 
     def _elastic(self, resolved: Resolved) -> ElasticInfo | None:
         catalog, name = self._present.catalog, resolved.name

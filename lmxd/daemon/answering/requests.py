@@ -55,7 +55,9 @@ class Requests:
 
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         if params.user is not None:
-            self._access.require_proxy(connection.peer, params.user)
+            self._access.require_proxy(connection.peer, f"ask for {params.user}", "user")
+        if params.waited:
+            self._access.require_proxy(connection.peer, f"say that it waited {params.waited:g} s elsewhere", "waited")
         self._require_reach(connection, params.model)
         self._health.require_ledger()
         user = connection.peer.uid, params.user or ""
@@ -65,7 +67,7 @@ class Requests:
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(
-            connection, id, params, ask, again, params.deadline, params.user, params.near
+            connection, id, params, ask, again, params.deadline, params.user, params.waited, params.near
         )
         assert isinstance(granted, Granted)
         try:

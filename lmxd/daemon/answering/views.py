@@ -54,6 +54,7 @@ def _instance(
         ctx=i.ask.context,
         ctx_most=present.most_context(i.ask),
         slots=i.ask.spread,
+        vacant=max(0, i.free_slots) if i.accepts and (i.vacant or i.shared) else 0,
         busy=i.busy,
         processing=launched.pace.processing if launched else 0,
         speed=launched.pace.speed if launched else 0.0,
@@ -129,6 +130,18 @@ def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
         each = dated_far(state, forecast, ticket, position, between)
         found.append((ticket, position, each.eta, each.date))
     return [_ticket(state, access, peer, *each) for each in found]
+
+
+def served_in(state: State) -> float | None:
+    """Seconds until all who wait now are expected to be served; None where nothing can be said.
+
+    It follows from the first few alone, at their pace: it is asked for often, however many wait.
+    """
+    if not len(state.queue):
+        return 0.0
+    front = dated(state)
+    between = pace(front)
+    return None if between is None else between * max(len(state.queue), len(front))
 
 
 def _ticket(

@@ -87,6 +87,11 @@ class Reply:
         self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
 
     @property
+    def begun(self) -> bool:
+        """A stream was begun with comments: its status can tell no error any more."""
+        return self._begun
+
+    @property
     def unread(self) -> int:
         """Bytes of it that its client has not taken yet."""
         return self._transport.get_write_buffer_size()

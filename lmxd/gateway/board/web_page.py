@@ -29,10 +29,10 @@ _SCRIPTS: Final = (
 class WebPage:
     """One document with all that belongs to it, so that nothing is fetched from elsewhere and no build is needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, document: str = "index.html", scripts: Iterable[str] = _SCRIPTS) -> None:
         self.style = _part("style.css")
-        self.script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
-        self.body = _part("index.html").replace("/* style */", self.style).replace("/* script */", self.script)
+        self.script = "\n".join(_part(f"{name}.js") for name in scripts)
+        self.body = _part(document).replace("/* style */", self.style).replace("/* script */", self.script)
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -1,37 +1,52 @@
-"""Connections to instances that wait for the next request of their lease."""
+"""Connections that wait for the next request: to the instance of their lease, or to their node."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 
 class KeptConnections:
-    """The connection of each lease that has one, by the lease's id, as long as it is used for no request.
+    """Connections that are used for no request, by the lease or the node that they lead to, at most ``most`` of each.
 
     An engine gives each open connection a thread, or counts it as work: none outlasts its lease.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[str, asyncio.Transport] = {}
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._kept: dict[str, list[asyncio.Transport]] = {}
 
-    def put(self, lease: str, transport: asyncio.Transport) -> None:
-        self.close(lease)
-        self._kept[lease] = transport
-        transport.set_protocol(_Waiting(transport, lambda: self._kept.pop(lease, None)))
+    def put(self, to: str, transport: asyncio.Transport) -> None:
+        kept = self._kept.setdefault(to, [])
+        kept.append(transport)
+        while len(kept) > self._most:
+            kept.pop(0).abort()
+        transport.set_protocol(_Waiting(transport, lambda: self._forget(to, transport)))
 
-    def take(self, lease: str) -> asyncio.Transport | None:
-        """The connection of a lease, which is the caller's from now on; None if there is none."""
-        found = self._kept.pop(lease, None)
-        return None if found is None or found.is_closing() else found
+    def _forget(self, to: str, transport: asyncio.Transport) -> None:
+        kept = self._kept.get(to, [])
+        with contextlib.suppress(ValueError):
+            kept.remove(transport)
+        if not kept:
+            self._kept.pop(to, None)
 
-    def close(self, lease: str) -> None:
-        """Close the connection of a lease that ends."""
-        if (found := self._kept.pop(lease, None)) is not None:
-            found.abort()
+    def take(self, to: str) -> asyncio.Transport | None:
+        """The connection that was used last, which is the caller's from now on; None if there is none."""
+        while kept := self._kept.get(to):
+            found = kept[-1]
+            self._forget(to, found)
+            if not found.is_closing():
+                return found
+        return None
+
+    def close(self, to: str) -> None:
+        """Close the connections of a lease that ends, or of a node that is gone."""
+        for transport in self._kept.pop(to, ()):
+            transport.abort()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return sum(map(len, self._kept.values()))
 
 
 class _Waiting(asyncio.Protocol):

@@ -32,10 +32,14 @@ class UpstreamCall:
 
     def to(self, lease: Granted) -> bytes:
         """The head as it goes out, with the instance's own key."""
+        return self.head(f"Authorization: Bearer {lease.api_key}")
+
+    def head(self, *more: str) -> bytes:
+        """The head with further lines."""
         lines = [
             f"{self.method} {self.path} HTTP/1.1",
             "Host: localhost",
-            f"Authorization: Bearer {lease.api_key}",
+            *more,
             *(() if self.is_framed else ("Connection: close",)),
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]

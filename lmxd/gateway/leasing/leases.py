@@ -29,8 +29,9 @@ class LeaseWish:
 
     ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
     ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
-    ``priority``: the class there, by default the profile's. ``keep_alive``: whether it says how long the instance
-    ``stays`` after it, in seconds; None: as long as its profile says. ``near``: the instance that has its conversation.
+    ``waited``: seconds that it has waited elsewhere; ``priority``: the class in the queue, by default the profile's.
+    ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
+    says. ``near``: the instance that has its conversation.
     """
 
     model: str
@@ -38,6 +39,7 @@ class LeaseWish:
     least_ctx: int | None = None
     user: str | None = None
     wait: float | None = None
+    waited: float = 0.0
     priority: int | None = None
     keep_alive: bool = False
     stays: float | None = None
@@ -159,6 +161,7 @@ class Leases:
             wish.model,
             ctx=wish.ctx,
             wait=wish.wait,
+            waited=wish.waited,
             max_instances=self._instances,
             user=wish.user,
             priority=wish.priority,

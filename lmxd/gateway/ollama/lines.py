@@ -16,6 +16,7 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers.reply import sent
 from lmxd.gateway.leasing.remedies import said
+from lmxd.gateway.requests.authentication import QUIET
 from lmxd.listening.connection import cut
 
 SOON: Final = 1.0
@@ -70,6 +71,8 @@ class LineReply:
         return await self.end()
 
     async def _live(self) -> None:
+        if self._request.get(QUIET, False):
+            return
         await asyncio.sleep(self._patience)
         with contextlib.suppress(ConnectionError):  # whoever sends the answer will find that out
             while True:

@@ -22,6 +22,10 @@ from lmxd.listening.pages import OwnPages
 log = logging.getLogger(__name__)
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
+QUIET: Final = web.RequestKey("quiet", bool)
+"""Set where another gateway asks: it has no sign of life until there is an answer, of which the status tells all."""
+WAITED: Final = web.RequestKey("waited", float)
+"""Set where another gateway asks: seconds that the request has waited elsewhere, which count in the queue here, too."""
 _HEALTH: Final = "/health"
 """For probes, which come by any name; it tells nothing and starts nothing."""
 _OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))

@@ -73,6 +73,7 @@ class AsyncCalls(ABC):
         max_instances: int | None = None,
         user: str | None = None,
         reuse: bool = False,
+        waited: float = 0.0,
         near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
@@ -95,6 +96,7 @@ class AsyncCalls(ABC):
             max_instances=max_instances,
             user=user,
             reuse=reuse,
+            waited=waited,
             near=near,
         )
 

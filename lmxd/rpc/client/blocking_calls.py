@@ -66,6 +66,7 @@ class BlockingCalls(ABC):
         max_instances: int | None = None,
         user: str | None = None,
         reuse: bool = False,
+        waited: float = 0.0,
         near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
@@ -88,6 +89,7 @@ class BlockingCalls(ABC):
             max_instances=max_instances,
             user=user,
             reuse=reuse,
+            waited=waited,
             near=near,
         )
 

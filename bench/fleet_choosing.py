@@ -1,0 +1,165 @@
+"""How well a fleet chooses: bench/fleet_choosing.py [--shortest | --quick] [--load PERCENT]
+
+Each node is the very core that the daemon runs, with one card of 80 GiB, in virtual time. Gateways choose nodes by
+lmxd/fleet/choosing, from heartbeats that come late or never, by a seed. Beside it, on the same trace, one big queue
+with full knowledge: one core that has all cards.
+
+  wait      seconds from a request to its lease, the load of its model included
+  packed    of the bytes that are wanted while a request waits and that cards have: the part that is used
+  first     of the requests that were sent to a node which seemed to have room: those that it served
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fleet_world import Fleet, Network
+from simulated_world import GIB, Job, World
+
+from lmxd.core.books.state import State
+
+CARD = 80 * GIB
+SIZES = (8, 12, 20, 28, 40)
+WORK = (10.0, 50.0)
+SLOTS = 1
+WORSE, PACKED = 1.5, 0.95
+"""Bounds: the p99 wait against that of one big queue, and the part of the bytes that is used."""
+
+
+def trace(nodes: int, seconds: float, load: float, seed: int) -> list[Job]:
+    """Requests at random times for models of which few are asked for most. ``load``: 1.0 is what all cards can do."""
+    rng = random.Random(seed)
+    models = [(f"m{n}", rng.choice(SIZES) * GIB) for n in range(max(4, nodes // 5))]
+    weights = [1 / (rank + 3) for rank in range(len(models))]
+    size = sum(w * s for w, (_, s) in zip(weights, models, strict=True)) / sum(weights)
+    rate = load * nodes * CARD / (size / SLOTS) / (sum(WORK) / 2)
+    jobs, at = [], 0.0
+    while (at := at + rng.expovariate(rate)) < seconds:
+        ((model, need),) = rng.choices(models, weights)
+        user = rng.randrange(50)
+        jobs.append(
+            Job(client=f"c{user}", model=model, size=need, at=at, work=rng.uniform(*WORK), uid=user, slots=SLOTS)
+        )
+    return jobs
+
+
+class Packing:
+    """Bytes in use against bytes that could be, as long as anybody waits: looked at once a second."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.used, self.possible = capacity, 0, 0
+
+    def look(self, states: list[State]) -> None:
+        waiting = sum(t.ask.size for state in states for t in state.queue)
+        if not waiting:
+            return
+        instances = [i for state in states for i in state.instances.values()]
+        used = sum(i.option.size for i in instances if not i.vacant or not i.live)
+        self.used += used
+        self.possible += min(self.capacity, used + waiting)
+
+    @property
+    def part(self) -> float:
+        return self.used / self.possible if self.possible else 1.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The seconds that requests waited, the part of the bytes that was used, and the seconds of CPU that all took."""
+
+    waits: list[float]
+    packed: float
+    took: float
+    said: str = ""
+
+    @property
+    def p99(self) -> float:
+        return quantile(self.waits, 0.99)
+
+    def show(self, name: str) -> None:
+        figures = " ".join(f"{quantile(self.waits, part):7.2f}" for part in (0.5, 0.9, 0.99))
+        most = max(self.waits, default=0.0)
+        print(
+            f"  {name:10} {len(self.waits):7} {figures} {most:7.2f} {self.packed:8.1%} {self.took:6.0f} s", flush=True
+        )
+
+
+def quantile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else float("nan")
+
+
+def one_queue(nodes: int, jobs: list[Job], until: float) -> Found:
+    """One core that has all cards."""
+    begun = time.process_time()
+    world, packing = World({f"d{n}": CARD for n in range(nodes)}, jobs, check=False), Packing(nodes * CARD)
+    for second in range(int(until)):
+        world.later(second + 0.5, lambda: packing.look([world.state]))
+        world.later(second + 0.6, world.tick)
+    world.run(until)
+    waits = [wait for waits in world.result.waits.values() for wait in waits]
+    return Found(waits, packing.part, time.process_time() - begun)
+
+
+def many_queues(nodes: int, jobs: list[Job], until: float, gateways: int) -> Found:
+    """A core for each card, and gateways that choose."""
+    begun = time.process_time()
+    fleet, packing = Fleet([CARD] * nodes, jobs, gateways, 1, Network()), Packing(nodes * CARD)
+    states = [node.state for node in fleet.nodes.values()]
+    for second in range(int(until)):
+        fleet.clock.later(second + 0.5, lambda: packing.look(states))
+    fleet.clock.run(until)
+    tally = fleet.tally
+    said = (
+        f"first try {tally.first / max(1, tally.asked):.1%} of {tally.asked}; {tally.moved} moved, {tally.twice} twice "
+        f"granted; {fleet.beats / until / nodes:.2f} heartbeats a second and node"
+    )
+    return Found(tally.waits, packing.part, time.process_time() - begun, said)
+
+
+def compare(nodes: int, seconds: float, load: float, gateways: int) -> Iterator[str]:
+    """Print both, and say what is worse than its bound."""
+    jobs, until = trace(nodes, seconds, load, 7), seconds * 2 + 60
+    print(f"\n{nodes} nodes, {gateways} gateways, {load:.0%} load for {seconds:.0f} s, {len(jobs)} requests")
+    print("               served     p50     p90     p99    most   packed    CPU")
+    with ProcessPoolExecutor(2) as pool:
+        alone = pool.submit(one_queue, nodes, jobs, until)
+        together = pool.submit(many_queues, nodes, jobs, until, gateways)
+        one, fleet = alone.result(), together.result()
+    one.show("one queue")
+    fleet.show("fleet")
+    ratio = fleet.p99 / one.p99
+    print(f"  p99 {ratio:.2f} times; {fleet.said}")
+    if len(fleet.waits) < len(jobs):
+        yield f"{len(jobs) - len(fleet.waits)} requests were never served"
+    if ratio > WORSE:
+        yield f"the p99 wait is {ratio:.2f} times that of one big queue, {WORSE} is the bound"
+    if fleet.packed < PACKED:
+        yield f"{fleet.packed:.1%} are packed, {PACKED:.0%} is the bound"
+
+
+def main() -> Iterator[str]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shortest", action="store_true", help="20 nodes for a minute")
+    parser.add_argument("--quick", action="store_true", help="100 nodes for two minutes")
+    parser.add_argument("--load", type=int, nargs="*", default=[70, 95, 120], help="per cent of what all cards can do")
+    given = parser.parse_args()
+    nodes, seconds = (20, 60.0) if given.shortest else (100, 120.0) if given.quick else (1000, 120.0)
+    for load in given.load:
+        yield from compare(nodes, seconds, load / 100, 2)
+
+
+if __name__ == "__main__":
+    missed = list(main())
+    for sentence in missed:
+        print(f"MISSED: {sentence}")
+    sys.exit(bool(missed))

@@ -1,0 +1,1 @@
+"""``lmxctl fleet``: all nodes of a fleet, as its operators see them."""

@@ -1,0 +1,82 @@
+"""Rows of tables about nodes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from lmxd.cli import output
+from lmxd.errors import LmxdError
+from lmxd.fleet.seen import SeenNode, running
+from lmxd.rpc.explanations import Planned
+
+NODES: Final = (
+    "NODE", "STATE", ">FREE GiB", ">IDLE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED", ">MODELS", "ADDRESS",
+    "VERSION", "LABELS",
+)  # fmt: skip
+RUNNING: Final = ("MODEL", ">SLOTS", "NODES", "LOADING AT")
+PLANS: Final = ("NODE", "OUTCOME", ">EXPECTED", "WHY")
+_NONE: Final = "-"
+_BEST: Final = ("share", "start", "evict", "queue", "refuse")
+GRANTED: Final = frozenset(_BEST[:3])
+"""Outcomes of a plan by which a request is granted without waiting for others."""
+
+
+def node_row(node: SeenNode) -> tuple[str, ...]:
+    return (
+        node.name,
+        state(node),
+        output.gib(node.free) if node.beat else _NONE,
+        output.gib(node.idle) if node.idle else _NONE,
+        output.gib(node.capacity) if node.beat else _NONE,
+        slots(node.used, node.slots),
+        str(node.waiting) if node.waiting else _NONE,
+        _NONE if node.eta is None else output.seconds(node.eta),
+        str(len(node.card.models)),
+        node.card.address,
+        node.card.version,
+        ", ".join(f"{key}={value}" for key, value in sorted(node.card.labels.items())) or _NONE,
+    )
+
+
+def state(node: SeenNode) -> str:
+    """Of a silent one, for how long it has been so."""
+    if node.alive or node.silent is None:
+        return node.state
+    return f"silent {output.seconds(node.silent)}"
+
+
+def slots(used: int, all_: int) -> str:
+    """Slots in use, of how many."""
+    return f"{used}/{all_}" if all_ else _NONE
+
+
+def running_rows(nodes: Iterable[SeenNode]) -> list[tuple[str, ...]]:
+    """Models that are up or come up anywhere."""
+    return [
+        (x.model, slots(x.used, x.slots), ", ".join(x.ready) or _NONE, ", ".join(x.loading) or _NONE)
+        for x in running(nodes)
+    ]
+
+
+def plan_rows(found: Mapping[str, Planned | LmxdError]) -> list[tuple[str, ...]]:
+    """The answers of nodes, the best first, and those that have none last."""
+    rows: list[tuple[int, float, tuple[str, ...]]] = []
+    for node, answer in found.items():
+        if isinstance(answer, LmxdError):
+            rows.append((len(_BEST), 0.0, (node, "no answer", _NONE, str(answer))))
+            continue
+        eta = _NONE if answer.eta is None else output.seconds(answer.eta)
+        rows.append((_BEST.index(answer.outcome), answer.eta or 0.0, (node, answer.outcome, eta, answer.why)))
+    return [shown for _, _, shown in sorted(rows)]
+
+
+def summary(fleet: str, nodes: Sequence[SeenNode]) -> str:
+    """The whole fleet in a sentence."""
+    alive = [node for node in nodes if node.alive]
+    others = [f"{n} {word}" for word in ("draining", "silent") if (n := sum(x.state == word for x in nodes))]
+    up = sum(node.state == "up" for node in nodes)
+    states = ", ".join([f"{up} of {output.counted(len(nodes), 'node')} up", *others])
+    free, of = sum(node.free for node in alive), sum(node.capacity for node in alive)
+    waiting = sum(node.waiting for node in alive)
+    return f"fleet {fleet}: {states}; {output.size(free)} free of {output.size(of)}; {waiting} waiting"

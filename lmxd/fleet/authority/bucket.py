@@ -1,0 +1,36 @@
+"""The bucket of cards on NATS, which a broker makes: nodes may only put their own into it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nats.aio.client import Client
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.errors import BadRequestError
+
+from lmxd.fleet.names import BUCKET
+
+TTL: Final = 60.0
+"""Seconds after which the card of a node that does not put it again is gone."""
+_LARGEST: Final = 256 * 2**10
+"""Bytes of a card: a thousand models have some 100 each."""
+
+
+async def make(bus: Client, replicas: int) -> None:
+    """Make it, or have it kept by another number of servers. ``nats.errors.Error`` if they are not ready yet."""
+    stream = bus.jetstream()
+    settings = KeyValueConfig(
+        bucket=BUCKET,
+        description="lmxd's nodes",
+        max_value_size=_LARGEST,
+        history=1,
+        ttl=TTL,
+        storage=StorageType.FILE,
+        replicas=replicas,
+        direct=True,
+    )
+    try:
+        await stream.create_key_value(settings)
+    except BadRequestError:  # it is there, with other settings
+        found = (await stream.stream_info(f"KV_{BUCKET}")).config
+        await stream.update_stream(found, num_replicas=replicas, max_age=TTL, max_msg_size=_LARGEST)

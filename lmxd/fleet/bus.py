@@ -1,0 +1,93 @@
+"""NATS, by which the members of a fleet hear of each other."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from nats.aio.client import Client
+from nats.errors import Error
+
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import MemberRole, any_host
+from lmxd.fleet.tls import client_context
+
+log = logging.getLogger(__name__)
+_PING: Final = 2
+"""Seconds between two signs of life. A server that misses two of them is left for another."""
+_PAUSE: Final = 1
+"""Seconds between two tries to connect to the same server."""
+_NOT_PERMITTED: Final = "permissions violation"
+"""The one error after which a server goes on with a connection."""
+
+
+Notified = Callable[[], Awaitable[None]]
+
+
+async def _nobody() -> None:
+    """Nobody wants to be told."""
+
+
+class LastingClient(Client):
+    """Goes to a server again after an error that it has told, where nats-py would close for good.
+
+    A server tells one when its authority has written its configuration anew, or was too slow: that passes.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if _NOT_PERMITTED in err_msg.lower():
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(Error(f"nats: {err_msg}"))
+
+
+async def connect(
+    home: FleetHome,
+    role: MemberRole,
+    *,
+    context: ssl.SSLContext | None = None,
+    lost: Notified = _nobody,
+    found: Notified = _nobody,
+) -> Client:
+    """A connection as this box in a role, which is made anew for as long as it is wanted.
+
+    It waits until a broker is there. ``lost``, ``found``: called when it breaks, and when it is there again.
+    ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` if there is no certificate.
+    """
+    settings, client = home.settings, LastingClient()
+    told: set[str] = set()
+
+    async def broken() -> None:
+        if client.is_closed:
+            return  # nobody wants it any more
+        log.warning("NATS is lost; what is known of the fleet grows old")
+        await lost()
+
+    async def mended() -> None:
+        log.info("NATS is there again")
+        told.clear()
+        await found()
+
+    async def failed(error: Exception) -> None:
+        news = str(error) not in told  # it is tried again each second: one line is enough
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS: %s", error)
+        told.add(str(error))
+
+    await client.connect(
+        list(settings.brokers),
+        name=f"{role} {settings.node}",
+        tls=context or client_context(home, role),
+        tls_hostname=any_host(settings.fleet, MemberRole.BROKER),
+        inbox_prefix=home.member(role).inbox,
+        ping_interval=_PING,
+        max_outstanding_pings=2,
+        connect_timeout=_PING,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=_PAUSE,
+        error_cb=failed,
+        disconnected_cb=broken,
+        reconnected_cb=mended,
+    )
+    return client

@@ -1,0 +1,155 @@
+"""Leases of a fleet for programs: which node is found as a gateway finds it, and then there is none between.
+
+    async with FleetClient() as fleet, fleet.request("llama-3.1-8b", user="me") as lease:
+        http = openai.DefaultAsyncHttpxClient(verify=fleet.tls)
+        client = openai.AsyncOpenAI(base_url=lease.base_url, api_key=lease.api_key, http_client=http)
+
+This box needs the certificate of an operator or of a gateway. Every failure is an ``LmxdError`` with a remedy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator
+from typing import Final, Self
+
+from nats.aio.client import Client as Bus
+
+from lmxd.errors import LmxdError
+from lmxd.fleet import calls, tls
+from lmxd.fleet.bus import connect
+from lmxd.fleet.calls import CallName, Direct, DirectRenewed, LeaseCall
+from lmxd.fleet.choosing.prospects import Prospect, Sought
+from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.gateway.doors import Away
+from lmxd.fleet.gateway.finding import Finding
+from lmxd.fleet.gateway.metrics import FleetMetrics
+from lmxd.fleet.gateway.places import QueuePlaces
+from lmxd.fleet.gateway.refusals import NodeRefusal
+from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.hearing import Hearing
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import MemberRole
+from lmxd.gateway.requests.failures import status_of
+from lmxd.rpc.messages import LeaseParams, Released
+
+_HEARS: Final = 3.0
+"""Seconds in which each node speaks at least once: until then a model that is not known may come."""
+_LOOK: Final = 0.5
+"""Seconds between two looks whether a node that was asked still speaks."""
+_LOADS: Final = 900.0
+"""Seconds that an instance may take to load, beyond the time in a queue."""
+_ANSWERS: Final = 5.0
+"""Seconds for an answer that needs no waiting."""
+
+
+class FleetClient:
+    """Asks a fleet for leases. ``home``: of this box; by default the system's. ``tls``: for connections to nodes."""
+
+    def __init__(self, home: FleetHome | None = None, role: MemberRole = MemberRole.OPERATOR) -> None:
+        """LmxdError ``config`` if this box has no certificate of that role."""
+        self._home, self._role = home or FleetHome.at(None, user=False), role
+        self.tls: ssl.SSLContext = tls.client_context(self._home, role)
+        self._table = NodeTable()
+        metrics = FleetMetrics(self._table, time.monotonic)
+        below = random.SystemRandom().randrange
+        self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, time.monotonic)
+
+    async def __aenter__(self) -> Self:
+        self._spoken = asyncio.Event()
+        hearing = Hearing(self._table, lambda _, __: self._spoken.set(), time.monotonic)
+        self._bus: Bus = await connect(self._home, self._role, context=self.tls, lost=hearing.lost, found=hearing.found)
+        self._heard = asyncio.create_task(hearing.run(self._bus))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._heard.cancel()
+        await self._bus.close()
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, model: str, *, user: str | None = None, ctx: int | None = None, wait: float = 0.0
+    ) -> AsyncIterator[Direct]:
+        """A lease at the node that serves it first, renewed for as long as the block lasts, and then given back.
+
+        ``user``: for whom; by default this box's own. ``ctx``: tokens, where the usual context is not enough.
+        ``wait``: the most seconds in queues. LmxdError if no node has it to give.
+        """
+        await self._known(model)
+        wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=time.monotonic())
+        lease = await self._finding.answer(wanted, _LeaseAsker(self._bus, self._table, wanted), lambda _: None)
+        renewing = asyncio.create_task(self._renew(lease))
+        try:
+            yield lease
+        finally:
+            renewing.cancel()
+            await _released(self._bus, lease)
+
+    async def _known(self, model: str) -> None:
+        """Wait until a node is heard that has the model, or each has had the time to speak."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEARS):
+                while not any(self._table.offering(model, time.monotonic())):
+                    self._spoken.clear()
+                    await self._spoken.wait()
+
+    async def _renew(self, lease: Direct) -> None:
+        """Keep it alive. A node that does not answer is asked again: its lease lives for as long as it said."""
+        while True:
+            await asyncio.sleep(lease.ttl / 3)
+            with contextlib.suppress(LmxdError):
+                await calls.ask(
+                    self._bus, lease.node, CallName.RENEW, LeaseParams(lease=lease.lease), DirectRenewed, _ANSWERS
+                )
+
+
+class _LeaseAsker:
+    """Asks nodes for one lease."""
+
+    def __init__(self, bus: Bus, table: NodeTable, wanted: WantedAnswer) -> None:
+        self._bus, self._table, self._wanted = bus, table, wanted
+        self._key = secrets.token_hex(16)
+
+    async def ask(self, prospect: Prospect, wait: float | None) -> Direct:
+        """A node's lease. It is watched by its heartbeats. Raises Away, or NodeRefusal."""
+        name, wanted, now = prospect.node, self._wanted, time.monotonic()
+        said = LeaseCall(
+            model=wanted.sought.model,
+            ctx=wanted.sought.ctx or None,
+            wait=wait or 0.0,
+            waited=now - wanted.since if wanted.user is not None else 0.0,
+            user=wanted.user,
+            idempotency_key=self._key,
+        )
+        self._table.asked(wanted.sought, prospect, now)
+        seconds = (wait or 0.0) + _LOADS
+        asked = asyncio.create_task(calls.ask(self._bus, name, CallName.REQUEST, said, Direct, seconds))
+        try:
+            while not asked.done():
+                await asyncio.wait((asked,), timeout=_LOOK)
+                if not asked.done() and not self._table.is_alive(name, time.monotonic()):
+                    raise Away(name, "it is silent")
+            return await asked
+        except LmxdError as error:
+            if isinstance(error, Away) or error.code == "daemon_unavailable":
+                self._table.failed(name, time.monotonic())
+                raise error if isinstance(error, Away) else Away(name, error.message) from error
+            raise NodeRefusal(name, status_of(error), error) from error
+        finally:
+            self.drop(asked)
+
+    def drop(self, asked: asyncio.Task[Direct]) -> None:
+        """Nobody uses the lease. One that is granted all the same ends by its TTL."""
+        asked.cancel()
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+async def _released(bus: Bus, lease: Direct) -> None:
+    """Give a lease back. One whose node does not answer ends by its TTL."""
+    with contextlib.suppress(LmxdError):
+        await calls.ask(bus, lease.node, CallName.RELEASE, LeaseParams(lease=lease.lease), Released, _ANSWERS)

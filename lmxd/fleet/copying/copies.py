@@ -1,0 +1,168 @@
+"""A node's other side of a copy: it fetches a model that another node has, by ``lmxd pull``, as a process of its own.
+
+So a copy is what a model of a hub is: its header is read and estimated first, it goes on where it was broken off, its
+checksum is compared, and lmxd serves it from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.fleet.calls import Copying, CopyParams
+from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.tls import client_context
+
+_LINE: Final = 64 * 1024
+"""Bytes of a line that says a step, at the most."""
+_ANSWER: Final = 64 * 1024
+"""Bytes of a peer's answer about a file, at the most."""
+_ASKING: Final = 15.0
+"""Seconds for which a peer may say nothing."""
+_GRACE: Final = 5.0
+"""Seconds that a fetch has to end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Own:
+    """This node's lmxd: its configuration, which ``lmxd pull`` adds to, and its socket. ``user``: it is one user's."""
+
+    config: Path
+    socket: Path
+    user: bool
+
+
+class _Copy:
+    """One copy: how far it is, and the task that is at it."""
+
+    def __init__(self, node: str, params: CopyParams) -> None:
+        self.params = params
+        self.now = Copying(node=node, model=params.model, peer=params.peer, step=f"asking {params.peer}")
+        self.task: asyncio.Task[None] | None = None
+
+    def told(self, line: bytes) -> None:
+        """A step, as ``lmxd pull --json`` says it. LmxdError if it is an error."""
+        said = json.loads(line)
+        if (error := said.get("error")) is not None:
+            code = error["code"] if error["code"] in EXIT_STATUS else "internal"
+            raise LmxdError(code, f"{self.now.node}: {error['message']}", error["remedy"])
+        moved = {"done": said["completed"], "total": said["total"]} if "total" in said else {}
+        step = "copying" if moved else said["status"]
+        self.now = self.now.model_copy(update={"step": step, "finished": step == "success", **moved})
+
+
+class Copies:
+    """The copies that come to this node, by model: one of each at a time. Others' files are their doors'."""
+
+    def __init__(self, home: FleetHome, own: Own) -> None:
+        self._home = home
+        self._own = own
+        self._copies: dict[str, _Copy] = {}
+
+    async def copy(self, params: CopyParams) -> Copying:
+        """Begin a copy, or say how far it is. LmxdError: why it failed, for as long as its ``id`` is asked for."""
+        there = self._copies.get(params.model)
+        if there is None or (there.task is not None and there.task.done() and there.params.id != params.id):
+            there = self._copies[params.model] = _Copy(self._home.settings.node, params)
+            there.task = asyncio.create_task(self._fetched(there))
+        assert there.task is not None
+        await asyncio.wait([there.task], timeout=0.0)
+        if there.task.done():
+            there.task.result()
+        return there.now
+
+    async def close(self) -> None:
+        """End the fetches that go on. What has come is kept, and gone on with by the next one."""
+        tasks = [each.task for each in self._copies.values() if each.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fetched(self, copy: _Copy) -> None:
+        manifest = await self._manifest(copy.params)
+        copy.now = copy.now.model_copy(update={"step": "reading header", "total": manifest.size})
+        process = await self._pull(copy.params, manifest)
+        try:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                copy.told(line)
+            if status := await process.wait():
+                raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
+        finally:
+            await _end(process)
+        if (copies := self._home.copies) is not None:
+            (copies / manifest.file).chmod(0o644)  # engines run as another user, and read it
+
+    async def _manifest(self, params: CopyParams) -> Manifest:
+        """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
+        url, tls = f"https://{params.address}{path_of(params.model)}", client_context(self._home, MemberRole.NODE)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASKING)) as session,
+                session.get(URL(url, encoded=True), ssl=tls, server_hostname=self._host(params)) as answer,
+            ):
+                body = await answer.content.read(_ANSWER)
+                if answer.status != 200:
+                    raise _refused(params.peer, body)
+                return Manifest.model_validate_json(body)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            what = f"{params.peer} is not reached at {params.address}: {str(error) or type(error).__name__}"
+            raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet node runs there") from error
+        except ValueError as error:
+            raise LmxdError("bad_answer", f"{params.peer} answered with something else", "update it") from error
+
+    def _host(self, params: CopyParams) -> str:
+        return Member(fleet=self._home.settings.fleet, role=MemberRole.NODE, name=params.peer).host
+
+    async def _pull(self, params: CopyParams, manifest: Manifest) -> Process:
+        """``lmxd pull``. Its errors are its last line; all else that it says is the log's."""
+        own = ["--user"] if self._own.user else []
+        role, home = MemberRole.NODE, self._home
+        tls = [str(home.ca), str(home.certificate(role)), str(home.key(role)), self._host(params)]
+        url = f"https://{params.address}{path_of(params.model, manifest.file)}"
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
+            *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
+            *("--as", params.model, "--sha256", url + SHA256, "--tls", *tls, "--", url),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            limit=_LINE,
+            env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
+            start_new_session=True,
+        )
+
+
+def _refused(peer: str, body: bytes) -> LmxdError:
+    """The error that a peer's door answered with, in OpenAI's format."""
+    try:
+        error = json.loads(body)["error"]
+        code = str(error.get("code"))
+        code = {"model_not_found": "unknown_model"}.get(code, code)
+        return LmxdError(code if code in EXIT_STATUS else "internal", f"{peer}: {error['message']}")
+    except (ValueError, KeyError, TypeError):
+        return LmxdError("bad_answer", f"{peer} answered with something else", "update it")
+
+
+async def _end(process: Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            if process.returncode is None:
+                os.killpg(process.pid, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await process.wait()
+                return

@@ -1,0 +1,77 @@
+"""The dashboard of a fleet's gateway: one page, and what its nodes say, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from lmxd import __version__, plain_json
+from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
+from lmxd.gateway.board.web_page import WebPage
+
+_SCRIPTS: Final = ("elements", "units", "nodes")
+
+
+class FleetBoard:
+    """A page that everybody with a key may see: bytes, slots and queues by node, no user. ``now``: of the table."""
+
+    def __init__(self, fleet: str, table: NodeTable, now: Callable[[], float]) -> None:
+        self._fleet, self._table, self._now = fleet, table, now
+        self._page = WebPage("fleet.html", _SCRIPTS)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/", self._show), web.get("/lmxd/state", self._state)]
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._page.body.encode(), headers=self._page.headers)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        nodes = seen(self._table, self._now())
+        return web.json_response(snapshot_of(self._fleet, nodes), dumps=plain_json.encode)
+
+
+def snapshot_of(fleet: str, nodes: Sequence[SeenNode]) -> dict[str, Any]:
+    """The content of the page. Bytes are ``int`` bytes, times seconds."""
+    up = {model.model: model for model in running(nodes)}
+    offered: dict[str, list[str]] = {name: [] for name in up}
+    for node in nodes:
+        for each in node.card.models:
+            offered.setdefault(each.model, []).append(node.name)
+    return {
+        "fleet": fleet,
+        "version": __version__,
+        "nodes": [_node(node) for node in nodes],
+        "models": [_model(name, up.get(name), where) for name, where in sorted(offered.items())],
+    }
+
+
+def _node(node: SeenNode) -> dict[str, Any]:
+    return {
+        "node": node.name,
+        "state": node.state,
+        "silent": node.silent,
+        "address": node.card.address,
+        "labels": [f"{key}={value}" for key, value in sorted(node.card.labels.items())],
+        "free": node.free,
+        "idle": node.idle,
+        "capacity": node.capacity,
+        "slots": node.slots,
+        "used": node.used,
+        "waiting": node.waiting,
+        "eta": node.eta,
+        "models": len(node.card.models),
+    }
+
+
+def _model(name: str, up: RunningModel | None, nodes: list[str]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "slots": up.slots if up else 0,
+        "used": up.used if up else 0,
+        "ready": up.ready if up else [],
+        "loading": up.loading if up else [],
+        "nodes": nodes,
+    }

@@ -1,0 +1,128 @@
+"""Requests to the doors of nodes: over mutual TLS, on connections that are kept for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from functools import partial
+from typing import Final, cast
+
+from lmxd.errors import LmxdError
+from lmxd.fleet.gateway.watching import Watch
+from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.reports import NodeCard
+from lmxd.gateway.http.chunks import BadAnswer
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.http.upstream_call import UpstreamCall
+
+_CONNECT: Final = 4.0
+"""Seconds for a connection and its TLS, which take milliseconds, but for a machine that has far too much to do."""
+_KEPT: Final = 64
+"""Connections to one node that wait for a request: its door closes what is idle for 20 s."""
+_AGAIN: Final = "ask again"
+
+
+class Away(LmxdError):
+    """The error for a node that could not be reached, or broke off before it answered: another is asked."""
+
+    def __init__(self, node: str, why: object) -> None:
+        super().__init__("stopped", f"node {node} does not answer: {why}", _AGAIN)
+        self.node = node
+
+
+class DoorExchange(Exchange):
+    """One request to a node, and its answer. ``heard``: when something of that came last, or the request was sent."""
+
+    def __init__(self, node: str, kept: KeptConnections, call: UpstreamCall) -> None:
+        keep = partial(kept.put, node) if call.is_framed else None
+        super().__init__(bodiless=call.method == "HEAD", keep=keep)
+        self.node = node
+        self.heard = asyncio.get_running_loop().time()
+        self.silent = False
+        """It was ended here, for the node was as if frozen."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # TLS: nothing can be read from the descriptor itself
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = asyncio.get_running_loop().time()
+        super().data_received(data)
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended.is_set()
+
+    def fall_silent(self) -> None:
+        """End it: the node says nothing, whatever it is asked."""
+        self.silent = True
+        self._end(TimeoutError("it is silent"))
+
+    def broken_off(self) -> Away:
+        bad = isinstance(self._error, BadAnswer)
+        return Away(self.node, f"it is no HTTP/1.1: {self._error}" if bad else self._error)
+
+
+class Doors:
+    """The doors of all nodes of a fleet. ``tls``: for connections with a gateway's certificate."""
+
+    def __init__(self, tls: ssl.SSLContext, fleet: str) -> None:
+        self._tls, self._fleet = tls, fleet
+        self._kept = KeptConnections(_KEPT)
+        self._watch = Watch(self._probe)
+
+    async def ask(self, card: NodeCard, call: UpstreamCall, *lines: str) -> tuple[DoorExchange, Head]:
+        """A node's answer, of which the head has come, and which is the caller's to close. ``lines``: of the request.
+
+        The node is watched until all has come, and the answer of one that falls silent breaks off. Raises Away if there
+        is none.
+        """
+        exchange = await self._sent(card, call, lines)
+        self._watch.over(card, exchange)
+        try:
+            return exchange, await exchange.head()
+        except BaseException:
+            exchange.close()
+            raise
+
+    async def _sent(self, card: NodeCard, call: UpstreamCall, lines: tuple[str, ...]) -> DoorExchange:
+        """A request that is sent, on a kept connection if there is one. A door may close that just then, unread."""
+        sent = (call.head(*lines), *((call.body,) if call.body else ()))
+        while (transport := self._kept.take(card.node)) is not None:
+            exchange = DoorExchange(card.node, self._kept, call)
+            transport.set_protocol(exchange)
+            exchange.connection_made(transport)
+            exchange.send(*sent)
+            self._watch.over(card, exchange)
+            if not await exchange.was_closed() or exchange.silent:
+                return exchange
+        exchange = await self._connected(card, call)
+        exchange.send(*sent)
+        return exchange
+
+    async def _connected(self, card: NodeCard, call: UpstreamCall) -> DoorExchange:
+        """A new connection to the node that a card names, and to no other."""
+        loop, (host, _, port) = asyncio.get_running_loop(), card.address.rpartition(":")
+        member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
+        make = partial(DoorExchange, card.node, self._kept, call)
+        try:
+            async with asyncio.timeout(_CONNECT):
+                _, exchange = await loop.create_connection(
+                    make, host.strip("[]"), int(port), ssl=self._tls, server_hostname=member.host
+                )
+        except (OSError, ValueError) as error:
+            raise Away(card.node, getattr(error, "strerror", None) or str(error) or "no connection in time") from error
+        return exchange
+
+    async def _probe(self, card: NodeCard) -> None:
+        """Ask for what its lmxd alone can say. Raises Away. An error is an answer, too: a frozen node has none."""
+        exchange = await self._sent(card, UpstreamCall(method="GET", path="/v1/models", headers={}), ())
+        with contextlib.closing(exchange):
+            await exchange.head()
+            await exchange.body(lambda _: None)
+
+    def forget(self, node: str) -> None:
+        """Close the connections to a node that could not be reached."""
+        self._kept.close(node)

@@ -1,0 +1,79 @@
+"""Errors of nodes, as they came, and whether another node may be asked."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.gateway.answers.events import collected
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.relayed_answer import RelayedAnswer
+from lmxd.gateway.requests.failures import StatusError
+
+_ELSEWHERE: Final = frozenset((404, 429, 500, 502, 503))
+"""Statuses of what another node may do better: it has that model, has room, or is well."""
+_FULL: Final = 429
+_OF_CLIENTS: Final = range(400, 500)
+_CODES: Final = {403: "not_permitted", 404: "unknown_model", 429: "no_capacity", 502: "bad_answer", 503: "stopped"}
+"""Statuses -> their code, where an API's errors have none."""
+_TO_OPENAI: Final = {"model_not_found": "unknown_model"}
+_HANDED_ON: Final = frozenset(("content-type", "retry-after", "content-encoding", "date"))
+
+
+class _Problem(Struct):
+    message: str = ""
+    code: Any = None
+
+
+class _Said(Struct):
+    error: _Problem | str | None = None
+
+
+class NodeRefusal(StatusError):
+    """The error that a node answered with. ``status``: HTTP's."""
+
+    def __init__(self, node: str, status: int, error: LmxdError) -> None:
+        super().__init__(status, error.code, error.message, error.remedy)
+        self.data = error.data
+        self.node = node
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another node may do it."""
+        return self.status in _ELSEWHERE or self.code == "never_fits"
+
+    @property
+    def is_full(self) -> bool:
+        """The node has nothing for such a request now."""
+        return self.status == _FULL
+
+
+class NodeError(NodeRefusal):
+    """The same as HTTP has it: ``body`` and ``headers`` are what a client of that API expects."""
+
+    def __init__(self, node: str, head: Head, body: bytes) -> None:
+        said = _said(body)
+        code = _TO_OPENAI.get(str(said.code), str(said.code))
+        if code not in EXIT_STATUS:
+            code = _CODES.get(head.status, "invalid_params" if head.status in _OF_CLIENTS else "internal")
+        message = said.message or f"node {node} answered with status {head.status}"
+        super().__init__(node, head.status, LmxdError(code, message))
+        self.body = body
+        lines = (line.decode("latin-1").partition(":") for line in head.lines[1:])
+        self.headers = {name: value.strip() for name, _, value in lines if name.lower() in _HANDED_ON}
+
+
+async def refusal(node: str, answer: RelayedAnswer, head: Head) -> NodeError:
+    """The error that an answer is. LmxdError if it broke off."""
+    return NodeError(node, head, await collected(answer, head))
+
+
+def _said(body: bytes) -> _Problem:
+    try:
+        found = msgspec.json.decode(body, type=_Said).error
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _Problem()
+    return found if isinstance(found, _Problem) else _Problem(message=found or "")

@@ -1,0 +1,62 @@
+"""A token to join a fleet: one word, which is copied from one terminal to another."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.errors import LmxdError
+from lmxd.fleet.addresses import host_and_port
+from lmxd.fleet.members import MemberRole
+
+_PREFIX: Final = "lmxd_"
+_SECRET: Final = 16
+"""Random bytes: nobody guesses 128 bits in the minutes that it counts."""
+_HASH: Final = 32
+_ROLES: Final = tuple(MemberRole)
+
+
+def new_secret() -> bytes:
+    return secrets.token_bytes(_SECRET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinWord:
+    """A token. ``address``: HOST:PORT of the authority. ``authority``: SHA-256 of its certificate: no other passes."""
+
+    address: str
+    authority: bytes
+    secret: bytes
+    roles: frozenset[MemberRole]
+
+    def __str__(self) -> str:
+        return f"{_PREFIX}{base64.urlsafe_b64encode(self._packed()).decode().rstrip('=')}"
+
+    def __repr__(self) -> str:
+        return f"JoinWord({self.address!r})"  # the secret is in no log
+
+    def _packed(self) -> bytes:
+        return bytes([_bits(self.roles)]) + self.secret + self.authority + self.address.encode()
+
+    @classmethod
+    def parsed(cls, word: str) -> JoinWord:
+        """The token that a word is. LmxdError ``invalid_params``, which does not repeat it."""
+        try:
+            body = word.strip().removeprefix(_PREFIX)
+            packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+            address = packed[1 + _SECRET + _HASH :].decode()
+            host_and_port(address)
+        except (binascii.Error, UnicodeError, ValueError) as error:
+            remedy = "copy all of the word that lmxd fleet token printed"
+            raise LmxdError("invalid_params", "that is no token of a fleet", remedy) from error
+        secret, authority = packed[1 : 1 + _SECRET], packed[1 + _SECRET : 1 + _SECRET + _HASH]
+        roles = frozenset(role for bit, role in enumerate(_ROLES) if packed[0] >> bit & 1)
+        return cls(address=address, authority=authority, secret=secret, roles=roles)
+
+
+def _bits(roles: Iterable[MemberRole]) -> int:
+    return sum(1 << _ROLES.index(role) for role in roles)

@@ -1,0 +1,89 @@
+"""Certificates are renewed while they count, by the process that uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from lmxd.errors import LmxdError
+from lmxd.fleet import joining_messages as messages
+from lmxd.fleet import private_files, tls
+from lmxd.fleet.authority.certificates import requested, validity
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.joining import AuthorityClient
+from lmxd.fleet.members import MemberRole, any_host
+
+log = logging.getLogger(__name__)
+_LOOK: Final = 3600.0
+"""Seconds between two looks at the date, and after a failure: a third of a certificate's life is left for it."""
+
+
+def due(home: FleetHome, role: MemberRole) -> float:
+    """The time, in seconds since 1970, at which a third of a certificate's life is left. LmxdError ``config``."""
+    begin, end = _validity(home, role)
+    return end - (end - begin) / 3
+
+
+def _validity(home: FleetHome, role: MemberRole) -> tuple[float, float]:
+    try:
+        return validity(home.certificate(role).read_bytes())
+    except (OSError, ValueError) as error:
+        what = f"{home.certificate(role)} cannot be read"
+        raise LmxdError("config", what, "lmxd fleet join TOKEN writes it") from error
+
+
+def authority_client(home: FleetHome, role: MemberRole) -> AuthorityClient:
+    """Asks the authority as a member. LmxdError ``config``."""
+    settings = home.settings
+    name = any_host(settings.fleet, MemberRole.BROKER)
+    return AuthorityClient(settings.authority, tls.client_context(home, role), name)
+
+
+def renew(home: FleetHome, role: MemberRole) -> None:
+    """Have the certificate of a role renewed, for the same key. LmxdError, and the present one stays."""
+    if (end := _validity(home, role)[1]) < time.time():
+        name = home.settings.node
+        remedy = (
+            f"lmxd fleet token --role {role} --name {name} on the box of lmxd fleet init, then lmxd fleet join here"
+        )
+        what = f"the certificate of this box as {role} ended on {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
+        raise LmxdError("config", what, remedy)
+    request = messages.RenewRequest(request=requested(home.key(role).read_bytes()).decode())
+    answer = authority_client(home, role).post(messages.RENEW_PATH, request, messages.RenewAnswer)
+    private_files.write(home.certificate(role), answer.certificate.encode())
+
+
+def _nothing() -> None:
+    """Nobody else has to know."""
+
+
+async def keep_renewed(
+    home: FleetHome,
+    role: MemberRole,
+    contexts: Iterable[ssl.SSLContext] = (),
+    *,
+    ask: Callable[[FleetHome, MemberRole], None] = renew,
+    renewed: Callable[[], None] = _nothing,
+    clock: Callable[[], float] = time.time,
+    look: float = _LOOK,
+) -> None:
+    """Renew the certificate of a role in time, until this is cancelled. ``contexts`` have it for connections to come.
+
+    ``ask``: writes another certificate; ``renewed`` is called after it. ``clock``: seconds since 1970.
+    """
+    while True:
+        try:
+            if clock() >= due(home, role):
+                await asyncio.to_thread(ask, home, role)
+                for context in contexts:
+                    tls.renew(context, home, role)
+                renewed()
+                log.info("the certificate as %s is renewed", role)
+        except LmxdError as error:
+            log.warning("the certificate as %s is not renewed yet: %s", role, error)
+        await asyncio.sleep(look)

@@ -1,0 +1,118 @@
+"""Nodes as people are shown them: by their cards and last heartbeats. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenNode:
+    """A node that has a card. ``beat``: its last heartbeat, ``silent``: seconds since that; both None if none came."""
+
+    name: str
+    card: NodeCard
+    beat: Heartbeat | None
+    silent: float | None
+    alive: bool
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        if not self.alive:
+            return "silent"
+        return "draining" if self.beat is not None and self.beat.draining else "up"
+
+    @property
+    def free(self) -> int:
+        """Bytes that could be promised now, of all devices."""
+        return sum(room.free for room in self._rooms)
+
+    @property
+    def idle(self) -> int:
+        """Bytes of instances that nobody uses."""
+        return sum(room.idle for room in self._rooms)
+
+    @property
+    def capacity(self) -> int:
+        return sum(room.capacity for room in self._rooms)
+
+    @property
+    def slots(self) -> int:
+        """Of instances that are ready."""
+        return sum(x.slots for x in self.beat.running if not x.loading) if self.beat else 0
+
+    @property
+    def used(self) -> int:
+        """Of these, those in use."""
+        return sum(x.slots - x.vacant for x in self.beat.running if not x.loading) if self.beat else 0
+
+    @property
+    def waiting(self) -> int:
+        return self.beat.waiting if self.beat else 0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until all that wait are expected to be served; None if nobody waits."""
+        return self.beat.eta if self.beat and self.beat.waiting else None
+
+    @property
+    def _rooms(self) -> list[DeviceRoom]:
+        """Its devices, without those whose bytes are of a pool, which is another of them."""
+        return [room for room in self.beat.rooms if not room.pool] if self.beat else []
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "node": self.name,
+            "state": self.state,
+            "silent": self.silent,
+            "card": msgspec.to_builtins(self.card),
+            "heartbeat": msgspec.to_builtins(self.beat),
+        }
+
+
+def seen(table: NodeTable, now: float) -> list[SeenNode]:
+    """All nodes that have a card, by name."""
+    return [
+        SeenNode(
+            name=name,
+            card=node.card,
+            beat=node.beat if node.beat.number else None,
+            silent=max(0.0, now - node.spoke_at) if node.beat.number else None,
+            alive=table.is_alive(name, now),
+        )
+        for name, node in sorted(table.nodes.items())
+        if node.card is not None
+    ]
+
+
+@dataclass(kw_only=True, slots=True)
+class RunningModel:
+    """A model that is up or comes up anywhere. ``slots``: of those that are ready, of which ``used`` are in use."""
+
+    model: str
+    slots: int = 0
+    used: int = 0
+    ready: list[str]
+    loading: list[str]
+
+
+def running(nodes: Iterable[SeenNode]) -> list[RunningModel]:
+    """The models of nodes that are alive, by name."""
+    found: dict[str, RunningModel] = {}
+    for node in nodes:
+        for x in node.beat.running if node.beat is not None and node.alive else ():
+            model = found.setdefault(x.model, RunningModel(model=x.model, ready=[], loading=[]))
+            if x.loading:
+                model.loading.append(node.name)
+            else:
+                model.ready.append(node.name)
+                model.slots, model.used = model.slots + x.slots, model.used + x.slots - x.vacant
+    return [found[name] for name in sorted(found)]

@@ -1,0 +1,68 @@
+"""TLS among the members of a fleet: each shows its certificate, and both sides look at who the other is."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Protocol
+
+from lmxd.errors import LmxdError
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import Member, MemberRole, member_of
+
+
+class HasExtra(Protocol):
+    """A transport of asyncio."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+
+def server_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
+    """For a listener of one role, which lets in members of the fleet alone: ``peer`` says which. LmxdError ``config``.
+
+    ``renew`` it when the certificate was renewed.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _of_member(context, home, role)
+
+
+def client_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
+    """For connections to members. LmxdError ``config``.
+
+    The other's host name is that of an Member (``.host``), or ``any_host`` of its role, and not what its address
+    says: pass it as ``server_hostname``.
+    """
+    return _of_member(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), home, role)
+
+
+def renew(context: ssl.SSLContext, home: FleetHome, role: MemberRole) -> None:
+    """Read certificate and key again, for connections to come. LmxdError ``config``, and what was in force stays so."""
+    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        for each in (trial, context):
+            each.load_cert_chain(home.certificate(role), home.key(role))
+    except (OSError, ValueError) as error:
+        raise _unusable(home, role, error) from error
+
+
+def peer(transport: HasExtra) -> Member | None:
+    """The member at the other end of a connection; None if it showed no certificate, or one that names nobody."""
+    return member_of(transport.get_extra_info("peercert"))
+
+
+def _of_member(context: ssl.SSLContext, home: FleetHome, role: MemberRole) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(home.ca)
+    except (OSError, ValueError) as error:
+        raise _unusable(home, role, error) from error
+    renew(context, home, role)
+    return context
+
+
+def _unusable(home: FleetHome, role: MemberRole, error: Exception) -> LmxdError:
+    reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+    remedy = f"lmxd fleet token --role {role} on the box of the authority, then lmxd fleet join TOKEN here"
+    return LmxdError(
+        "config", f"this box has no usable certificate as {role} in {home.directory(role)}: {reason}", remedy
+    )

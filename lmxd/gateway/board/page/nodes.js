@@ -1,0 +1,82 @@
+/* The nodes of a fleet, looked at anew as long as the page is open. */
+let key = sessionStorage.getItem("lmxd-key") || "";
+const LOOK = 1000;
+
+function standing(n) {
+  if (n.state !== "silent") return n.state;
+  return n.silent === null ? "silent" : `silent for ${time(n.silent)}`;
+}
+
+function freshNode() {
+  return make("section", { class: "card" },
+    make("div", { class: "head" }, make("h3"), make("span", { class: "dim" }), make("span", { class: "right" })),
+    make("div", { class: "bar", role: "img" }), make("p", { class: "dim" }));
+}
+
+function node(e, n) {
+  const [name, state, sum] = e.firstChild.children, bar = e.querySelector(".bar");
+  put(name, n.node);
+  put(state, [standing(n), n.address, ...n.labels].join(" · "));
+  put(sum, n.capacity ? `${size(n.free)} free of ${size(n.capacity)}` : "");
+  const used = Math.max(0, n.capacity - n.free - n.idle);
+  const parts = [["in use", used, "own"], ["idle", n.idle, "reclaiming"], ["free", n.free, "free"]].filter(part => part[1] > 0);
+  bar.hidden = !n.capacity;
+  bar.setAttribute("aria-label", `${n.node}: ` + parts.map(([what, bytes]) => `${what} ${size(bytes)}`).join(", "));
+  sync(bar, parts, part => part[0], () => make("span"), (s, [what, bytes, kind]) => {
+    s.className = kind;
+    s.style.width = 100 * bytes / n.capacity + "%";
+    s.style.setProperty("--shade", "var(--own-0)");
+    put(s, bytes > n.capacity / 10 ? `${what} ${size(bytes)}` : "");
+  });
+  const slots = n.slots ? [`${n.used} of ${counted(n.slots, "slot")} in use`] : ["nothing is loaded"];
+  put(e.lastChild, [...slots, n.waiting ? `${n.waiting} waiting, served in ${time(n.eta)}` : "nobody waits", counted(n.models, "model")].join(" · "));
+}
+
+function model(row, m) {
+  const td = row.children;
+  put(td[0], m.model);
+  put(td[1], m.slots ? `${m.used} of ${m.slots}` : "");
+  put(td[2], several(m.ready));
+  put(td[3], several(m.loading));
+  put(td[4], several(m.nodes));
+}
+
+function show(s) {
+  const up = s.nodes.filter(n => n.state === "up").length, alive = s.nodes.filter(n => n.state !== "silent");
+  const sum = of => alive.reduce((all, n) => all + n[of], 0);
+  $("all").hidden = false;
+  put($("about"), `${s.fleet}, ${s.version}`);
+  put($("summary"), [`${up} of ${counted(s.nodes.length, "node")} up`, `${size(sum("free"))} free of ${size(sum("capacity"))}`, `${sum("used")} of ${counted(sum("slots"), "slot")} in use`, sum("waiting") ? `${sum("waiting")} waiting` : "nobody waits"].join(" · "));
+  sync($("node-list"), s.nodes, n => n.node, freshNode, node);
+  $("no-nodes").hidden = s.nodes.length > 0;
+  sync($("model-rows"), s.models, m => m.model, () => cells(make("tr"), ["Model", "Slots in use", "Ready at", "Loading at", "Offered by"]), model);
+  $("no-models").hidden = s.models.length > 0;
+  $("model-rows").parentElement.hidden = !s.models.length;
+}
+
+async function look() {
+  try {
+    const answer = await fetch("lmxd/state", { headers: key ? { Authorization: "Bearer " + key } : {} });
+    if (answer.status === 401) { $("door").hidden = false; $("all").hidden = true; if (key) problem("This key is not known."); return; }
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.error.message);
+    $("door").hidden = true;
+    $("leave").hidden = !key;
+    problem("");
+    show(body);
+  } catch (error) {
+    problem(`Not connected: ${error.message}`);
+  }
+  setTimeout(look, LOOK);
+}
+
+$("door").addEventListener("submit", event => {
+  event.preventDefault();
+  key = $("key").value.trim();
+  sessionStorage.setItem("lmxd-key", key);
+  $("key").value = "";
+  problem("");
+  look();
+});
+$("leave").addEventListener("click", () => { sessionStorage.removeItem("lmxd-key"); location.reload(); });
+look();

@@ -1,0 +1,199 @@
+"""A node fetches a model from another node's door: estimated first, gone on with, compared, and served."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import synthetic
+from aiohttp import web
+from fleet_home import box
+from house import House
+from waiting import until
+
+from lmxd.config.file import load
+from lmxd.errors import LmxdError
+from lmxd.fleet import home
+from lmxd.fleet.authority.certificates import Authority
+from lmxd.fleet.calls import Copying, CopyParams
+from lmxd.fleet.copying.copies import Copies, Own
+from lmxd.fleet.copying.offering import Offering
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import MemberRole
+from lmxd.fleet.tls import server_context
+from lmxd.gateway.requests import failures
+from lmxd.gateway.requests.failures import ErrorFormat
+
+NODE = MemberRole.NODE
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Pair:
+    """Two nodes, of which ``n1`` has models and a door, and ``n2`` fetches them. ``ranges``: what was asked for."""
+
+    def __init__(self, directory: Path, authority: Authority, models: dict[str, dict[str, object]]) -> None:
+        for name in ("n1", "n2"):
+            (directory / name).mkdir(exist_ok=True)
+        self.here, self.there = House(directory / "n1", models=models), House(directory / "n2", models={})
+        self.homes = [box(authority, directory / f"fleet-{name}", name, [NODE]) for name in ("n1", "n2")]
+        self.ranges: list[str] = []
+        self.asks = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Pair]:
+        async with self.here.open(), self.there.open(), self.here.client() as client:
+            app = web.Application(middlewares=[self._guarded])
+            app.add_routes(Offering(client).routes())
+            running = web.AppRunner(app)
+            await running.setup()
+            site = web.TCPSite(running, "127.0.0.1", 0, ssl_context=server_context(self.homes[0], NODE))
+            await site.start()
+            self.address = f"127.0.0.1:{running.addresses[0][1]}"
+            own = Own(config=self.there.config_path, socket=self.there.where.socket, user=True)
+            self.copies = Copies(self.homes[1], own)
+            try:
+                yield self
+            finally:
+                await self.copies.close()
+                await running.cleanup()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if "Range" in request.headers:
+            self.ranges.append(request.headers["Range"])
+        try:
+            return await handler(request)
+        except LmxdError as error:
+            return failures.response(error, failures.status_of(error), ErrorFormat.OPENAI)
+
+    async def copied(self, model: str, *, peer: str = "n1") -> Copying:
+        """A copy to its end."""
+        self.asks += 1
+        params = CopyParams(id=f"c{self.asks}", model=model, peer=peer, address=self.address)
+        steps: list[Copying] = []
+
+        async def ended() -> bool:
+            steps.append(await self.copies.copy(params))
+            return steps[-1].finished
+
+        await until(ended, 60)
+        return steps[-1]
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.new("home")
+
+
+async def test_a_model_is_copied_and_served_at_once(tmp_path: Path, authority: Authority) -> None:
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        done = await pair.copied("a")
+        original = pair.here.directory / "a.gguf"
+        assert (done.node, done.peer, done.done) == ("n2", "n1", original.stat().st_size)
+        assert (pair.there.directory / "a.gguf").read_bytes() == original.read_bytes()
+        assert load(pair.there.config_path).models.keys() == {"a"}
+        async with pair.there.client() as client:
+            assert [x.model for x in (await client.models()).models] == ["a"], "lmxd has read its configuration again"
+
+
+async def test_what_was_broken_off_is_gone_on_with(tmp_path: Path, authority: Authority) -> None:
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        whole = (pair.here.directory / "a.gguf").read_bytes()
+        (pair.there.directory / "a.gguf.part").write_bytes(whole[:1000])
+        await pair.copied("a")
+        assert "bytes=1000-" in pair.ranges
+        assert (pair.there.directory / "a.gguf").read_bytes() == whole
+
+
+async def test_what_is_not_the_same_is_thrown_away(tmp_path: Path, authority: Authority) -> None:
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        (pair.there.directory / "a.gguf.part").write_bytes(b"x" * 1000)
+        with pytest.raises(LmxdError, match="SHA-256 is another") as raised:
+            await pair.copied("a")
+        assert raised.value.code == "bad_model_file"
+        assert not list(pair.there.directory.glob("a.gguf*"))
+        assert (await pair.copied("a")).finished, "the next copy begins anew"
+
+
+async def test_what_does_not_fit_is_not_fetched(tmp_path: Path, authority: Authority) -> None:
+    """A header of 400 GB, whose weights are a hole in its file: nobody reads them for it."""
+    async with Pair(tmp_path, authority, {"huge": {"path": "huge.gguf", "estimated_memory_gb": 1}}).open() as pair:
+        parts = synthetic.decoder(
+            "llama",
+            layers=100,
+            embedding=16384,
+            heads=128,
+            kv_heads=8,
+            feed_forward=53248,
+            vocabulary=100,
+            head=128,
+            context=8192,
+            kind="q8_0",
+        )
+        header, size = synthetic.header(*parts)
+        with (pair.here.directory / "huge.gguf").open("wb") as file:
+            file.write(header)
+            file.truncate(size)
+        with pytest.raises(LmxdError, match="does not fit") as raised:
+            await pair.copied("huge")
+        assert raised.value.code == "never_fits"
+        assert not list(pair.there.directory.glob("huge*"))
+
+
+async def test_a_slash_in_a_name_is_none_of_the_path(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "n1/org").mkdir(parents=True)
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}, "org/b:Q4": {"path": "a.gguf"}}).open() as pair:
+        await pair.copied("org/b:Q4")
+        assert load(pair.there.config_path).models.keys() == {"org/b:Q4"}
+        assert (pair.there.directory / "a.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "peer", "code"),
+    [
+        pytest.param("unknown", "n1", "unknown_model", id="no such model"),
+        pytest.param("../a", "n1", "unknown_model", id="a path"),
+        pytest.param("gone", "n1", "model_file_missing", id="its file is gone"),
+        pytest.param("a", "n9", "daemon_unavailable", id="another node answers at that address"),
+    ],
+)
+async def test_what_cannot_be_copied_is_said(
+    tmp_path: Path, authority: Authority, model: str, peer: str, code: str
+) -> None:
+    models = {name: {"path": f"{name}.gguf", "estimated_memory_gb": 1} for name in ("a", "gone")}
+    async with Pair(tmp_path, authority, models).open() as pair:
+        (pair.here.directory / "gone.gguf").unlink()
+        with pytest.raises(LmxdError) as raised:
+            await pair.copied(model, peer=peer)
+        assert raised.value.code == code
+
+
+async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may write neither the configuration nor its model_dir; engines run as another user."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        copies = tmp_path / "copies"
+        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+        pair.there.write(models_from=[str(copies)])
+        async with pair.there.client() as client:
+            await client.reload()
+            before = pair.there.config_path.read_text()
+            await pair.copied("a")
+            assert pair.there.config_path.read_text() == before
+            assert [x.model for x in (await client.models()).models] == ["a"]
+        assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
+
+
+async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> None:
+    """One whose certificate another authority signed, though it has the same names."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        rogue: FleetHome = box(Authority.new("home"), tmp_path / "rogue", "n2", [NODE])
+        rogue.ca.write_bytes(pair.homes[0].ca.read_bytes())
+        pair.copies = Copies(rogue, Own(config=pair.there.config_path, socket=pair.there.where.socket, user=True))
+        with pytest.raises(LmxdError, match="not reached"):
+            await pair.copied("a")
+        assert pair.ranges == []

@@ -1,0 +1,286 @@
+"""Boxes join a fleet by commands, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fleet_home import box
+from fleet_process import FleetBox, free_ports
+from nats.errors import Error
+from nats.js.kv import KeyValue
+from waiting import until
+
+from lmxd.errors import LmxdError
+from lmxd.fleet import bus, names, tls
+from lmxd.fleet.addresses import host_and_port
+from lmxd.fleet.authority.certificates import Authority, requested, validity
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.joining import AuthorityClient
+from lmxd.fleet.joining_messages import ROLL_PATH, JoinAnswer, JoinRequest
+from lmxd.fleet.members import MemberRole, any_host
+from lmxd.fleet.renewing import authority_client, due, keep_renewed, renew
+
+NODE, GATEWAY, BROKER = MemberRole.NODE, MemberRole.GATEWAY, MemberRole.BROKER
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetBox]:
+    made = FleetBox(tmp_path_factory.mktemp("fleet") / "first")
+    made.init("n1")
+    with made.broker():
+        yield made
+
+
+async def put_card(home: FleetHome, name: str) -> bytes | None:
+    """Put a card of that name as this box's node; what is then read under it."""
+    client = await bus.connect(home, NODE)
+    try:
+        cards = await client.jetstream(timeout=1).key_value(names.BUCKET)
+        await cards.put(name, b"card")
+        return (await cards.get(name)).value
+    finally:
+        await client.close()
+
+
+async def test_a_box_joins_and_is_heard(first: FleetBox, tmp_path: Path) -> None:
+    second = FleetBox(tmp_path / "second")
+    second.run("join", first.run("token"), "--node", "n2")
+    assert await put_card(second.home, "n2") == b"card"
+    assert second.home.settings.fleet == "home"
+    assert second.home.key(NODE).stat().st_mode & 0o777 == stat.S_IRUSR | stat.S_IWUSR
+    assert "node      n2" in first.run("members")
+    assert second.done("members").exit_code != 0, "it has no authority"
+
+
+async def test_a_box_gets_a_further_role(first: FleetBox, tmp_path: Path) -> None:
+    """By a token from standard input, where no list of processes shows it."""
+    box3 = FleetBox(tmp_path / "third")
+    box3.run("join", "--node", "n3", said=first.run("token"))
+    word = first.run("token", "--role", "gateway", "--role", "operator")
+    other = box3.done("join", "--node", "n4", said=word)
+    assert "this box is n3 in its fleet, not n4" in other.stderr
+    box3.run("join", said=word)
+    assert [box3.home.certificate(role).exists() for role in MemberRole] == [True, True, True, False]
+    client = await bus.connect(box3.home, GATEWAY)
+    await client.close()
+
+
+def test_a_token_that_was_used(first: FleetBox, tmp_path: Path) -> None:
+    word = first.run("token")
+    FleetBox(tmp_path / "a").run("join", word, "--node", "n5")
+    late = FleetBox(tmp_path / "b")
+    found = late.done("join", word, "--node", "n6")
+    assert (found.exit_code, "this token was used" in found.stderr) == (77, True)
+    assert word not in found.stderr
+    assert not late.directory.exists(), "nothing is left of it"
+
+
+def test_a_token_of_another_authority(first: FleetBox, tmp_path: Path) -> None:
+    """Whoever answers at the address is not believed without the key of the token's authority."""
+    other = FleetBox(tmp_path / "other")
+    other.init("x")
+    settings = json.dumps(other.home.settings.model_dump(mode="json") | {"authority": first.home.settings.authority})
+    other.home.config.write_text(settings)
+    found = FleetBox(tmp_path / "a").done("join", other.run("token"), "--node", "n7")
+    assert "is not the authority that the token is of" in found.stderr
+
+
+def test_without_a_fleet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone = FleetBox(tmp_path / "a")
+    assert alone.done("broker").exit_code == 78
+    assert "this box is in no fleet" in caplog.text
+    assert "that is no token" in alone.done("join", said="nonsense").stderr
+    alone.init("n1")
+    assert "in a fleet already" in alone.done("init").stderr
+
+
+def test_a_wrong_key_of_fleet_yaml_is_named(tmp_path: Path) -> None:
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    before = alone.home.config.read_text()
+    for line, words in (
+        ("nod: x\n", "nod: unknown key; did you mean node?"),
+        ("labels: {a: [1]}\n", "labels.a is [1]: input should be a valid string"),
+        ("gateway: {lissen: x}\n", "gateway.lissen: unknown key; did you mean listen?"),
+    ):
+        alone.home.config.write_text(before + line)
+        assert words in alone.done("token").stderr
+    alone.home.config.write_text(re.sub("door: .*", "door: n1", before))
+    assert "door is 'n1': give HOST:PORT" in alone.done("token").stderr
+
+
+async def test_a_member_is_removed(first: FleetBox, tmp_path: Path) -> None:
+    gone = FleetBox(tmp_path / "gone")
+    gone.run("join", first.run("token"), "--node", "n8")
+    events: list[str] = []
+
+    async def lost() -> None:
+        events.append("lost")
+
+    client = await bus.connect(gone.home, NODE, lost=lost)
+    first.run("remove", "node", "n8")
+    await until(lambda: events == ["lost"])
+    await client.close()
+    with pytest.raises(LmxdError, match="no member any more"):
+        await asyncio.to_thread(renew, gone.home, NODE)
+
+
+async def test_a_certificate_is_renewed_in_time(first: FleetBox, tmp_path: Path) -> None:
+    second = FleetBox(tmp_path / "a")
+    second.run("join", first.run("token"), "--node", "n9")
+    home, context = second.home, tls.client_context(second.home, NODE)
+    before, key = home.certificate(NODE).read_bytes(), home.key(NODE).read_bytes()
+    told: list[bytes] = []
+    begin, end = validity(before)
+    assert due(home, NODE) == pytest.approx(begin + (end - begin) * 2 / 3)
+    keeping = asyncio.create_task(
+        keep_renewed(
+            home,
+            NODE,
+            [context],
+            renewed=lambda: told.append(home.certificate(NODE).read_bytes()),
+            clock=lambda: due(home, NODE) + (-1 if told else 1),
+        )
+    )
+    await until(lambda: told)
+    keeping.cancel()
+    assert told[0] != before
+    assert home.key(NODE).read_bytes() == key
+    client = await bus.connect(home, NODE, context=context)
+    await client.close()
+
+
+def test_only_members_renew_and_only_brokers_see_the_roll(first: FleetBox, tmp_path: Path) -> None:
+    rogue = box(Authority.new("home"), tmp_path / "a", "n1", [NODE])
+    rogue.config.write_bytes(first.home.config.read_bytes())
+    rogue.ca.write_bytes(first.home.ca.read_bytes())
+    with pytest.raises(LmxdError, match="does not answer"):
+        renew(rogue, NODE)
+    with pytest.raises(LmxdError, match="node n1 is no broker"):
+        authority_client(first.home, NODE).get(ROLL_PATH)
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    stranger.load_verify_locations(first.home.ca)
+    unknown = AuthorityClient(first.home.settings.authority, stranger, any_host("home", BROKER))
+    with pytest.raises(LmxdError, match="this is for members"):
+        unknown.get(ROLL_PATH)
+
+
+def test_a_box_that_was_off_for_too_long_joins_again(first: FleetBox, tmp_path: Path) -> None:
+    second = FleetBox(tmp_path / "a")
+    second.run("join", first.run("token"), "--node", "n10")
+    authority = Authority(first.home.ca.read_bytes(), (first.home.authority / "ca.key").read_bytes())
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    request = requested(second.home.key(NODE).read_bytes())
+    second.home.certificate(NODE).write_bytes(authority.sign(request, second.home.member(NODE), now=long_ago))
+    with pytest.raises(LmxdError, match=r"ended on .*--name n10"):
+        renew(second.home, NODE)
+    second.run("join", first.run("token", "--name", "n10"))
+    renew(second.home, NODE)
+    assert validity(second.home.certificate(NODE).read_bytes())[1] > datetime.now(UTC).timestamp()
+
+
+async def test_nats_server_has_the_certificate_that_was_renewed(tmp_path: Path) -> None:
+    """A broker's own is renewed by its authority when a third of its life is left; members do not notice."""
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    authority = Authority(alone.home.ca.read_bytes(), (alone.home.authority / "ca.key").read_bytes())
+    request = requested(alone.home.key(BROKER).read_bytes())
+    old = authority.sign(request, alone.home.member(BROKER), hosts=["127.0.0.1"], lifetime=timedelta(minutes=1))
+    alone.home.certificate(BROKER).write_bytes(old)
+    with alone.broker():
+        await until(lambda: alone.home.certificate(BROKER).read_bytes() != old)
+        new = ssl.PEM_cert_to_DER_cert(alone.home.certificate(BROKER).read_text())
+        await until(lambda: certificate_of_nats(alone.home) == new)
+
+
+def certificate_of_nats(home: FleetHome) -> bytes | None:
+    """The certificate (DER) that nats-server shows, after its first line."""
+    host, port = host_and_port(home.settings.brokers[0].removeprefix("tls://"))
+    with socket.create_connection((host, port), 5) as plain:
+        assert plain.recv(4096).startswith(b"INFO")
+        context = tls.client_context(home, NODE)
+        with context.wrap_socket(plain, server_hostname=any_host("home", BROKER)) as secure:
+            return secure.getpeercert(binary_form=True)
+
+
+def test_guesses_are_few(tmp_path: Path) -> None:
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    with alone.broker():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(alone.home.ca)
+        client = AuthorityClient(alone.home.settings.authority, context, any_host("home", BROKER))
+        codes = []
+        for number in range(25):
+            guess = JoinRequest(secret=f"{number:032x}", name="x", requests={})
+            with pytest.raises(LmxdError) as found:
+                client.post("/fleet/join", guess, JoinAnswer)
+            codes.append(found.value.code)
+    assert codes == ["not_permitted"] * 20 + ["too_many"] * 5
+
+
+async def test_a_broker_that_was_killed_begins_again(tmp_path: Path) -> None:
+    """Its nats-server lives on, and has the port: the next one ends it. A nats-server that dies is started again."""
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    with alone.broker() as killed:
+        assert await put_card(alone.home, "n1") == b"card"
+        killed.end(signal.SIGKILL)
+    with alone.broker() as again:
+        pid = int((alone.home.directory(BROKER) / "nats.pid").read_text())
+        assert await put_card(alone.home, "n1") == b"card"
+        before = again.said("Server is ready")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: again.said("Server is ready") > before)
+        assert await put_card(alone.home, "n1") == b"card"
+        assert again.end() == 0
+
+
+async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
+    """The cards stay, and a member that was connected to it goes to another one by itself."""
+    boxes = [FleetBox(tmp_path / f"b{number}") for number in range(3)]
+    with ExitStack() as held:
+        boxes[0].init("b0")
+        held.enter_context(boxes[0].broker())
+        for number in (1, 2):
+            word = boxes[0].run("token", "--role", "broker", "--role", "node")
+            boxes[number].run("join", word, "--node", f"b{number}", "--port", str(free_ports(3)))
+            last = held.enter_context(boxes[number].broker())
+        node = boxes[2].home
+        assert len(node.settings.brokers) == 3
+        found: list[str] = []
+
+        async def again() -> None:
+            found.append(str(client.connected_url))
+
+        own_first = FleetBox(tmp_path / "b2")
+        settings = node.settings.model_dump(mode="json")
+        own_first.home.config.write_text(json.dumps(settings | {"brokers": settings["brokers"][-1:]}))
+        client = await bus.connect(own_first.home, NODE, found=again)
+        cards = await client.jetstream().key_value(names.BUCKET)
+        await cards.put("b2", b"card")
+        last.end(signal.SIGKILL)
+        os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
+        await until(lambda: found)
+        await until(lambda: _is_there(cards, b"card"))
+        await cards.put("b2", b"another")
+        assert await _is_there(cards, b"another")
+        await client.close()
+
+
+async def _is_there(cards: KeyValue, value: bytes) -> bool:
+    with suppress(Error):  # another leader is being chosen
+        return (await cards.get("b2")).value == value
+    return False

@@ -1,0 +1,166 @@
+"""``lmxctl fleet`` over a real broker and real nodes: what there is, what would be, drains, and copies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet_broker import Broker
+from fleet_node import Node, free_address
+from house import fake_engine, model
+from lmxd_process import Lmxd
+from waiting import wait_until
+
+from lmxd.fleet.members import MemberRole
+
+OPERATOR, NODE = MemberRole.OPERATOR, MemberRole.NODE
+
+
+class Boxes:
+    """Three boxes with a node each: both others have ``common``, and only ``n1`` has ``own``."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.broker = stack.enter_context(Broker(_made(directory / "broker")))
+        self.operator = self.broker.box("desk", [OPERATOR])
+        self.lmxds: dict[str, Lmxd] = {}
+        self.nodes: dict[str, Node] = {}
+        for name, models in (("n1", ("common", "own")), ("n2", ("common",))):
+            box = _made(directory / name)
+            for each in models:
+                model(box, each)
+            config = {
+                "model_dir": str(box),
+                "engine": {"path": str(fake_engine(box)), "stop_timeout": 2},
+                "models": {each: {"estimated_memory_gb": 0.1, "slots": 2} for each in models},
+            }
+            self.lmxds[name] = stack.enter_context(Lmxd(box, config))
+            home = self.broker.box(name, [NODE], door=free_address(), labels={"rack": name})
+            self.nodes[name] = stack.enter_context(Node(self.lmxds[name], home))
+        wait_until(lambda: [x["state"] for x in self.json("nodes")["nodes"]] == ["up", "up"], 30)
+
+    def lmxctl(self, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lmxd.cli.main", "fleet", "--home", str(home or self.operator.state), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    def json(self, *words: str) -> Any:
+        done = self.lmxctl(*words, "--json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    def said(self, *words: str) -> str:
+        """What is printed by a command that succeeds."""
+        done = self.lmxctl(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
+    with ExitStack() as stack:
+        yield Boxes(tmp_path_factory.mktemp("boxes"), stack)
+
+
+def row(table: str, first: str) -> list[str]:
+    """The words of the row that begins with a word."""
+    (found,) = (line.split() for line in table.splitlines() if line.split()[:1] == [first])
+    return found
+
+
+def test_nodes_are_shown_with_their_bytes(boxes: Boxes) -> None:
+    shown = boxes.said("nodes")
+    assert row(shown, "n1")[1] == "up"
+    assert "rack=n1" in row(shown, "n1")
+    assert boxes.nodes["n2"].address in row(shown, "n2")
+    (first, _) = boxes.json("nodes")["nodes"]
+    assert [x["model"] for x in first["card"]["models"]] == ["common", "own"]
+    assert first["heartbeat"]["rooms"][0]["capacity"] > 0
+
+
+def test_instances_and_queues_are_of_all_nodes(boxes: Boxes) -> None:
+    with boxes.lmxds["n2"].client() as client, client.request("common"):
+        shown = boxes.said("ps")
+        assert row(shown, "n2")[1].startswith("common#")
+        found = boxes.json("ps")["nodes"]
+        assert [len(found[name]["instances"]) for name in ("n1", "n2")] == [0, 1]
+        assert boxes.said("queue") == "nobody waits\n"
+        wait_until(lambda: "1/2" in row(boxes.said("top"), "common"), 10)
+        plans = boxes.said("plan", "common").splitlines()
+        assert [line.split()[:2] for line in plans[1:]] == [["n2", "share"], ["n1", "start"]], "the best first"
+
+
+def test_a_plan_is_of_the_nodes_that_have_the_model(boxes: Boxes) -> None:
+    assert boxes.json("plan", "own")["nodes"].keys() == {"n1"}
+    refused = boxes.lmxctl("plan", "nobodys")
+    assert (refused.returncode, "no node that is up has a model nobodys" in refused.stderr) == (64, True)
+
+
+def test_a_node_is_drained_and_seen_to_be(boxes: Boxes) -> None:
+    with boxes.lmxds["n2"].client() as client, client.request("common"):
+        assert "1 instance and 1 lease are left" in boxes.said("drain", "n2", "--no-wait")
+        wait_until(lambda: row(boxes.said("nodes"), "n2")[1] == "draining", 10)
+        assert "1 of 2 nodes up, 1 draining" in boxes.said("top")
+    try:
+        assert boxes.said("drain", "n2") == "n2 drains: 0 instances and 0 leases are left\n"
+    finally:
+        assert boxes.said("drain", "n2", "--end") == "n2 admits requests again\n"
+    wait_until(lambda: row(boxes.said("nodes"), "n2")[1] == "up", 10)
+
+
+def test_a_model_is_copied_to_a_node_and_offered_there(boxes: Boxes) -> None:
+    assert "n2 has own, from n1" in boxes.said("copy", "own", "n2")
+    there = boxes.lmxds["n2"].directory / "own.gguf"
+    assert there.read_bytes() == (boxes.lmxds["n1"].directory / "own.gguf").read_bytes()
+    wait_until(lambda: boxes.json("plan", "own")["nodes"].keys() == {"n1", "n2"}, 60)
+    again = boxes.lmxctl("copy", "own", "n2")
+    assert (again.returncode, "n2 has own already" in again.stderr) == (64, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(("copy", "common", "n9"), "there is no node n9", id="no such node"),
+        pytest.param(("copy", "nobodys", "n2"), "no node that is up has no model nobodys", id="no such model"),
+        pytest.param(("drain", "n9"), "node n9 is not there", id="a drain of none"),
+    ],
+)
+def test_errors_say_what_would_help(boxes: Boxes, words: tuple[str, ...], said: str) -> None:
+    done = boxes.lmxctl(*words)
+    assert done.returncode != 0
+    assert "remedy:" in done.stderr
+    assert said.replace("has no model", "has no model") in done.stderr
+
+
+def test_a_node_may_not_operate(boxes: Boxes, tmp_path: Path) -> None:
+    """It has no certificate as an operator, and another role's is not taken for it."""
+    done = boxes.lmxctl("nodes", home=boxes.nodes["n1"].home.state)
+    assert (done.returncode, "no usable certificate as operator" in done.stderr) == (78, True)
+
+
+def test_without_a_broker_it_is_said_where_one_was_looked_for(boxes: Boxes, tmp_path: Path) -> None:
+    away = boxes.operator.state / "fleet.yaml"
+    text = away.read_text()
+    away.write_text(text.replace(boxes.broker.url, "tls://127.0.0.1:9"))
+    try:
+        done = boxes.lmxctl("nodes", "--json")
+    finally:
+        away.write_text(text)
+    assert json.loads(done.stdout)["error"]["code"] == "daemon_unavailable"
+    assert done.returncode == 69
+
+
+def test_a_silent_node_is_said_to_be(boxes: Boxes) -> None:
+    """Last, as it takes one away."""
+    boxes.nodes["n2"].end(9)
+    wait_until(lambda: row(boxes.said("nodes"), "n2")[1] == "silent", 20)
+    assert boxes.json("ps")["nodes"].keys() == {"n1"}

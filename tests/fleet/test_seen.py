@@ -1,0 +1,103 @@
+"""Nodes as tables, the screen and the dashboard show them: figures that add up, in 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+from rich.console import Console
+
+from fleet.reported import GIB, beat, card
+from lmxd.cli.fleet.rows import NODES, node_row, plan_rows, summary
+from lmxd.cli.fleet.top import bar, rendered
+from lmxd.cli.tables import Table
+from lmxd.errors import LmxdError
+from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.gateway.board import snapshot_of
+from lmxd.fleet.reports import DeviceRoom
+from lmxd.fleet.seen import SeenNode, seen
+from lmxd.rpc.explanations import Planned
+
+
+def table_of(now: float = 10.0) -> list[SeenNode]:
+    """A node that serves, one that drains and loads, one that has been silent for 8 s, one that never spoke."""
+    table = NodeTable()
+    for name in ("busy", "drains", "silent", "new"):
+        table.hear_card(card(name, {"qwen3": 5, "llama": 8} if name != "new" else {"llama": 8}))
+    table.hear(beat("busy", 1, 0.0, free=6, idle=8, vacant={"qwen3": 1}, waiting=3, eta=75), now)
+    table.hear(beat("drains", 1, 0.0, free=24, loading={"llama": 4}, draining=True), now)
+    table.hear(beat("silent", 1, 0.0, free=12, vacant={"qwen3": 4}), now - 8)
+    return seen(table, now)
+
+
+def shown(columns: int = 80, **more: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=columns)
+    console.print(rendered("home", table_of(), console, **more))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_screen_shows_nodes_and_the_models_that_run() -> None:
+    lines = shown()
+    said = "fleet home: 1 of 4 nodes up, 1 draining, 2 silent; 30.0 GiB free of 48.0 GiB; 3 waiting"
+    assert " ".join(" ".join(lines[:2]).split()) == said
+    rows = {line.split()[0]: line for line in lines if line.split()}
+    assert "3/4" in rows["busy"]
+    assert "1 min 15 s" in rows["busy"]
+    assert any(line.startswith("silent  silent 8 s") for line in shown(100))
+    assert rows["llama"].split() == ["llama", "-", "-", "drains"]
+    assert rows["qwen3"].split()[:3] == ["qwen3", "3/4", "busy"], "what a silent node had is not counted"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_low_screen_shows_the_nodes_from_where_keys_moved() -> None:
+    lines = shown(first=1, height=12)
+    assert len(lines) <= 12
+    assert any(line.startswith("… 1 more above") for line in lines)
+    assert not any(line.startswith("busy") for line in lines)
+
+
+def test_the_table_of_nodes_fits_a_terminal() -> None:
+    lines = [line.plain for line in Table(NODES, map(node_row, table_of())).lines(80)]
+    assert max(map(len, lines)) <= 80
+    assert {"busy", "drains", "new", "silent"} <= {line.split()[0] for line in lines}
+
+
+def test_a_bar_has_a_mark_for_each_part() -> None:
+    assert str(bar(6 * GIB, 12 * GIB, 24 * GIB, plain=True)) == "####========...."
+    assert str(bar(30 * GIB, 0, 24 * GIB, plain=True)) == "." * 16
+
+
+def test_devices_of_a_pool_are_counted_once() -> None:
+    (first, *_) = table_of()
+    assert first.beat is not None
+    shared = (
+        DeviceRoom(device="pool", capacity=8 * GIB, free=4 * GIB),
+        DeviceRoom(device="gpu", capacity=8 * GIB, free=4 * GIB, pool="pool"),
+    )
+    beat_of_it = msgspec.structs.replace(first.beat, rooms=shared)
+    drawing = SeenNode(name="n", card=first.card, beat=beat_of_it, silent=0.0, alive=True)
+    assert (drawing.free, drawing.capacity) == (4 * GIB, 8 * GIB)
+
+
+def test_the_best_plan_is_first_and_no_answer_last() -> None:
+    plans: dict[str, Planned | LmxdError] = {
+        "far": LmxdError("daemon_unavailable", "node far did not answer", "look at its box"),
+        "full": Planned(outcome="queue", model="m", why="waits", eta=9.0),
+        "soon": Planned(outcome="queue", model="m", why="waits", eta=2.0),
+        "has": Planned(outcome="share", model="m", why="a slot is vacant"),
+    }
+    assert [row[0] for row in plan_rows(plans)] == ["has", "soon", "full", "far"]
+
+
+def test_a_fleet_of_one_is_said_as_one() -> None:
+    assert summary("home", table_of()[:1]).startswith("fleet home: 1 of 1 node up; 6.00 GiB free")
+
+
+def test_the_dashboard_has_every_node_and_every_model_with_its_places() -> None:
+    found = snapshot_of("home", table_of())
+    assert [node["state"] for node in found["nodes"]] == ["up", "draining", "silent", "silent"]
+    models = {model["model"]: model for model in found["models"]}
+    assert models["llama"]["nodes"] == ["busy", "drains", "new", "silent"]
+    assert (models["qwen3"]["used"], models["qwen3"]["slots"], models["qwen3"]["ready"]) == (3, 4, ["busy"])
+    assert models["llama"]["loading"] == ["drains"]

@@ -1,0 +1,62 @@
+"""The services of a fleet: which are started, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmxd.errors import LmxdError
+from lmxd.fleet.members import MemberRole
+from lmxd.fleet.units import start
+
+BROKER, NODE, GATEWAY = MemberRole.BROKER, MemberRole.NODE, MemberRole.GATEWAY
+
+
+class Systemctl:
+    """A systemctl that notes what it is told. ``fails``: the first word of the call that does."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told_file = directory / "told"
+        self.program = directory / "systemctl"
+        self.say(fails="nothing")
+        self.program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+    def say(self, *, fails: str) -> None:
+        text = f'#!/bin/sh\necho "$@" >>{self.told_file}\nfor word; do [ "$word" = {fails} ] && echo no >&2 && exit 1\n'
+        self.program.write_text(f"{text}done\nexit 0\n")
+
+    @property
+    def told(self) -> list[str]:
+        return self.told_file.read_text().splitlines()
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    return Systemctl(tmp_path, monkeypatch)
+
+
+def test_a_broker_is_started_before_a_node(systemctl: Systemctl) -> None:
+    units = ["lmxd-fleet-broker.service", "lmxd-fleet-node.service"]
+    assert start({NODE, GATEWAY, BROKER}, user=False) == units
+    assert systemctl.told == [f"cat {' '.join(units)}", f"enable --now {' '.join(units)}"]
+
+
+def test_a_users_own(systemctl: Systemctl) -> None:
+    assert start({NODE}, user=True) == ["lmxd-fleet-node.service"]
+    assert systemctl.told[-1] == "--user enable --now lmxd-fleet-node.service"
+
+
+def test_without_units_nothing_is_started(systemctl: Systemctl) -> None:
+    systemctl.say(fails="cat")
+    assert start({NODE}, user=False) == []
+    assert len(systemctl.told) == 1
+    assert start({GATEWAY}, user=False) == []
+    assert len(systemctl.told) == 1, "where a gateway listens is not known yet"
+
+
+def test_one_that_does_not_start_is_told_of(systemctl: Systemctl) -> None:
+    systemctl.say(fails="enable")
+    with pytest.raises(LmxdError, match=r"enable --now lmxd-fleet-node\.service: no"):
+        start({NODE}, user=False)

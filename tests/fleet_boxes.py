@@ -1,0 +1,127 @@
+"""A fleet of real processes on this machine: a broker, boxes with lmxd and ``lmxd fleet node``, and a gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from fleet_broker import Broker
+from fleet_node import Node, free_address
+from house import fake_engine, model
+from lmxd_process import Lmxd
+
+from lmxd.config import keys
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import MemberRole
+
+Models = Mapping[str, Mapping[str, Any]]
+"""Name -> keys of its profile, and under ``play`` how the fake is to behave."""
+
+
+class FleetGateway:
+    """``with FleetGateway(home) as gateway``: ``key`` is that of a user."""
+
+    def __init__(self, home: FleetHome) -> None:
+        self.home = home
+        config = home.settings.gateway
+        assert config.keys_file is not None
+        self.url = f"http://{config.listen}"
+        self.key = keys.add(config.keys_file, "user", admin=False)
+        self.log = home.state / "gateway.log"
+
+    def __enter__(self) -> Self:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "lmxd", "fleet", "--home", str(self.home.state), "gateway"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        Lmxd.until(self.answers, 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(40)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """A client with a user's key, or another."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def nodes_of(self, name: str) -> set[str]:
+        """The nodes that have a model, as the gateway lists it."""
+        with self.client() as client:
+            listed = client.get("/v1/models").json()["data"]
+        return next((set(each["meta"]["nodes"]) for each in listed if each["id"] == name), set())
+
+
+class Boxes:
+    """The fleet; ``nodes`` by name, and ``lmxds`` by the name of their node."""
+
+    def __init__(self, directory: Path, broker: Broker, gateway: FleetGateway) -> None:
+        self.directory, self.broker, self.gateway = directory, broker, gateway
+        self.nodes: dict[str, Node] = {}
+        self.lmxds: dict[str, Lmxd] = {}
+
+    def chat(self, name: str = "m", text: str = "hi", **more: Any) -> httpx.Response:
+        """One request of a client, and its whole answer."""
+        headers = more.pop("headers", {})
+        body = {"model": name, "messages": [{"role": "user", "content": text}]} | more
+        with self.gateway.client() as client:
+            return client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def until_known(self, name: str, *nodes: str) -> None:
+        """Returns when the gateway lists a model at those nodes, and no others."""
+        Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes), 30)
+
+
+@contextlib.contextmanager
+def boxes(
+    directory: Path, models: Mapping[str, Models], *, gib: float = 1.0, gateway: Mapping[str, Any] | None = None
+) -> Iterator[Boxes]:
+    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section."""
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(Broker(made(directory / "broker")))
+        section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
+        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section))
+        found = Boxes(directory, broker, front)
+        for name, offered in models.items():
+            home = broker.box(name, [MemberRole.NODE], door=free_address())
+            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
+            found.nodes[name] = stack.enter_context(Node(lmxd, home))
+        stack.enter_context(front)
+        for name in {name for offered in models.values() for name in offered}:
+            found.until_known(name, *(node for node, offered in models.items() if name in offered))
+        yield found
+
+
+def made(directory: Path) -> Path:
+    """A new directory."""
+    directory.mkdir()
+    return directory
+
+
+def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
+    """A daemon with those models and so much memory, that is to be started."""
+    profiles = {}
+    for name, keyed in models.items():
+        said = dict(keyed)
+        model(place, name, **said.pop("play", {}))
+        profiles[name] = {"estimated_memory_gb": 0.5, "slots": 2} | said
+    config = {
+        "gpu": {"device": "host", "max_memory_gb": gib},
+        "engine": {"path": str(fake_engine(place)), "stop_timeout": 2},
+        "model_dir": str(place),
+        "models": profiles,
+    }
+    return Lmxd(place, config)

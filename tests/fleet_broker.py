@@ -1,0 +1,104 @@
+"""A real nats-server for tests, with TLS and the permissions of a fleet's members, without a broker's process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fleet_home import box
+from waiting import wait_until
+
+from lmxd.fleet import bus
+from lmxd.fleet.authority.bucket import make
+from lmxd.fleet.authority.certificates import Authority
+from lmxd.fleet.authority.nats_config import BusServer, configuration
+from lmxd.fleet.authority.nats_server import program
+from lmxd.fleet.home import FleetHome
+from lmxd.fleet.members import Member, MemberRole
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """``with Broker(directory) as broker``: ``box`` makes homes of members, whom it lets in from then on."""
+
+    def __init__(self, directory: Path, fleet: str = "home") -> None:
+        self.directory, self.authority = directory, Authority.new(fleet)
+        self.port = free_port()
+        self.url = f"tls://127.0.0.1:{self.port}"
+        self.members: set[Member] = set()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.file, self.log = directory / "nats.conf", directory / "nats.log"
+        self.home = self.box("b1", [MemberRole.BROKER])
+
+    def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
+        """The home of a box that has joined."""
+        roles = list(roles)
+        home = box(self.authority, self.directory / name, name, roles, brokers=[self.url], **settings)
+        self.admit(*map(home.member, roles))
+        return home
+
+    def admit(self, *members: Member) -> None:
+        self._of(self.members | set(members))
+
+    def forget(self, *members: Member) -> None:
+        self._of(self.members - set(members))
+
+    def _of(self, members: set[Member]) -> None:
+        self.members = members
+        if self.process is not None:
+            loads = self.log.read_text().count("Reloaded")
+            self._write()
+            self.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: self.log.read_text().count("Reloaded") > loads, 20)
+
+    def _write(self) -> None:
+        role = MemberRole.BROKER
+        server = BusServer(
+            member=self.home.member(role),
+            address=f"127.0.0.1:{self.port}",
+            certificate=self.home.certificate(role),
+            key=self.home.key(role),
+            ca=self.home.ca,
+            data=self.directory / "data",
+        )
+        self.file.write_text(configuration(server, self.members))
+
+    def start(self) -> None:
+        self._write()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([program(), "-c", str(self.file)], stdout=log, stderr=log)
+        wait_until(self._is_ready, 20)
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return "Server is ready" in self.log.read_text()
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def __enter__(self) -> Broker:
+        self.start()
+        asyncio.run(self._make_bucket())
+        return self
+
+    async def _make_bucket(self) -> None:
+        client = await bus.connect(self.home, MemberRole.BROKER)
+        await make(client, 1)
+        await client.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()

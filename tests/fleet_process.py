@@ -1,0 +1,105 @@
+"""Commands and brokers of a fleet as programs of their own, the way users run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from waiting import wait_until
+
+from lmxd.__main__ import main
+from lmxd.fleet.home import FleetHome
+
+SERVED = "are served"
+"""What a broker's log says once members may come."""
+
+
+_ahead = count(20000 + os.getpid() * 40 % 12000)
+"""Ports to be tried: each process of tests begins elsewhere, below the range that the kernel gives out by itself."""
+
+
+def free_ports(number: int) -> int:
+    """The first of so many free ports in a row."""
+    for _ in range(1000):
+        ports = [20000 + next(_ahead) % 12000 for _ in range(number)]
+        if ports[-1] - ports[0] == number - 1 and all(map(_is_free, ports)):
+            return ports[0]
+    raise AssertionError("there are no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class FleetBox:
+    """A box in a directory. ``run`` is a command of its own; ``with box.broker():`` runs its broker."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.home = FleetHome.at(directory, user=False)
+        self.log = directory.with_name(f"{directory.name}.log")
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "lmxd", "fleet", "--home", str(self.directory), *words]
+
+    def done(self, *words: str, said: str = "") -> Result:
+        """A command in this process, which is sooner than another one."""
+        return CliRunner().invoke(
+            main, ["fleet", "--home", str(self.directory), *words], input=said, catch_exceptions=False
+        )
+
+    def run(self, *words: str, said: str = "") -> str:
+        found = self.done(*words, said=said)
+        assert found.exit_code == 0, found.output
+        return found.stdout.strip()
+
+    def init(self, name: str) -> str:
+        """Begin a fleet, with free ports; what it says."""
+        port = free_ports(4)
+        place = ["--address", "127.0.0.1", "--port", str(port), "--door", str(port + 3)]
+        return self.run("init", "home", "--node", name, *place)
+
+    def broker(self) -> BrokerProcess:
+        return BrokerProcess(self)
+
+
+class BrokerProcess:
+    """``lmxd fleet broker``, until the end of the block."""
+
+    def __init__(self, box: FleetBox) -> None:
+        self._box = box
+
+    def __enter__(self) -> BrokerProcess:
+        self._box.log.touch()
+        before = self.said(SERVED)
+        with self._box.log.open("ab") as log:
+            self.process = subprocess.Popen(self._box.command("broker"), stdout=log, stderr=log)
+        wait_until(lambda: self._begun(before), 30)
+        return self
+
+    def _begun(self, before: int) -> bool:
+        assert self.process.poll() is None, self._box.log.read_text()
+        return self.said(SERVED) > before
+
+    def said(self, words: str) -> int:
+        """How often its log has some words."""
+        return self._box.log.read_text().count(words)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.end()
