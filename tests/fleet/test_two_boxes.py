@@ -13,7 +13,7 @@ from waiting import wait_until
 from lmxd.fleet.home import FleetHome
 
 
-def test_one_endpoint_for_two_boxes(tmp_path: Path) -> None:
+def test_one_endpoint(tmp_path: Path) -> None:
     first, second = FleetBox(tmp_path / "first"), FleetBox(tmp_path / "second")
     first.init("n1")
     with first.home.config.open("a") as settings:
@@ -21,8 +21,8 @@ def test_one_endpoint_for_two_boxes(tmp_path: Path) -> None:
     first = FleetBox(first.directory)
     with ExitStack() as held:
         held.enter_context(first.broker())
-        one = held.enter_context(lmxd_with(made(tmp_path / "one"), {"here": {}}))
-        two = held.enter_context(lmxd_with(made(tmp_path / "two"), {"there": {}}))
+        one = held.enter_context(lmxd_with(made(tmp_path / "1"), {"here": {}}))
+        two = held.enter_context(lmxd_with(made(tmp_path / "2"), {"there": {}}))
         held.enter_context(Node(one, first.home))
         front = held.enter_context(FleetGateway(first.home))
         wait_until(lambda: front.nodes_of("here") == {"n1"}, 30)
