@@ -1,4 +1,4 @@
-"""How well a fleet chooses: bench/fleet_choosing.py [--shortest | --quick] [--load PERCENT]
+"""How well a fleet chooses: bench/fleet_choosing.py [--shortest | --quick] [--load PERCENT ...] [--seconds N]
 
 Each node is the very core that the daemon runs, with one card of 80 GiB, in virtual time. Gateways choose nodes by
 lmxd/fleet/choosing, from heartbeats that come late or never, by a seed. Beside it, on the same trace, one big queue
@@ -152,10 +152,11 @@ def main() -> Iterator[str]:
     parser.add_argument("--shortest", action="store_true", help="20 nodes for a minute")
     parser.add_argument("--quick", action="store_true", help="100 nodes for two minutes")
     parser.add_argument("--load", type=int, nargs="*", default=[70, 95, 120], help="per cent of what all cards can do")
+    parser.add_argument("--seconds", type=float, help="for so long requests come; 120 by default")
     given = parser.parse_args()
     nodes, seconds = (20, 60.0) if given.shortest else (100, 120.0) if given.quick else (1000, 120.0)
     for load in given.load:
-        yield from compare(nodes, seconds, load / 100, 2)
+        yield from compare(nodes, given.seconds or seconds, load / 100, 2)
 
 
 if __name__ == "__main__":

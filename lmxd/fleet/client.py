@@ -61,7 +61,7 @@ class FleetClient:
         self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, time.monotonic)
 
     async def __aenter__(self) -> Self:
-        self._spoken = asyncio.Event()
+        self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
         hearing = Hearing(self._table, lambda _, __: self._spoken.set(), time.monotonic)
         self._bus: Bus = await connect(self._home, self._role, context=self.tls, lost=hearing.lost, found=hearing.found)
         self._heard = asyncio.create_task(hearing.run(self._bus))
@@ -91,12 +91,16 @@ class FleetClient:
             await _released(self._bus, lease)
 
     async def _known(self, model: str) -> None:
-        """Wait until a node is heard that has the model, or each has had the time to speak."""
+        """Wait until all nodes that have the model are heard, or each has had the time to speak since this began."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HEARS):
-                while not any(self._table.offering(model, time.monotonic())):
+            async with asyncio.timeout_at(self._since + _HEARS):
+                while not self._all_spoke(model):
                     self._spoken.clear()
                     await self._spoken.wait()
+
+    def _all_spoke(self, model: str) -> bool:
+        having = [node for node in self._table.nodes.values() if model in node.offered]
+        return bool(having) and all(self._table.is_alive(node.name, time.monotonic()) for node in having)
 
     async def _renew(self, lease: Direct) -> None:
         """Keep it alive. A node that does not answer is asked again: its lease lives for as long as it said."""

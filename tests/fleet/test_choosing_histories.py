@@ -156,6 +156,11 @@ class Choosing(RuleBasedStateMachine):
         truth.starts, truth.number, truth.clock = truth.starts + 1, 0, truth.clock - 500
 
     @rule(name=st.sampled_from(NODES))
+    def end_instances(self, name: str) -> None:
+        truth = self.truth[name]
+        truth.slots, truth.loading, truth.free = {}, set(), 24.0
+
+    @rule(name=st.sampled_from(NODES))
     def load(self, name: str) -> None:
         self.truth[name].loading.clear()
 
@@ -165,7 +170,8 @@ class Choosing(RuleBasedStateMachine):
         """A node has its slot again, and the gateway knows it first."""
         answered = self.answering.pop(number % len(self.answering))
         name, model = answered.prospect.node, answered.sought.model
-        self.truth[name].slots[model] += 1
+        if model in self.truth[name].slots:  # or the instance has ended meanwhile
+            self.truth[name].slots[model] += 1
         self.last_asked[name] = self.now
         before = self.table.nodes[name].view.vacant.get(model, 0)
         self.table.ended(answered, self.now)

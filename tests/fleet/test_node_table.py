@@ -71,6 +71,15 @@ def test_a_heartbeat_that_lies_behind_is_old_though_it_was_just_heard() -> None:
     assert names(heard, 20.5) == ["n1"]
 
 
+def test_a_heartbeat_that_lies_behind_is_old_whenever_it_comes() -> None:
+    for late in (55, 60, 61, 70):
+        heard = table("n1")
+        for second in range(1, late - 9):
+            heard.hear(beat("n1", 1 + second, second), second)
+        heard.hear(beat("n1", late, late - 10), late)
+        assert heard.nodes["n1"].spoke_at == late - 10
+
+
 def test_a_clock_that_stood_still_is_believed_again_after_two_minutes() -> None:
     """A paused machine does not know that time has passed."""
     heard = table("n1")
@@ -150,3 +159,9 @@ def test_a_node_that_said_no_is_believed_to_be_full_for_that_model() -> None:
     assert ranking(heard, Sought(model="b"), 0.1, first)[0].standing is Standing.FITS
     heard.hear(beat("n1", 2, 1.0, vacant={"a": 1}), 1.0)
     assert ranking(heard, A, 1.0, first)[0].standing is Standing.READY
+
+
+def test_a_node_whose_instance_has_ended_is_not_looked_at_for_its_slots() -> None:
+    heard = table("n1", "n2", vacant={"a": 1})
+    heard.hear(beat("n1", 2, 1.0, free=24), 1.0)
+    assert [node.name for node, _ in heard.offering("a", 1.0, slotted=True)] == ["n2"]
