@@ -27,6 +27,8 @@ def shaped(kind: Any, text: str, *, sparse: bool = False) -> Any:
         return None if sparse and types.NoneType in inner else shaped(inner[0], text, sparse=sparse)
     if origin is typing.Annotated:
         return shaped(inner[0], text, sparse=sparse)
+    if origin is tuple and ... not in inner:
+        return [shaped(each, text, sparse=sparse) for each in inner]
     if origin in (list, tuple, set, frozenset):
         return [shaped(inner[0], text, sparse=sparse)]
     if origin is dict:

@@ -59,6 +59,8 @@ COMMANDS = {
 }
 ALONE = {"run": "m -- true", "hold": "1G -- true", "ask": "m x", "chat": "m"}
 """They set up signals, or talk to an instance that no puppet has: in a process of their own."""
+OF_NODES = {"fleet"}
+"""They ask nodes instead of a daemon: tests/fleet/test_seen.py."""
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def harmless(said: str) -> bool:
 
 
 def test_every_command_is_tried() -> None:
-    assert {*COMMANDS, *ALONE} == set(commands_of(main))
+    assert {*COMMANDS, *ALONE, *OF_NODES} == set(commands_of(main))
 
 
 @pytest.mark.parametrize("answer", ["full", "sparse", "failing"])

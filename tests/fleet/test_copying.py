@@ -184,7 +184,12 @@ async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
             before = pair.there.config_path.read_text()
             await pair.copied("a")
             assert pair.there.config_path.read_text() == before
-            assert [x.model for x in (await client.models()).models] == ["a"]
+
+            async def served() -> list[str]:
+                return [x.model for x in (await client.models()).models]
+
+            await until(served)  # lmxd looks at its directories now and then
+            assert await served() == ["a"]
         assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
 
 

@@ -261,7 +261,12 @@ async def test_a_node_that_is_told_to_end_answers_what_it_was_asked(shared: Plac
     async with hearing(shared) as heard:
         slow = shared.node.ask("/v1/chat/completions", CHAT | {"model": "slow", "max_tokens": 64}, by=shared.member)
         asking = asyncio.create_task(slow)
-        await until(lambda: any(x.model == "slow" and x.vacant < x.slots for x in heard.beats[-1].running))
+
+        def answers() -> bool:
+            assert not asking.done(), asking.result()
+            return any(x.model == "slow" and x.vacant < x.slots for x in heard.beats[-1].running)
+
+        await until(answers)
         assert await asyncio.to_thread(shared.node.end) == 0
         answer = await asking
         assert (answer.status, len(answer.json["choices"])) == (200, 1)

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 
 from fleet.reported import GIB, beat, card
-from lmxd.cli.fleet.rows import NODES, node_row, plan_rows, summary
+from lmxd.cli.fleet.rows import NODES, PLANS, node_row, plan_rows, summary
 from lmxd.cli.fleet.top import bar, rendered
 from lmxd.cli.tables import Table
 from lmxd.errors import LmxdError
@@ -61,6 +61,30 @@ def test_the_table_of_nodes_fits_a_terminal() -> None:
     lines = [line.plain for line in Table(NODES, map(node_row, table_of())).lines(80)]
     assert max(map(len, lines)) <= 80
     assert {"busy", "drains", "new", "silent"} <= {line.split()[0] for line in lines}
+
+
+def test_nothing_that_a_node_says_commands_a_terminal() -> None:
+    hostile = "x\x1b]0;title\x07\x1b[2J\nall is well\r\x9b31m\x7f\u2028\u202e[bold red link=http://x]"
+    table = NodeTable()
+    said = msgspec.structs.replace(
+        card("n1", {hostile: 4}), address=hostile, version=hostile, labels={hostile: hostile}
+    )
+    table.hear_card(said)
+    table.hear(msgspec.structs.replace(beat("n1", 1, 0.0, free=6, vacant={hostile: 1}, loading={hostile: 1})), 10.0)
+    nodes = seen(table, 10.0)
+    console = Console(file=io.StringIO(), width=400)
+    console.print(rendered("home", nodes, console))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.plain for line in Table(NODES, map(node_row, nodes)).lines(4000)]
+    for line in (*console.file.getvalue().splitlines(), *lines):
+        assert line.isprintable(), line
+        assert not line.startswith("all is well")
+    assert any("title" in line for line in lines)
+    plans: dict[str, Planned | LmxdError] = {
+        "n1": Planned(outcome="start", model=hostile, why=hostile),
+        "n2": LmxdError("internal", hostile, hostile),
+    }
+    assert all(line.plain.isprintable() for line in Table(PLANS, plan_rows(plans)).lines(4000))
 
 
 def test_a_bar_has_a_mark_for_each_part() -> None:
