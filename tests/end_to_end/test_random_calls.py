@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Final, cast
 
 import pytest
@@ -28,7 +27,6 @@ from lmxd.gateway.app import application
 from lmxd.gateway.leasing.leases import Leases
 from lmxd.gateway.ollama.pulls import Pulls
 from lmxd.gateway.requests.authentication import Authentication
-from lmxd.rpc.client import AsyncClient
 
 SECONDS: Final = float(os.environ.get("LMXD_FUZZ_SECONDS", "6"))
 SEED: Final = int(os.environ.get("LMXD_FUZZ_SEED", "17"))
@@ -48,10 +46,8 @@ def rss(pid: int) -> int:
 
 def routes() -> list[tuple[str, str]]:
     """(method, path) of all that the gateway serves."""
-
-    leases = SimpleNamespace(client=AsyncClient(Path("/nonexistent")), connections=None)
     nobody = cast(Authentication, None), cast(Pulls, None)
-    app = application(GatewayConfig(anonymous=True), cast(Leases, leases), *nobody)
+    app = application(GatewayConfig(anonymous=True), Leases(Path("/nonexistent"), instances=1), *nobody)
     return [
         (route.method, str(info))
         for route in app.router.routes()
