@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from groups import commands_of
@@ -328,11 +329,15 @@ def test_a_drain_waits_until_everything_has_ended(fake: Make) -> None:
 
 
 def test_every_command_has_json_and_a_useful_help() -> None:
-    for name, command in commands_of(main).items():
-        shown = CliRunner().invoke(main, [name, "--help"]).stdout
-        assert command.help, name
-        if name not in ("completion", "chat"):  # a script and a talk
-            assert "--json" in shown, name
+    known: dict[tuple[str, ...], click.Command] = {(name,): each for name, each in commands_of(main).items()}
+    group = known.pop(("fleet",))
+    assert isinstance(group, click.Group)
+    known |= {("fleet", name): command for name, command in commands_of(group).items()}
+    for words, command in known.items():
+        shown = CliRunner().invoke(main, [*words, "--help"]).stdout
+        assert command.help, words
+        if words not in (("completion",), ("chat",)):  # a script and a talk
+            assert "--json" in shown, words
 
 
 def test_the_answer_is_real(running: Lmxd) -> None:
