@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +24,7 @@ from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.tls import client_context
+from lmxd.gateway.ollama.pulls import end_fetch
 
 _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
@@ -33,8 +32,6 @@ _ANSWER: Final = 64 * 1024
 """Bytes of a peer's answer about a file, at the most."""
 _ASKING: Final = 15.0
 """Seconds for which a peer may say nothing."""
-_GRACE: Final = 5.0
-"""Seconds that a fetch has to end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +100,7 @@ class Copies:
             if status := await process.wait():
                 raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
         finally:
-            await _end(process)
+            await end_fetch(process)
         if (copies := self._home.copies) is not None:
             (copies / manifest.file).chmod(0o644)  # engines run as another user, and read it
 
@@ -155,14 +152,3 @@ def _refused(peer: str, body: bytes) -> LmxdError:
         return LmxdError(code if code in EXIT_STATUS else "internal", f"{peer}: {error['message']}")
     except (ValueError, KeyError, TypeError):
         return LmxdError("bad_answer", f"{peer} answered with something else", "update it")
-
-
-async def _end(process: Process) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            if process.returncode is None:
-                os.killpg(process.pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE):
-                await process.wait()
-                return

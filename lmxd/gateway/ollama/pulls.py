@@ -73,7 +73,7 @@ class Pulls:
                 if status := await process.wait():
                     raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the log")
             finally:
-                await _end(process)
+                await end_fetch(process)
 
     async def _begun(self, name: str) -> Process:
         """``lmxd pull``. Its errors are its last line; all else that it and the library say is the log's."""
@@ -104,7 +104,7 @@ def _step(line: bytes, remedy: str) -> dict[str, Any]:
     raise LmxdError(code, error["message"], helps)
 
 
-async def _end(process: Process) -> None:
+async def end_fetch(process: Process) -> None:
     """End a fetch whose client has gone. What has come is kept, and gone on with by the next one."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
