@@ -15,6 +15,7 @@ from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseReleased, LeaseRequested, TicketCancelled, TimePassed
 from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, ConnectionId, DeviceId, Hold, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.daemon.answering.views import served_in
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.ranking import ranking
@@ -158,7 +159,6 @@ class SimulatedNode(World):
         state = self.state
         idle = [i for i in state.instances.values() if i.phase is Phase.READY and i.vacant]
         waiting = list(state.queue)
-        told = [t.told[1] or 0.0 for t in waiting if t.told is not None]
         room = DeviceRoom(
             device=GPU,
             capacity=self.capacity[GPU],
@@ -174,7 +174,7 @@ class SimulatedNode(World):
                 rooms=(room,),
                 running=self._running(),
                 waiting=len(waiting),
-                eta=max(told, default=0.0),
+                eta=served_in(state) or 0.0,
             )
         )
 

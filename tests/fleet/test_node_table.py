@@ -161,6 +161,14 @@ def test_a_node_that_said_no_is_believed_to_be_full_for_that_model() -> None:
     assert ranking(heard, A, 1.0, first)[0].standing is Standing.READY
 
 
+def test_bytes_beside_a_queue_are_asked_for_again_when_something_has_changed_there() -> None:
+    heard = table("n1", free=9, waiting=1, eta=5)
+    heard.refused(A, ranking(heard, A, 0.1, first)[0], 0.1)
+    for number, waiting, standing in ((2, 1, Standing.WAITS), (3, 1, Standing.WAITS), (4, 2, Standing.BESIDE)):
+        heard.hear(beat("n1", number, number, free=9, waiting=waiting, eta=5), number)
+        assert ranking(heard, A, number, first)[0].standing is standing
+
+
 def test_a_node_whose_instance_has_ended_is_not_looked_at_for_its_slots() -> None:
     heard = table("n1", "n2", vacant={"a": 1})
     heard.hear(beat("n1", 2, 1.0, free=24), 1.0)

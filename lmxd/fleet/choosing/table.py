@@ -59,8 +59,9 @@ class Node:
         if beat.started != self.beat.started:
             self._delays = Delays()
             self._former = [*self._former[1 - _FORMER :], beat.started]
+        same = _books(beat) == _books(self.beat)
         self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
-        self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
+        self.asked = [x for x in self.asked if x.at + _SETTLES >= self.spoke_at or (same and _is_beside(x))]
         self.ended = [ended for ended in self.ended if ended.at + _SETTLES >= self.spoke_at]
         self._look_again()
         return True
@@ -87,8 +88,8 @@ class Node:
 
     def promising(self, models: Collection[str]) -> Iterable[str]:
         """All of ``models`` for which it might have a slot or bytes now, and others; few where it has neither."""
-        view = self.view
-        if not view.waiting and max(view.free.values(), default=0) >= self._least:
+        view = self.view  # nothing is ended for newcomers beside a queue
+        if (max(view.free.values(), default=0) if view.waiting else view.most) >= self._least:
             return models
         return [model for model in view.slotted if model in models]
 
@@ -100,6 +101,15 @@ class Node:
         """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
         silent = now - max(self.spoke_at, self.excused_at)
         return self.card is not None and silent <= SILENT and now >= self.shunned_until
+
+
+def _books(beat: Heartbeat) -> tuple[object, ...]:
+    return beat.rooms, beat.running, beat.waiting
+
+
+def _is_beside(asked: Attempt) -> bool:
+    """Bytes beside a queue that the node refused: it would again, as long as nothing changes there."""
+    return asked.refused and asked.prospect.standing is Standing.BESIDE
 
 
 class NodeTable:
