@@ -53,6 +53,10 @@ class FleetGateway:
         except httpx.TransportError:
             return False
 
+    def said(self, words: str) -> int:
+        """How often its log has some words."""
+        return self.log.read_text().count(words)
+
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with a user's key, or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
@@ -79,6 +83,13 @@ class Boxes:
         body = {"model": name, "messages": [{"role": "user", "content": text}]} | more
         with self.gateway.client() as client:
             return client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def warm(self, name: str = "m") -> None:
+        """Have each node start an instance of a model: a node that has none gets nothing while others have slots."""
+        body = {"model": name, "messages": [{"role": "user", "content": "hi"}]}
+        for node in self.nodes.values():
+            answer = node.asked_now("/v1/chat/completions", body, by=self.gateway.home)
+            assert answer.status == 200, answer.text
 
     def until_known(self, name: str, *nodes: str) -> None:
         """Returns when the gateway lists a model at those nodes, and no others."""

@@ -11,8 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+from waiting import PAUSE
 
 from lmxd.fleet.names import ANSWERED_BY
+
+_CONVERSATION = 3
+"""Requests of one conversation."""
 
 
 @dataclass
@@ -30,7 +34,11 @@ class Outcome:
 
 
 class FleetLoad:
-    """``clients`` ask for ``model`` one after the other, a stream or a whole answer in turn."""
+    """``clients`` ask for ``model`` one after the other, a stream or a whole answer in turn.
+
+    Every third request begins a conversation: each stays at its node, so that a few of them without end might leave out
+    a node for ever.
+    """
 
     def __init__(self, url: str, key: str, *, model: str = "m", clients: int = 6, tokens: int = 20) -> None:
         self._url, self._key, self._model, self._tokens = url, key, model, tokens
@@ -56,15 +64,20 @@ class FleetLoad:
             turn = number
             while not self._ends:
                 turn += 1
-                await self._ask(client, number, stream=turn % 2 == 0)
+                await self._ask(client, number, f"client {number}, {turn // _CONVERSATION}", stream=turn % 2 == 0)
 
     def each_has(self, count: int, since: float) -> bool:
         """Every client has so many whole answers to what it asked since that time."""
         seen = Counter(each.client for each in self.outcomes if each.whole and each.begun >= since)
         return all(seen[number] >= count for number in range(self._count))
 
-    async def _ask(self, client: httpx.AsyncClient, number: int, *, stream: bool) -> None:
-        message = {"role": "user", "content": f"client {number}"}
+    def shown(self) -> str:
+        """What has come of the requests so far, for an error of a test."""
+        by_node = Counter((each.node, each.status, each.whole) for each in self.outcomes)
+        return f"{dict(by_node)}; the last: {self.outcomes[-3:]}"
+
+    async def _ask(self, client: httpx.AsyncClient, number: int, text: str, *, stream: bool) -> None:
+        message = {"role": "user", "content": text}
         body = {"model": self._model, "messages": [message], "max_tokens": self._tokens}
         found = Outcome(number, time.monotonic(), stream)
         try:
@@ -80,3 +93,5 @@ class FleetLoad:
         except (httpx.TransportError, ValueError) as error:
             found.said = repr(error)
         self.outcomes.append(found)
+        if not found.whole:
+            await asyncio.sleep(PAUSE)  # as a client does that asks again

@@ -27,14 +27,14 @@ def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> float:
     return time.monotonic() - begun
 
 
-async def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
-    """The same on a loop that has other work. ``holds`` may be a coroutine function."""
+async def until(holds: Callable[[], Any], seconds: float = 30.0, seen: Callable[[], object] = str) -> None:
+    """The same on a loop that has other work. ``holds`` may be a coroutine function; ``seen``: what is said if not."""
     deadline = time.monotonic() + seconds
     while True:
         found = holds()
         if await found if isinstance(found, Awaitable) else found:
             return
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, f"it did not come about in time {seen()}"
         await asyncio.sleep(PAUSE)
 
 
