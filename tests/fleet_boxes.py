@@ -14,6 +14,7 @@ from fleet_broker import Broker
 from fleet_node import Node, free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
+from waiting import GENEROUS
 
 from lmxd.config import keys
 from lmxd.fleet.home import FleetHome
@@ -38,7 +39,7 @@ class FleetGateway:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", "fleet", "--home", str(self.home.state), "gateway"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        Lmxd.until(self.answers, 30)
+        Lmxd.until(self.answers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +50,7 @@ class FleetGateway:
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health", timeout=20).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -60,7 +61,7 @@ class FleetGateway:
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with a user's key, or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=GENEROUS)
 
     def nodes_of(self, name: str) -> set[str]:
         """The nodes that have a model, as the gateway lists it."""
@@ -93,7 +94,7 @@ class Boxes:
 
     def until_known(self, name: str, *nodes: str) -> None:
         """Returns when the gateway lists a model at those nodes, and no others."""
-        Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes), 30)
+        Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes))
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ class Broker:
             loads = self.log.read_text().count("Reloaded")
             self._write()
             self.process.send_signal(signal.SIGHUP)
-            wait_until(lambda: self.log.read_text().count("Reloaded") > loads, 20)
+            wait_until(lambda: self.log.read_text().count("Reloaded") > loads)
 
     def _write(self) -> None:
         role = MemberRole.BROKER
@@ -77,7 +77,7 @@ class Broker:
         self._write()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([program(), "-c", str(self.file)], stdout=log, stderr=log)
-        wait_until(self._is_ready, 20)
+        wait_until(self._is_ready)
 
     def _is_ready(self) -> bool:
         assert self.process is not None

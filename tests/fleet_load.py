@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
-from waiting import PAUSE
+from waiting import GENEROUS, PAUSE
 
 from lmxd.fleet.names import ANSWERED_BY
 
@@ -60,7 +60,7 @@ class FleetLoad:
 
     async def _client(self, number: int) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
-        async with httpx.AsyncClient(base_url=self._url, headers=headers, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self._url, headers=headers, timeout=GENEROUS) as client:
             turn = number
             while not self._ends:
                 turn += 1

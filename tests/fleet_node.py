@@ -40,7 +40,7 @@ class Node:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", *words]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.lmxd.env)
-        Lmxd.until(self.listens, 30)
+        Lmxd.until(self.listens)
         return self
 
     def listens(self) -> bool:
