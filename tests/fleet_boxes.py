@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from fleet_node import Node, free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from waiting import GENEROUS
+from wires import Wire
 
 from lmxd.config import keys
 from lmxd.fleet.home import FleetHome
@@ -76,6 +77,8 @@ class Boxes:
     def __init__(self, directory: Path, broker: Broker, gateway: FleetGateway) -> None:
         self.directory, self.broker, self.gateway = directory, broker, gateway
         self.nodes: dict[str, Node] = {}
+        self.wires: dict[str, list[Wire]] = {}
+        """The ways of a box to others and from them, where there are such."""
         self.lmxds: dict[str, Lmxd] = {}
 
     def chat(self, name: str = "m", text: str = "hi", **more: Any) -> httpx.Response:
@@ -92,6 +95,13 @@ class Boxes:
             answer = node.asked_now("/v1/chat/completions", body, by=self.gateway.home)
             assert answer.status == 200, answer.text
 
+    def cut_off(self, *names: str) -> Callable[[], None]:
+        """Have nothing pass between those boxes and others; what is returned mends it."""
+        wires = [wire for name in names for wire in self.wires[name]]
+        for wire in wires:
+            wire.hold()
+        return lambda: [wire.mend() for wire in wires] and None
+
     def until_known(self, name: str, *nodes: str) -> None:
         """Returns when the gateway lists a model at those nodes, and no others."""
         Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes))
@@ -99,16 +109,36 @@ class Boxes:
 
 @contextlib.contextmanager
 def boxes(
-    directory: Path, models: Mapping[str, Models], *, gib: float = 1.0, gateway: Mapping[str, Any] | None = None
+    directory: Path,
+    models: Mapping[str, Models],
+    *,
+    gib: float = 1.0,
+    gateway: Mapping[str, Any] | None = None,
+    wired: bool = False,
 ) -> Iterator[Boxes]:
-    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section."""
+    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section.
+
+    ``wired``: nodes and the gateway have ``wires``.
+    """
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(made(directory / "broker")))
         section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
-        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section))
+        wires: dict[str, list[Wire]] = {name: [] for name in ("g1", *models)}
+
+        def wire(name: str, target: str) -> str:
+            wires[name].append(stack.enter_context(Wire(target)))
+            return wires[name][-1].address
+
+        def way(name: str) -> dict[str, Any]:
+            return {"brokers": [f"tls://{wire(name, broker.address)}"]} if wired else {}
+
+        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, **way("g1")))
         found = Boxes(directory, broker, front)
+        found.wires = wires
         for name, offered in models.items():
-            home = broker.box(name, [MemberRole.NODE], door=free_address())
+            listen = free_address()
+            door = {"door": wire(name, listen), "listen": listen} if wired else {"door": listen}
+            home = broker.box(name, [MemberRole.NODE], **door, **way(name))
             lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
         stack.enter_context(front)

@@ -34,7 +34,8 @@ class Broker:
     def __init__(self, directory: Path, fleet: str = "home") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_port()
-        self.url = f"tls://127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"tls://{self.address}"
         self.members: set[Member] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
@@ -43,7 +44,7 @@ class Broker:
     def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
         """The home of a box that has joined."""
         roles = list(roles)
-        home = box(self.authority, self.directory / name, name, roles, brokers=[self.url], **settings)
+        home = box(self.authority, self.directory / name, name, roles, **({"brokers": [self.url]} | settings))
         self.admit(*map(home.member, roles))
         return home
 
@@ -65,7 +66,7 @@ class Broker:
         role = MemberRole.BROKER
         server = BusServer(
             member=self.home.member(role),
-            address=f"127.0.0.1:{self.port}",
+            address=self.address,
             certificate=self.home.certificate(role),
             key=self.home.key(role),
             ca=self.home.ca,

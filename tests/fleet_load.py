@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -70,6 +70,15 @@ class FleetLoad:
         """Every client has so many whole answers to what it asked since that time."""
         seen = Counter(each.client for each in self.outcomes if each.whole and each.begun >= since)
         return all(seen[number] >= count for number in range(self._count))
+
+    def each_is_served_by(self, nodes: Iterable[str], since: float = 0.0) -> bool:
+        """Each of the nodes has given two whole answers to what was asked since that time."""
+        seen = Counter(each.node for each in self.outcomes if each.whole and each.begun >= since)
+        return all(seen[name] >= 2 for name in nodes)
+
+    def broken(self) -> list[Outcome]:
+        """The requests without a whole answer."""
+        return [each for each in self.outcomes if not each.whole]
 
     def shown(self) -> str:
         """What has come of the requests so far, for an error of a test."""

@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, lmxd: Lmxd, home: FleetHome) -> None:
         self.lmxd, self.home = lmxd, home
-        self.name, self.address = home.settings.node, home.settings.door
+        self.name, self.address = home.settings.node, home.settings.listen or home.settings.door
         self.log = home.state / "node.log"
 
     def start(self) -> Node:

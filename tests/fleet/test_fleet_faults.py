@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fleet_boxes import Boxes, boxes
-from fleet_load import FleetLoad, Outcome
+from fleet_load import FleetLoad
 from waiting import until
 
 NODES = ("n1", "n2", "n3")
@@ -63,10 +63,6 @@ def broker_frozen(fleet: Boxes) -> Callable[[], object]:
     return freeze_and_thaw(fleet.broker.process.pid)
 
 
-def served_by(outcomes: list[Outcome], node: str) -> int:
-    return sum(each.whole for each in outcomes if each.node == node)
-
-
 @pytest.mark.parametrize(
     ("fault", "cut"),
     [
@@ -83,7 +79,7 @@ async def test_clients_notice_no_more_than_a_stream_that_breaks_off(fleet: Boxes
     load = FleetLoad(fleet.gateway.url, fleet.gateway.key)
     losses = fleet.gateway.said(LOST)
     async with load.going_on():
-        await until(lambda: all(served_by(load.outcomes, node) >= 2 for node in NODES), seen=load.shown)
+        await until(lambda: load.each_is_served_by(NODES), seen=load.shown)
         mend = await asyncio.to_thread(fault, fleet)
         try:
             if not cut:
@@ -92,10 +88,9 @@ async def test_clients_notice_no_more_than_a_stream_that_breaks_off(fleet: Boxes
             await until(lambda: load.each_has(3, fell_at), seen=load.shown)
         finally:
             await asyncio.to_thread(mend)
-        begun = len(load.outcomes)
-        await until(lambda: served_by(load.outcomes[begun:], "n1") >= 2, seen=load.shown)
-    broken = [each for each in load.outcomes if not each.whole]
-    assert [each for each in broken if not each.stream or each.status != 200 or each.node not in cut] == []
+        mended_at = time.monotonic()
+        await until(lambda: load.each_is_served_by(("n1",), mended_at), seen=load.shown)
+    assert [each for each in load.broken() if not each.stream or each.status != 200 or each.node not in cut] == []
     lmxds = fleet.lmxds.values()
     await until(lambda: not any(each.leases for lmxd in lmxds for each in lmxd.instances().values()))
     for lmxd in lmxds:
