@@ -77,6 +77,8 @@ class Boxes:
     def __init__(self, directory: Path, broker: Broker, gateway: FleetGateway) -> None:
         self.directory, self.broker, self.gateway = directory, broker, gateway
         self.nodes: dict[str, Node] = {}
+        self.join: Callable[[str, Models], Node]
+        """A further box, with these models."""
         self.wires: dict[str, list[Wire]] = {}
         """The ways of a box to others and from them, where there are such."""
         self.lmxds: dict[str, Lmxd] = {}
@@ -98,9 +100,14 @@ class Boxes:
     def cut_off(self, *names: str) -> Callable[[], None]:
         """Have nothing pass between those boxes and others; what is returned mends it."""
         wires = [wire for name in names for wire in self.wires[name]]
+
+        def mend() -> None:
+            for wire in wires:
+                wire.mend()
+
         for wire in wires:
             wire.hold()
-        return lambda: [wire.mend() for wire in wires] and None
+        return mend
 
     def until_known(self, name: str, *nodes: str) -> None:
         """Returns when the gateway lists a model at those nodes, and no others."""
@@ -123,10 +130,10 @@ def boxes(
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(made(directory / "broker")))
         section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
-        wires: dict[str, list[Wire]] = {name: [] for name in ("g1", *models)}
+        wires: dict[str, list[Wire]] = {}
 
         def wire(name: str, target: str) -> str:
-            wires[name].append(stack.enter_context(Wire(target)))
+            wires.setdefault(name, []).append(stack.enter_context(Wire(target)))
             return wires[name][-1].address
 
         def way(name: str) -> dict[str, Any]:
@@ -135,12 +142,18 @@ def boxes(
         front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, **way("g1")))
         found = Boxes(directory, broker, front)
         found.wires = wires
-        for name, offered in models.items():
+
+        def join(name: str, offered: Models) -> Node:
             listen = free_address()
             door = {"door": wire(name, listen), "listen": listen} if wired else {"door": listen}
             home = broker.box(name, [MemberRole.NODE], **door, **way(name))
             lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
+            return found.nodes[name]
+
+        found.join = join
+        for name, offered in models.items():
+            join(name, offered)
         stack.enter_context(front)
         for name in {name for offered in models.values() for name in offered}:
             found.until_known(name, *(node for node, offered in models.items() if name in offered))
