@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import yaml
-from waiting import wait_until
+from waiting import GENEROUS, wait_until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
@@ -42,7 +42,7 @@ class Lmxd:
 
     def start(self) -> Self:
         self.begin()
-        self.until(self.answers, 60)
+        self.until(self.answers)
         return self
 
     def begin(self) -> None:
@@ -102,7 +102,7 @@ class Lmxd:
             return {i.instance: i for i in client.instances().instances}
 
     @staticmethod
-    def until(holds: Callable[[], Any], seconds: float = 20.0) -> float:
+    def until(holds: Callable[[], Any], seconds: float = GENEROUS) -> float:
         """Seconds until something held; fails if it does not in time."""
         return wait_until(holds, seconds)
 

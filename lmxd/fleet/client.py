@@ -136,7 +136,7 @@ class _LeaseAsker:
         try:
             while not asked.done():
                 await asyncio.wait((asked,), timeout=_LOOK)
-                if not asked.done() and not self._table.is_alive(name, time.monotonic()):
+                if not asked.done() and not self._table.nodes[name].speaks(time.monotonic()):
                     raise Away(name, "it is silent")
             return await asked
         except LmxdError as error:

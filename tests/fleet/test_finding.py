@@ -172,7 +172,7 @@ async def test_nothing_is_left_of_a_client_that_leaves() -> None:
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (lambda fleet: setattr(fleet, "now", fleet.now + 10), "stopped", "nothing has been heard of any node"),
+        (lambda fleet: setattr(fleet, "now", fleet.now + 70), "stopped", "nothing has been heard of any node"),
         (lambda fleet: fleet.table.forget_card("a"), "stopped", "nothing has been heard of any node"),
         (lambda fleet: fleet.table.hear_card(card("a", {"other": 8})), "unknown_model", "no node has a model 'm'"),
         (lambda fleet: fleet.table.hear(beat("a", 2, fleet.now, draining=True), fleet.now), "stopped", "m is at a"),
@@ -190,7 +190,7 @@ async def test_where_no_node_can_be_asked_the_reason_is_told(
 
 async def test_the_table_is_believed_for_a_minute_when_nats_is_gone() -> None:
     fleet = Fleet({"a": 1})
-    fleet.table.deaf(fleet.now)
+    fleet.table.lost()
     fleet.now += 59
     assert await fleet.answer(PlayedNodes({})) == Served("a")
     fleet.now += 2

@@ -52,7 +52,9 @@ async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
         speaking = Speaking(home, outwards, agent, NodeServices(settings.node, lmxd, direct, copies))
         try:
-            await listen(running, "door", bound(settings.door), Connections.within(descriptors()), tls=door)
+            await listen(
+                running, "door", settings.listen or bound(settings.door), Connections.within(descriptors()), tls=door
+            )
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
             log.info("the node %s of the fleet %s is at %s", settings.node, settings.fleet, settings.door)
             renewing = keep_renewed(home, MemberRole.NODE, [door, outwards])
