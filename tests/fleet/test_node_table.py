@@ -94,6 +94,25 @@ def test_a_clock_that_stood_still_is_believed_again_after_two_minutes() -> None:
     assert names(heard, 209) == ["n1", "n2"]
 
 
+def test_a_node_whose_heartbeats_all_come_late_is_found_out_by_its_door() -> None:
+    """They come over a slow connection to NATS from the beginning; its clock is another than ours."""
+    heard = table("n2")
+    heard.hear_card(card("n1", {"a": 8}))
+    for second in range(20):
+        heard.hear(beat("n1", 1 + second, 5000.0 + second - 10, started="t"), second)
+        heard.hear(beat("n2", 2 + second, second), second)
+    assert names(heard, 19.0) == ["n2", "n1"]
+    assert heard.told_time("n1", 5018.9, 19.0), "the answer was on its way for 0.1 s"
+    assert not heard.told_time("n2", 19.0, 19.0)
+    assert abs(heard.nodes["n1"].spoke_at - 9.1) < 1e-6
+    assert names(heard, 19.0) == ["n2"]
+    heard.hear(beat("n1", 21, 5010.0, started="t"), 20.0)
+    assert names(heard, 20.0) == ["n2"], "later ones are as late"
+    heard.hear(beat("n1", 22, 5021.0, started="t"), 21.1)
+    assert names(heard, 21.1) == ["n2", "n1"]
+    assert not heard.told_time("nobody", 0.0, 21.1)
+
+
 def test_heartbeats_that_overtake_each_other_are_taken_in_order() -> None:
     heard = table("n1")
     assert heard.hear(beat("n1", 3, 2.0, vacant={"a": 1}), 2.0)
@@ -205,14 +224,6 @@ def test_a_node_that_said_no_is_believed_to_be_full_for_that_model() -> None:
     assert ranking(heard, Sought(model="b"), 0.1, first)[0].standing is Standing.FITS
     heard.hear(beat("n1", 2, 1.0, vacant={"a": 1}), 1.0)
     assert ranking(heard, A, 1.0, first)[0].standing is Standing.READY
-
-
-def test_bytes_beside_a_queue_are_asked_for_again_when_something_has_changed_there() -> None:
-    heard = table("n1", free=9, waiting=1, eta=5)
-    heard.refused(A, ranking(heard, A, 0.1, first)[0], 0.1)
-    for number, waiting, standing in ((2, 1, Standing.WAITS), (3, 1, Standing.WAITS), (4, 2, Standing.BESIDE)):
-        heard.hear(beat("n1", number, number, free=9, waiting=waiting, eta=5), number)
-        assert ranking(heard, A, number, first)[0].standing is standing
 
 
 def test_a_node_whose_instance_has_ended_is_not_looked_at_for_its_slots() -> None:

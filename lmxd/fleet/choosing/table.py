@@ -60,12 +60,16 @@ class Node:
             self._delays = Delays()
             self.failures, self.shunned_until = 0, -inf
             self._former = [*self._former[1 - _FORMER :], beat.started]
-        same = _books(beat) == _books(self.beat)
         self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
-        self.asked = [x for x in self.asked if x.at + _SETTLES >= self.spoke_at or (same and _is_beside(x))]
+        self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
         self.ended = [ended for ended in self.ended if ended.at + _SETTLES >= self.spoke_at]
         self._look_again()
         return True
+
+    def told_time(self, at: float, now: float) -> None:
+        """Take in what its clock says, as an answer of its door has it that came ``now``."""
+        self._delays.sent_at(at, now)
+        self.spoke_at = min(self.spoke_at, self._delays.sent_at(self.beat.sent, now))
 
     def _look_again(self) -> None:
         self.view = View(self.beat)
@@ -89,7 +93,7 @@ class Node:
 
     def promising(self, models: Collection[str]) -> Iterable[str]:
         """All of ``models`` for which it might have a slot or bytes now, and others; few where it has neither."""
-        view = self.view  # nothing is ended for newcomers beside a queue
+        view = self.view
         if (max(view.free.values(), default=0) if view.waiting else view.most) >= self._least:
             return models
         return [model for model in view.slotted if model in models]
@@ -101,15 +105,6 @@ class Node:
     def speaks(self, at: float) -> bool:
         """Whether it has a card, and had spoken lately at that time."""
         return self.card is not None and at - max(self.spoke_at, self.excused_at) <= SILENT
-
-
-def _books(beat: Heartbeat) -> tuple[object, ...]:
-    return beat.rooms, beat.running, beat.waiting
-
-
-def _is_beside(asked: Attempt) -> bool:
-    """Bytes beside a queue that the node refused: it would again, as long as nothing changes there."""
-    return asked.refused and asked.prospect.standing is Standing.BESIDE
 
 
 class NodeTable:
@@ -152,6 +147,16 @@ class NodeTable:
         if was_deaf and not self._is_deaf(now):
             self._excuse(last_at, now)
         return news
+
+    def told_time(self, name: str, at: float, now: float) -> bool:
+        """Take in a node's clock, by its door. Whether its heartbeats lie too far behind: nothing new is asked of it.
+
+        Where all come equally late, as over a slow connection to NATS, they tell nothing of that themselves.
+        """
+        if (node := self.nodes.get(name)) is None:
+            return False
+        node.told_time(at, now)
+        return not self._is_alive(node, now)
 
     def _seen_anew(self, node: Node, before: set[str]) -> None:
         """Bring ``_slotted`` up to date. ``before``: the models of which the node had instances."""

@@ -45,7 +45,7 @@ class View:
         return self.vacant.keys() | self.coming.keys()
 
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
-        """The chance of a request for a model that the node offers. Nothing is ended for it before a node's own queue."""
+        """The chance of a request for a model that the node offers. Beside a queue nothing is ended for it."""
         model = offered.model
         if model in self.refused:
             return self._waits(node, offered)
