@@ -16,9 +16,10 @@ from fleet_node import Node, free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 
+from lmxd.fleet import clock
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.names import USER, WAITED
+from lmxd.fleet.names import ALIVE, USER, WAITED
 from lmxd.fleet.tls import client_context
 
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
@@ -50,6 +51,12 @@ def test_a_gateway_is_served_as_by_the_gateway_of_the_box(place: SimpleNamespace
     assert asked(place, "/api/tags", role="operator").status == 200
     unknown = asked(place, "/v1/chat/completions", CHAT | {"model": "b"})
     assert (unknown.status, unknown.json["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_sign_of_life_has_the_time_by_the_clock_of_heartbeats(place: SimpleNamespace) -> None:
+    before = clock.now()
+    assert before <= asked(place, ALIVE).json["now"] <= clock.now()
+    assert asked(place, ALIVE, role="node").status == 403
 
 
 def test_a_lease_is_for_the_user_whom_the_gateway_names(place: SimpleNamespace) -> None:
