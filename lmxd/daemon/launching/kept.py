@@ -87,7 +87,7 @@ class Kept:
         for name in unowned - {carry.file for each in parked for carry in each.carries}:
             del self._for[name]
             self._of.pop(name, None)
-            _remove(self._directory / name)
+            remove_file(self._directory / name)
 
     def _is_stale(self, name: str, owner: InstanceId) -> bool:
         """Whether an instance goes on, and has worked since it was saved, or is not to end any more."""
@@ -107,10 +107,11 @@ class Kept:
             log.warning("no conversation can be kept: %s", error)
             return
         for path in left:
-            _remove(path)
+            remove_file(path)
 
 
-def _remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there. One that cannot be is left behind."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
