@@ -134,6 +134,18 @@ async def test_a_disk_that_is_full_carries_nothing(tmp_path: Path, monkeypatch: 
         assert left(h) == []
 
 
+@pytest.mark.parametrize("room", [0, 100, 500])
+async def test_nor_does_one_that_becomes_full_while_its_engine_writes(tmp_path: Path, room: int) -> None:
+    """The engine calls that a success, and one that reads such a file ends."""
+    async with house(tmp_path, play={"room": room}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT * 5)
+        lease = await lmxd.grow(lease.lease, ctx=512)
+        assert (lease.slot, lease.ctx) == (None, 512)
+        assert (await said(lease, PROMPT * 5 + answer))[1] == len(PROMPT * 5 + answer)
+        assert left(h) == []
+
+
 async def test_one_whose_slot_is_at_work_for_too_long_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

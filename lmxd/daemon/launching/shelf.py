@@ -17,7 +17,7 @@ from typing import Final
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance
 from lmxd.core.words import ConnectionId, InstanceId, Kind
-from lmxd.daemon.launching.ends import Uncarried, end, longest, tried
+from lmxd.daemon.launching.ends import SavedFile, Uncarried, end, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
@@ -30,13 +30,11 @@ MOST: Final = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PutBy:
-    """A conversation in a file: ``kind`` is that of its instance, which had ``spread`` slots; ``size`` in bytes."""
+    """A conversation in a file. ``kind`` is that of its instance, which had ``spread`` slots."""
 
-    file: Path
+    saved: SavedFile
     kind: Kind
     spread: int
-    tokens: int
-    size: int
     of: ConnectionId
 
 
@@ -64,7 +62,7 @@ class Shelf:
             what = f"a conversation is processed anew in slot {slot} of {instance}"
             return await tried(self._read(found, instance, slot), what, longest()) or False
         finally:
-            remove_file(found.file)
+            remove_file(found.saved.path)
 
     def left(self, connection: ConnectionId) -> None:
         """A connection has ended, and with it all that knew what it had put by."""
@@ -80,22 +78,19 @@ class Shelf:
         """Raises Uncarried, and OSError for files."""
         begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self._kept.file()
         try:
-            tokens = await source.save(slot, file)
+            saved = await source.save(slot, file)
             hit("conversation_put_by")
             now = self._state.instances.get(instance)
             if now is None:
                 raise Uncarried(f"{instance} has ended")
-            size = file.stat().st_size
-            self._known[file.stem] = _PutBy(
-                file=file, kind=now.ask.kind, spread=source.slots, tokens=tokens, size=size, of=of
-            )
+            self._known[file.stem] = _PutBy(saved=saved, kind=now.ask.kind, spread=source.slots, of=of)
         finally:
             if file.stem not in self._known:
                 remove_file(file)
         self._trim(of, file.parent)
         if file.stem not in self._known:
             raise Uncarried("the disk is full")
-        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, tokens, slot, time.monotonic() - begun)
+        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
         return file.stem
 
     async def _read(self, found: _PutBy, instance: InstanceId, slot: int) -> bool:
@@ -103,25 +98,24 @@ class Shelf:
         begun, target, now = time.monotonic(), await end(self._launched(instance), instance), self._state.instances
         if instance not in now or now[instance].ask.kind != found.kind:
             raise Uncarried(f"it is of another model or another configuration than {instance}")
-        if found.spread != target.slots:
-            await target.fit(found.file)
+        await target.fit(found.saved, found.spread)
         async with target.doorway.turn:
-            await target.restore(slot, found.file, found.tokens)
+            await target.restore(slot, found.saved)
         hit("conversation_back")
         seconds = time.monotonic() - begun
-        log.info("%s: %d tokens are back in slot %d after %.2f s", instance, found.tokens, slot, seconds)
+        log.info("%s: %d tokens are back in slot %d after %.2f s", instance, found.saved.tokens, slot, seconds)
         return True
 
     def _trim(self, of: ConnectionId, directory: Path) -> None:
         """Remove the oldest of a connection that has too many, and the oldest of all while there is little room."""
         own = [name for name, known in self._known.items() if known.of == of]
         self._remove(own[:-MOST])
-        while self._known and sum(known.size for known in self._known.values()) > _free(directory):
+        while self._known and sum(known.saved.size for known in self._known.values()) > _free(directory):
             self._remove((next(iter(self._known)),))
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            remove_file(self._known.pop(name).file)
+            remove_file(self._known.pop(name).saved.path)
 
 
 def _free(directory: Path) -> int:
