@@ -124,6 +124,8 @@ class Serving:
             wish = _of(meant.model, wish)
             served.model = wish.model
             growth = self._growing.of(meant.model, call, wish, told, served.met_wall)
+            if growth is None and self._slots.several and (prompt := prompt_of(call)) is not None:
+                wish = replace(wish, near=self._slots.of_conversation(wish.model, trace(prompt.text))[2] or None)
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
@@ -201,19 +203,16 @@ class Serving:
         self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
     ) -> AsyncIterator[tuple[UpstreamCall, int | None]]:
         """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
-        if lease.instance_slots == 1 or not takes_slot(call):
-            if growth is None:
-                yield call, None
-                return
-            prompt, seen = None, growth.trace
-        elif (prompt := prompt_of(call) if lease.alone else None) is None:
-            seen = None
-        else:
-            seen = trace(prompt.text)
+        several = lease.instance_slots > 1 and takes_slot(call)
+        prompt = prompt_of(call) if lease.alone and (several or self._slots.several) else None
+        seen = growth.trace if growth is not None and not several else None if prompt is None else trace(prompt.text)
+        if seen is None and not several:
+            yield call, None
+            return
         with self._slots.taken(lease, seen) as slot:
             if seen is not None:
                 await self._leases.shelf.exchange(lease, slot, seen)
-            yield call if prompt is None or slot is None else replace(call, body=prompt.to(slot)), slot
+            yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
 
     def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""

@@ -67,7 +67,7 @@ class Leases:
         self._keeper: asyncio.Task[None] | None = None
         self.connections = KeptConnections()
         self._spare = SpareLeases(self._let_go)
-        self.slots = InstanceSlots()
+        self.slots = InstanceSlots(several=instances > 1)
         self.shelf = KnownShelf(self.slots, self.client.shelve, self._in_background)
 
     async def __aenter__(self) -> Leases:

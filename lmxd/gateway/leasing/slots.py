@@ -22,8 +22,8 @@ _MOST: Final = 2**23
 """Bytes of a prompt that are looked at, two million tokens or some pictures: bodies may be larger, and slots many."""
 Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
-_ELASTIC: Final = 64
-"""The most instances of an elastic model whose slots are remembered: those that were used last."""
+_BESIDE: Final = 64
+"""The most instances of a model that may run beside each other whose slots are remembered: those used last."""
 
 
 def trace(prompt: bytes) -> Trace:
@@ -129,9 +129,10 @@ class Slots:
 
 
 class InstanceSlots:
-    """The slots of every instance that requests are at."""
+    """The slots of every instance that requests are at. ``several``: of any model more than one may run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self.several = several
         self._known: dict[str, dict[str, Slots]] = {}
         """Model -> instance -> its slots."""
 
@@ -192,12 +193,13 @@ class InstanceSlots:
     def _of(self, lease: Granted) -> Slots:
         """The slots of a lease's instance: one that is new may have the prompts of one that was suspended.
 
-        One of an elastic model is never suspended, and others of it run beside it.
+        One of an elastic model is never suspended, and others of it run beside it. Where several of any may, nobody
+        can tell which of those that are idle was suspended.
         """
         known = self._known.setdefault(lease.model, {})
-        if lease.ctx_most is not None:
+        if lease.ctx_most is not None or self.several:
             found = known.pop(lease.instance, None) or Slots(lease.instance_slots, (), lease.ctx)
-            while len(known) >= _ELASTIC:
+            while len(known) >= _BESIDE:
                 del known[next(iter(known))]
             known[lease.instance] = found
         elif lease.instance not in known:
