@@ -181,7 +181,9 @@ class InstanceSlots:
     def shrunk(self, told: InstanceShrunk) -> None:
         """An instance with less context has taken the place of another."""
         known = self._known.get(told.model, {})
-        if (left := known.get(told.before)) is not None:
+        if (left := known.get(told.before)) is not None and told.instance == told.before:
+            left.context = told.ctx
+        elif left is not None:
             there = known.setdefault(told.instance, Slots(told.instance_slots, (), told.ctx))
             left.go_on_in(there, told.slots)
 
