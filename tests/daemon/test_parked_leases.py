@@ -90,6 +90,21 @@ async def test_two_of_one_instance_get_its_bytes_together_and_each_has_its_own_c
         assert broken(h.state) == []
 
 
+async def test_a_file_that_was_cut_meanwhile_is_not_read(tmp_path: Path) -> None:
+    """The engine would end by it."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        play(h.directory, load_seconds=1)
+        growing = asyncio.create_task(lmxd.grow(lease.lease, ctx=1024))
+        await h.until(lambda: "starting" in h.phases().values())
+        (file,) = (h.where.state / "moves").glob("*")
+        os.truncate(file, file.stat().st_size - 1)
+        grown = await growing
+        assert (grown.instance, grown.slot) == ("m#2", None)
+        assert (await said(grown, PROMPT + answer))[1] == len(PROMPT + answer)
+
+
 async def test_meanwhile_it_is_shown_as_what_it_is(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd, parked(h, lmxd) as (lease, _, _):
         (moving,) = (await lmxd.instances()).moving
