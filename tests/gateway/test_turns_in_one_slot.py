@@ -109,7 +109,7 @@ async def test_what_is_lost_on_the_way_is_processed_anew(tmp_path: Path, caplog:
 async def test_a_full_disk_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(h := house(tmp_path)) as front:
         talks = await met(front)
-        monkeypatch.setattr(shelf, "_free", lambda _: 5000)
+        monkeypatch.setattr(shelf, "free_bytes", lambda _: 5000)
         await talks.turn("a")
         await talks.turn("b")
         assert files(h) == [], "there is room for less than one"
