@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
-from house import House, card, model
+from house import House, card, http, model
 
 from gateway.front import Front, opened
 from lmxd.daemon.launching import ends, shelf
+from lmxd.gateway.leasing.one_lease import OneLease
+from lmxd.gateway.relaying import relay
 
 STEPS = {"start": 1024, "steps": [4096]}
 FIRST = 5000
@@ -109,7 +111,7 @@ async def test_what_is_lost_on_the_way_is_processed_anew(tmp_path: Path, caplog:
 async def test_a_full_disk_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(h := house(tmp_path)) as front:
         talks = await met(front)
-        monkeypatch.setattr(shelf, "_free", lambda _: 5000)
+        monkeypatch.setattr(shelf, "free_bytes", lambda _: 5000)
         await talks.turn("a")
         await talks.turn("b")
         assert files(h) == [], "there is room for less than one"
@@ -132,3 +134,23 @@ async def test_files_go_with_the_last_instance_that_could_read_them_and_with_who
         assert len(files(h)) == 1
         await front.leases.client.__aexit__(None, None, None)
         await h.until(lambda: not files(h))
+
+
+async def test_a_program_with_one_lease_has_several_conversations_in_one_slot(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o700)
+    async with (h := house(tmp_path)).open(), h.client() as holder:
+        lease = await holder.request("m", ctx=16384)
+        leases = OneLease(h.where.socket, lease)
+        async with leases, relay(leases, lease, tmp_path / "own", 30.0) as own:
+
+            async def turn(prompt: str) -> tuple[str, int]:
+                body = json.dumps({"prompt": prompt, "n_predict": 5}).encode()
+                said = json.loads((await http(own, "/completion", body)).text)
+                return prompt + said["content"], said["timings"]["prompt_n"]
+
+            talks, processed = [who * FIRST for who in "ab"], [0, 0]
+            for _ in range(4):
+                for n in (0, 1):
+                    talks[n], processed[n] = await turn(talks[n] + "more")
+            assert max(processed) <= len("more") + 1
+            assert len(files(h)) == 1

@@ -32,7 +32,7 @@ class Uncarried(Exception):
 
 
 class SavedFile(NamedTuple):
-    """What a slot had, with the tokens in it, and the bytes that were written."""
+    """The conversation of a slot on disk: the tokens in it, and the bytes that were written."""
 
     path: Path
     tokens: int

@@ -110,7 +110,7 @@ class Shelf:
         """Remove the oldest of a connection that has too many, and the oldest of all while there is little room."""
         own = [name for name, known in self._known.items() if known.of == of]
         self._remove(own[:-MOST])
-        while self._known and sum(known.saved.size for known in self._known.values()) > _free(directory):
+        while self._known and sum(known.saved.size for known in self._known.values()) > free_bytes(directory):
             self._remove((next(iter(self._known)),))
 
     def _remove(self, names: Iterable[str]) -> None:
@@ -118,7 +118,7 @@ class Shelf:
             remove_file(self._known.pop(name).saved.path)
 
 
-def _free(directory: Path) -> int:
-    """Free bytes of the disk."""
+def free_bytes(directory: Path) -> int:
+    """Bytes of its disk that may be written."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize

@@ -64,7 +64,7 @@ class Slots:
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
         self.before = [Before()] * count
         self._going_on: set[int] = set()
-        """Those whose conversation has had a second request: one that has none may never have."""
+        """The slots whose conversation has had a second request: one that has none may never have."""
         self._last_used = [0] * count
         self._uses = 0
         self._busy: set[int] = set()
