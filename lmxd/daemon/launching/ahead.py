@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, StartInstance
@@ -21,6 +21,9 @@ from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
+
+_LOOK: Final = 1.0
+"""Seconds between looks for growths that wait no more."""
 
 
 class _Written(NamedTuple):
@@ -38,17 +41,28 @@ class Ahead:
         self._launched = launched
         self._state = state
         self._saves: dict[tuple[TicketId, Carry], asyncio.Task[_Written | None]] = {}
+        self._next: asyncio.TimerHandle | None = None
 
     def decided(self, decision: Decision) -> None:
-        """Take in a decision that is carried out: growths may wait for what it starts, or wait no more."""
-        if self._saves:
-            for ticket, carry in [key for key in self._saves if key[0] not in self._state.tickets]:
-                self._drop(self._saves.pop((ticket, carry)))
-        if isinstance(decision, StartInstance):
-            for growth in self._state.tickets.values():
-                for carry in growth.carries if growth.instance == decision.instance else ():
-                    if not carry.file and (growth.id, carry) not in self._saves:
-                        self._saves[growth.id, carry] = asyncio.get_running_loop().create_task(self._begun(carry))
+        """Take in a decision that is carried out: growths may wait for what it starts."""
+        if not isinstance(decision, StartInstance):
+            return
+        for growth in self._state.tickets.values():
+            for carry in growth.carries if growth.instance == decision.instance else ():
+                if not carry.file and (growth.id, carry) not in self._saves:
+                    self._saves[growth.id, carry] = asyncio.get_running_loop().create_task(self._begun(carry))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop what was saved for growths that wait no more, now and every second while there is any."""
+        for key in [key for key in self._saves if key[0] not in self._state.tickets]:
+            self._drop(self._saves.pop(key))
+        if self._saves and self._next is None:
+            self._next = asyncio.get_running_loop().call_later(_LOOK, self._again)
+
+    def _again(self) -> None:
+        self._next = None
+        self._tidy()
 
     async def take(self, ticket: TicketId, carry: Carry, source: End) -> SavedFile | None:
         """The file of a conversation, now the caller's; None if there is none that has all of it."""
