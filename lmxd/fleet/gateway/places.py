@@ -61,7 +61,7 @@ class QueuePlaces:
             del self._places[name]
 
     def leave(self, node: str) -> None:
-        """What a node said of itself was old: tell those that wait there."""
+        """Tell those that wait at a node that all it said of itself is old."""
         for place in self._places.values():
             if place.prospect.node == node:
                 place.tell(None)
