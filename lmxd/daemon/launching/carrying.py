@@ -17,6 +17,7 @@ from lmxd.core.decisions import CarryConversation, SaveConversation
 from lmxd.core.events import ConversationCarried, ConversationSaved, Event
 from lmxd.core.moves import Carry
 from lmxd.core.words import InstanceId, LeaseId
+from lmxd.daemon.launching.ahead import Ahead
 from lmxd.daemon.launching.ends import End, SavedFile, end, longest, tried
 from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched
@@ -36,6 +37,7 @@ class Carrying:
         report: Callable[[Event], None],
     ) -> None:
         self.kept = kept
+        self.ahead = Ahead(kept, launched, state)
         self._launched = launched
         self._state = state
         self._report = report
@@ -60,7 +62,7 @@ class Carrying:
         """One that cannot be carried is no obstacle to the others. The time is for all of them together."""
         lease, instance, until = decision.lease, decision.instance, longest()
         what = f"{lease}: its conversation is processed anew on {instance}"
-        slots = [await tried(self._carried(carry, lease, instance), what, until) for carry in decision.carries]
+        slots = [await tried(self._carried(decision, carry), what, until) for carry in decision.carries]
         self._report(ConversationCarried(at=time.monotonic(), ticket=decision.ticket, slots=tuple(slots)))
 
     async def _save(self, decision: SaveConversation) -> None:
@@ -89,8 +91,9 @@ class Carrying:
         log.info("%s: %d tokens of slot %d saved in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
         return Carry(instance=instance, slot=slot, file=name, spread=source.slots)
 
-    async def _carried(self, carry: Carry, lease: LeaseId, instance: InstanceId) -> int:
+    async def _carried(self, decision: CarryConversation, carry: Carry) -> int:
         """The slot in which it lies. Raises Uncarried, and OSError for files."""
+        lease, instance = decision.lease, decision.instance
         begun, target = time.monotonic(), await end(self._launched(instance), instance)
         if carry.file:
             saved = self.kept.find(carry.file)
@@ -98,7 +101,8 @@ class Carrying:
         else:
             source, file = await end(self._launched(carry.instance), carry.instance), self.kept.file()
             try:
-                saved = await source.save(carry.slot, file)
+                saved = await self.ahead.take(decision.ticket, carry, source) or await source.save(carry.slot, file)
+                file = saved.path
                 hit("growth_saved")
                 slot = await self._moved(saved, source.slots, target, lease)
             finally:

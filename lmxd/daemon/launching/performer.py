@@ -105,6 +105,7 @@ class Performer:
         """The same, but it may raise."""
         self.kept.decided(decision)
         self.shelf.decided(decision)
+        self.carrying.ahead.decided(decision)
         match decision:
             case StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)
