@@ -27,7 +27,7 @@ _LOOK: Final = 1.0
 
 
 class _Written(NamedTuple):
-    """What a slot had after the request of that number (SlotUse)."""
+    """A file, with the number of the last request that its slot had then (SlotUse)."""
 
     saved: SavedFile
     task: int
