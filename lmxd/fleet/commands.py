@@ -165,7 +165,7 @@ def members(context: click.Context) -> None:
 @USER
 @click.pass_context
 def remove(context: click.Context, role: str, name: str) -> None:
-    """End the membership of NAME in a role: NATS cuts it off at once, and its certificate is not renewed."""
+    """End the membership of NAME in a role: NATS and the doors of nodes cut it off at once, and nothing is renewed."""
     from lmxd.fleet.authority.roll import Roll
 
     home = home_of(context)

@@ -20,6 +20,7 @@ from lmxd.fleet.members import MemberRole
 from lmxd.fleet.node.agent import Agent, NodeIdentity
 from lmxd.fleet.node.direct_leases import DirectLeases
 from lmxd.fleet.node.door import FleetEntrance
+from lmxd.fleet.node.removed import Removed
 from lmxd.fleet.node.services import NodeServices
 from lmxd.fleet.renewing import keep_renewed
 from lmxd.gateway.app import runner
@@ -47,12 +48,15 @@ async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
     async with Leases(socket, instances=config.instances) as leases, AsyncClient(socket) as lmxd:
         direct = DirectLeases(lmxd, socket, node=settings.node, address=settings.door)
         routes = [*direct.routes(), *Offering(lmxd).routes()]
-        running = runner(config, leases, FleetEntrance(settings.fleet), pulls, routes)
+        connections = Connections.within(descriptors())
+        removed = Removed(home.directory(MemberRole.NODE) / "removed.json", connections)
+        running = runner(config, leases, FleetEntrance(settings.fleet, removed), pulls, routes)
         await running.setup()
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
-        speaking = Speaking(home, outwards, agent, NodeServices(settings.node, lmxd, direct, copies))
+        services = NodeServices(settings.node, lmxd, direct, copies)
+        speaking = Speaking(home, outwards, agent, services, removed)
         try:
-            await listen(running, "door", bound(settings.door), Connections.within(descriptors()), tls=door)
+            await listen(running, "door", bound(settings.door), connections, tls=door)
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
             log.info("the node %s of the fleet %s is at %s", settings.node, settings.fleet, settings.door)
             renewing = keep_renewed(home, MemberRole.NODE, [door, outwards])
@@ -74,13 +78,17 @@ async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
 class Speaking:
     """The words of a node on NATS, and its answers there, from when a broker is there."""
 
-    def __init__(self, home: FleetHome, context: ssl.SSLContext, agent: Agent, services: NodeServices) -> None:
+    def __init__(
+        self, home: FleetHome, context: ssl.SSLContext, agent: Agent, services: NodeServices, removed: Removed
+    ) -> None:
         self._home, self._context, self._agent, self._services = home, context, agent, services
+        self._removed = removed
         self._bus: Bus | None = None
 
     async def run(self) -> None:
         """Speak until cancelled. LmxdError ``config`` if this box cannot connect at all."""
         bus = self._bus = await connect(self._home, MemberRole.NODE, context=self._context, found=self._agent.found)
+        await self._removed.hear(bus)
         await self._services.begin(bus)
         log.info("NATS is there: the fleet can see this node")
         await self._agent.run(bus)
