@@ -72,7 +72,8 @@ async def connect(
 
     async def failed(error: Exception) -> None:
         news = str(error) not in told  # it is tried again each second: one line is enough
-        log.log(logging.WARNING if news else logging.DEBUG, "NATS: %s", error)
+        where = ", ".join(settings.brokers)
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, error)
         told.add(str(error))
 
     await client.connect(

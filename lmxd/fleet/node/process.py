@@ -6,10 +6,14 @@ import asyncio
 import logging
 import signal
 import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from nats.aio.client import Client as Bus
 
 from lmxd.config.gateway import GatewayConfig
+from lmxd.errors import LmxdError
 from lmxd.fleet import tls
 from lmxd.fleet.addresses import bound
 from lmxd.fleet.bus import connect
@@ -32,17 +36,42 @@ from lmxd.rpc.client import AsyncClient
 from lmxd.systemd import Notifier
 
 log = logging.getLogger("lmxd.fleet.node")
+_PAUSE: Final = 1.0
+"""Seconds between two looks whether lmxd is there."""
 
 
 async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
-    """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin.
+    """Serve until SIGTERM or SIGINT, from when lmxd is there. LmxdError if it cannot begin.
 
     ``config``: of the gateway of this box; the door takes its bounds. ``own``: the lmxd of this box.
     """
-    socket, copies, pulls = own.socket, Copies(home, own), Pulls(own.config, own.socket, user=own.user)
     loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    if await _lmxd_is_there(own.socket, told, notifier):
+        await _serve(home, config, own, told, notifier)
+
+
+async def _lmxd_is_there(socket: Path, told: asyncio.Event, notifier: Notifier) -> bool:
+    """Wait for lmxd. Returns False if this process is told to end before."""
+    said = ""
+    while not told.is_set():
+        try:
+            async with AsyncClient(socket, patience=0):
+                return True
+        except LmxdError as error:
+            if str(error) != said:
+                log.warning("lmxd is waited for: %s", error)
+                notifier.ready("waits for lmxd")
+            said = str(error)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), _PAUSE)
+    return False
+
+
+async def _serve(home: FleetHome, config: GatewayConfig, own: Own, told: asyncio.Event, notifier: Notifier) -> None:
+    loop, socket, copies = asyncio.get_running_loop(), own.socket, Copies(home, own)
+    pulls = Pulls(own.config, socket, user=own.user)
     settings, door = home.settings, tls.server_context(home, MemberRole.NODE)
     outwards = tls.client_context(home, MemberRole.NODE)
     async with Leases(socket, instances=config.instances) as leases, AsyncClient(socket) as lmxd:
