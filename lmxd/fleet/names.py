@@ -28,5 +28,5 @@ def heartbeat(node: str) -> str:
 
 
 def calls(node: str) -> str:
-    """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request``, ``.renew`` …"""
+    """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request`` …"""
     return f"lmxd.node.{node}"
