@@ -1,4 +1,4 @@
-"""What the holder of a lease says of it to the door of its node: NATS may be gone meanwhile."""
+"""The holder of a lease tells the door of its node that it is in use, or given back: NATS may be gone meanwhile."""
 
 from __future__ import annotations
 

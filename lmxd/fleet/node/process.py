@@ -76,7 +76,7 @@ async def _serve(home: FleetHome, config: GatewayConfig, own: Own, told: asyncio
     outwards = tls.client_context(home, MemberRole.NODE)
     async with Leases(socket, instances=config.instances) as leases, AsyncClient(socket) as lmxd:
         direct = DirectLeases(lmxd, socket, node=settings.node, address=settings.door)
-        routes = [*direct.routes(), *Offering(lmxd).routes()]
+        routes = [*direct.routes(), *Offering(lmxd, own.config).routes()]
         connections = Connections.within(descriptors())
         removed = Removed(home.directory(MemberRole.NODE) / "removed.json", connections)
         running = runner(config, leases, FleetEntrance(settings.fleet, removed), pulls, routes)
