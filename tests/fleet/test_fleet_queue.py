@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -64,6 +65,27 @@ def test_a_request_goes_from_the_queue_of_one_node_to_another_that_has_room(flee
     assert found[0].headers[ANSWERED_BY] == other
     with fleet.gateway.client() as client:
         assert "lmxd_fleet_moves_total 1.0\n" in client.get("/metrics").text
+
+
+def test_a_stream_of_ollama_s_lives_while_it_waits(fleet: Boxes) -> None:
+    """By spaces, as from the gateway of one box; an error is its last line."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    with ExitStack() as stack:
+        stack.enter_context(busy(fleet, "first"))
+        held = stack.enter_context(ExitStack())
+        held.enter_context(busy(fleet, "second"))
+        client = stack.enter_context(fleet.gateway.client())
+        with client.stream("POST", "/api/chat", json=body) as answer:
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+            parts = answer.iter_raw()
+            assert next(parts) == b" "
+            held.close()
+            lines = [json.loads(line) for line in b"".join(parts).splitlines()]
+        assert (lines[0]["message"]["role"], lines[-1]["done"]) == ("assistant", True)
+        stack.enter_context(busy(fleet, "third"))
+        late = client.post("/api/chat", json=body, headers={"Prefer": "wait=3"})
+        assert (late.status_code, late.content[:1]) == (200, b" ")
+        assert "error" in json.loads(late.content)
 
 
 def test_a_client_that_leaves_leaves_no_request_in_a_queue(fleet: Boxes) -> None:
