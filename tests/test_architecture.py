@@ -150,6 +150,7 @@ SEES: dict[str, set[str]] = {
         "migrate",
         "models",
         "rpc",
+        "systemd",
         "terminal",
         "text",
         "unix_http",

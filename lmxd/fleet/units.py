@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
 from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.members import MemberRole
+from lmxd.systemd import systemctl
 
-_PATIENCE: Final = 120.0
-"""Seconds for one call of systemctl."""
 _STARTED: Final = (MemberRole.BROKER, MemberRole.NODE)
 """Roles that need nothing further to be said, in the order of their start. A gateway has to know where to listen."""
 
@@ -22,26 +20,10 @@ def start(roles: Iterable[MemberRole], *, user: bool) -> list[str]:
     """
     manager = ["--user"] if user else []
     units = [f"lmxd-fleet-{role}.service" for role in _STARTED if role in set(roles)]
-    if not units or _problem([*manager, "cat", *units]) is not None:
+    if not units or systemctl([*manager, "cat", *units]) is not None:
         return []
     words = [*manager, "enable", "--now", *units]
-    if (problem := _problem(words)) is not None:
+    if (problem := systemctl(words)) is not None:
         remedy = f"journalctl {' '.join([*manager, '-e', *(f'-u {unit}' for unit in units)])}"
         raise LmxdError("daemon_unavailable", f"systemctl {' '.join(words)}: {problem}", remedy)
     return units
-
-
-def _problem(arguments: list[str]) -> str | None:
-    """The problem with a call of systemctl; None if there is none."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["systemctl", *arguments],  # noqa: S607
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"

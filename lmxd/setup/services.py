@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from lmxd.errors import LmxdError
 from lmxd.setup.change import FileChange
+from lmxd.systemd import systemctl
 from lmxd.xdg import own_directory
 
 _UNITS: Final = ("lmxd.socket", "lmxd.service", "lmxd-gateway.service")
@@ -44,7 +45,7 @@ def services(*, user: bool, state: Path) -> Services:
 
     LmxdError ``config`` if systemd runs, and the units are not installed.
     """
-    if user and _systemctl(["--user", "show-environment"]) is None:
+    if user and systemctl(["--user", "show-environment"]) is None:
         return Units(user=True)
     if not user and Path("/run/systemd/system").is_dir():
         return Units(user=False)
@@ -57,7 +58,7 @@ class Units:
     def __init__(self, *, user: bool) -> None:
         self._manager = ["--user"] if user else []
         self.files: list[FileChange] = []
-        if _systemctl([*self._manager, "cat", *_UNITS]) is not None:
+        if systemctl([*self._manager, "cat", *_UNITS]) is not None:
             if not user:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
@@ -78,7 +79,7 @@ class Units:
             self._do(["reload", "lmxd-gateway.service"])
 
     def _do(self, arguments: list[str]) -> None:
-        if (problem := _systemctl([*self._manager, *arguments])) is not None:
+        if (problem := systemctl([*self._manager, *arguments])) is not None:
             words = " ".join(["systemctl", *self._manager, *arguments])
             remedy = f"journalctl {' '.join([*self._manager, '-e', '-u', 'lmxd', '-u', 'lmxd-gateway'])}"
             raise LmxdError("daemon_unavailable", f"{words}: {problem}", remedy)
@@ -87,22 +88,6 @@ class Units:
 def typed_here(program: str) -> str:
     """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
     return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
-
-
-def _systemctl(arguments: list[str]) -> str | None:
-    """The problem with a call of systemctl; None if there is none."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["systemctl", *arguments],  # noqa: S607
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE * 2,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"
 
 
 def _user_units() -> list[FileChange]:

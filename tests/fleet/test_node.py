@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -134,6 +135,34 @@ async def test_nats_lists_its_service(shared: Place) -> None:
         found = json.loads((await heard.client.request(f"$SRV.INFO.{names.SERVICE}", b"", timeout=10)).data)
         assert found["metadata"]["node"] == "n1"
         assert {each["subject"] for each in found["endpoints"]} >= {f"{names.calls('n1')}.{x}" for x in CallName}
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("PING", {}),
+        ("INFO", {"description": str, "endpoints": list}),
+        ("STATS", {"started": str, "endpoints": list}),
+    ],
+)
+async def test_its_replies_are_those_of_nats_services(shared: Place, verb: str, more: dict[str, type]) -> None:
+    """NATS' ADR-32: the fields and types that ``nats micro`` reads, asked of all, of its name, and of its id."""
+    async with hearing(shared, MemberRole.OPERATOR) as heard:
+        ask_it = heard.client.request
+        found = json.loads((await ask_it(f"$SRV.{verb}", b"", timeout=10)).data)
+        for subject in (f"$SRV.{verb}.{names.SERVICE}", f"$SRV.{verb}.{names.SERVICE}.{found['id']}"):
+            again = json.loads((await ask_it(subject, b"", timeout=10)).data)
+            assert (again["id"], again["type"]) == (found["id"], found["type"])
+    assert found["type"] == f"io.nats.micro.v1.{verb.lower()}_response"
+    assert (found["name"], found["metadata"]) == (names.SERVICE, {"node": "n1"})
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", found["name"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", found["version"]), "a version as of semver.org"
+    assert {key: type(found[key]) for key in more} == more
+    for each in found.get("endpoints", ()):
+        assert each["subject"] == f"{names.calls('n1')}.{each['name']}"
+        assert isinstance(each["queue_group"], str)
+        if verb == "STATS":
+            assert {type(each[key]) for key in ("num_requests", "num_errors", "average_processing_time")} == {int}
 
 
 async def test_it_answers_what_lmxctl_asks(shared: Place) -> None:
