@@ -216,7 +216,7 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=5)).data == b"here"
 
 
-async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> None:
+async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broker = Broker(tmp_path)
     home = broker.box("n1", [NODE])
     events: list[str] = []
@@ -236,4 +236,6 @@ async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> No
     await until(lambda: events == ["lost", "found"])
     await client.flush()
     await client.close()
+    assert "NATS is lost" in caplog.text
+    assert not [each for each in caplog.records if each.name == "asyncio"], "it says the same each second"
     broker.end()

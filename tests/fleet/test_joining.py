@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fleet_home import box
 from fleet_process import SERVED, FleetBox, free_ports
 from nats.aio.client import Client
@@ -24,6 +25,7 @@ from nats.errors import Error
 from nats.js.kv import KeyValue
 from waiting import until, wait_until
 
+from lmxd.__main__ import main
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
 from lmxd.fleet.addresses import host_and_port
@@ -107,6 +109,19 @@ def test_without_a_fleet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert "that is no token" in alone.done("join", said="nonsense").stderr
     alone.init("n1")
     assert "in a fleet already" in alone.done("init").stderr
+
+
+def test_the_gateway_has_the_keys_of_the_box(tmp_path: Path) -> None:
+    """Which ``lmxd key`` adds to; without any, it is said what is to be written."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"gateway: {{listen: '127.0.0.1:1', keys_file: {tmp_path / 'gateway.keys'}}}\n")
+    words = ["--config", str(config), "fleet", "--home", str(tmp_path / "a"), "init", "--address", "127.0.0.1"]
+    begun = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert "for one endpoint at 127.0.0.1:8090: lmxd fleet gateway\n" in begun.stdout
+    gateway = FleetHome.at(tmp_path / "a", user=False).settings.gateway
+    assert (gateway.listen, gateway.keys_file) == ("127.0.0.1:8090", tmp_path / "gateway.keys")
+    without = FleetBox(tmp_path / "b")
+    assert "for one endpoint here: gateway.listen and keys_file in " in without.init("n1")
 
 
 def test_a_wrong_key_of_fleet_yaml_is_named(tmp_path: Path) -> None:
