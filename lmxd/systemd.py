@@ -1,18 +1,22 @@
-"""The little of systemd's protocols that a daemon needs: sd_notify(3), socket activation, the watchdog."""
+"""The little of systemd that is needed here: sd_notify(3), socket activation, the watchdog, calls of systemctl."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from lmxd.text import visible
 
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+_PATIENCE: Final = 120.0
+"""Seconds for one call of systemctl."""
 
 
 class Notifier:
@@ -76,3 +80,19 @@ def activated_socket(env: Mapping[str, str] = os.environ) -> socket.socket | Non
             return sock
         sock.detach()
     return None
+
+
+def systemctl(arguments: list[str]) -> str | None:
+    """The problem with a call of systemctl; None if there is none."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["systemctl", *arguments],  # noqa: S607
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"

@@ -35,7 +35,7 @@ def box(
         home.directory(role).mkdir(exist_ok=True)
         home.key(role).touch(mode=0o600)
         home.key(role).write_bytes(key)
-        hosts = ["localhost", "127.0.0.1"]
+        hosts = ["localhost", "127.0.0.1"] if role is MemberRole.BROKER else []  # as the authority gives them
         signed = authority.sign(requested(key), member, hosts=hosts, now=now, lifetime=lifetime)
         home.certificate(role).write_bytes(signed)
     return home

@@ -61,14 +61,17 @@ class Node:
         self.end()
 
     async def ask(self, path: str, body: Any = None, *, by: FleetHome, **headers: str) -> SimpleNamespace:
-        """The whole answer of its door to a member's request: a gateway's, unless ``role`` is among the headers."""
+        """The whole answer of its door to a member's request: a gateway's, unless ``role`` is among the headers.
+
+        ``method`` may be, too.
+        """
         role = MemberRole(headers.pop("role", MemberRole.GATEWAY))
         return await self.asked(path, body, client_context(by, role), **headers)
 
     async def asked(self, path: str, body: Any, context: ssl.SSLContext, **headers: str) -> SimpleNamespace:
         """The same with any certificate, or none. aiohttp.ClientError if there is no connection to be had."""
         host = self.home.member(MemberRole.NODE).host
-        method = "GET" if body is None else "POST"
+        method = headers.pop("method", "GET" if body is None else "POST")
         connector = aiohttp.TCPConnector(ssl=context, force_close=True)
         url = path if path.startswith("https:") else f"https://{self.address}{path}"
         async with (

@@ -64,7 +64,8 @@ def test_a_volume_is_there_for_each_mount() -> None:
 def test_the_keys_that_it_adds_are_those_of_fleet_yaml(tmp_path: Path) -> None:
     (script,) = (x["command"][-1] for x in containers() if x["name"] == "init")
     (added,) = re.findall(r"printf '(.*)' >>", script)
-    begun = CliRunner().invoke(main, ["fleet", "--home", str(tmp_path), "init", "home", "--address", "lmxd-broker"])
+    words = ["--config", str(tmp_path / "none"), "fleet", "--home", str(tmp_path), "init", "home"]
+    begun = CliRunner().invoke(main, [*words, "--address", "lmxd-broker"])
     assert begun.exit_code == 0, begun.output
     home = FleetHome.at(tmp_path, user=False)
     with home.config.open("a") as file:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.request import OpenerDirector
 
 from lmxd.cli.files import Wanted, of_file
 from lmxd.errors import LmxdError
 from lmxd.models.found import beside_words
 from lmxd.models.hub import Hub, Offer, chosen
-from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
+from lmxd.models.url_model import UrlModel
 from lmxd.rpc.estimates import Estimated
 from lmxd.xdg import own_directory
 
@@ -23,18 +22,17 @@ def of_reference(wanted: Reference, asked: Wanted) -> Estimated:
     LmxdError: as for a file, or ``config`` without the library.
     """
     if wanted.url is not None:
-        return of_url(wanted.url, asked)
+        return of_url(UrlModel(url=wanted.url), asked)
     hub = Hub()
     offers = hub.offers(wanted)
     return of_offer(hub, chosen(offers, wanted), offers, asked)
 
 
-def of_url(url: str, asked: Wanted, opener: OpenerDirector | None = None) -> Estimated:
-    """The estimate of a file behind a URL. ``opener``: as for ``lmxd.models.ranges.opened``."""
+def of_url(model: UrlModel, asked: Wanted) -> Estimated:
+    """The estimate of a model behind URLs, from the headers of all its files."""
     with TemporaryDirectory(prefix="lmxd-header-") as directory:
-        path = Path(directory) / "model.gguf"
-        copy_header(url, {}, path, opener)
-        return _judged(of_file(path, asked), url)
+        path, words = model.headers(Path(directory))
+        return _judged(of_file(path, replace(asked, beside=(*asked.beside, *words))), model.url)
 
 
 def of_offer(hub: Hub, offer: Offer, offers: list[Offer], asked: Wanted) -> Estimated:

@@ -23,6 +23,14 @@ _NOT_PERMITTED: Final = "permissions violation"
 """The one error after which a server goes on with a connection."""
 
 
+class _NoEndOfConnections(logging.Filter):
+    """Leaves out what asyncio warns of at each end of a connection of nats-py's: nobody can do anything about it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("returning true from eof_received()")
+
+
+_QUIET: Final = _NoEndOfConnections()
 Notified = Callable[[], Awaitable[None]]
 
 
@@ -62,6 +70,7 @@ async def connect(
     It waits until a broker is there. ``lost``, ``found``: called when it breaks, and when it is there again.
     ``context``: of ``tls.client_context``, for who has it renewed. LmxdError ``config`` if there is no certificate.
     """
+    logging.getLogger("asyncio").addFilter(_QUIET)
     settings, client = home.settings, LastingClient()
     told: set[str] = set()
 
@@ -78,7 +87,8 @@ async def connect(
 
     async def failed(error: Exception) -> None:
         news = str(error) not in told  # it is tried again each second: one line is enough
-        log.log(logging.WARNING if news else logging.DEBUG, "NATS: %s", error)
+        where = ", ".join(settings.brokers)
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, error)
         told.add(str(error))
 
     await client.connect(

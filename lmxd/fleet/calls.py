@@ -19,7 +19,7 @@ from lmxd.fleet import names
 from lmxd.fleet.names import NODE
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Name, Nothing, Params, Released, Result, Wish
+from lmxd.rpc.messages import Drained, DrainParams, Name, Nothing, Params, Result, Wish
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Bus
@@ -46,7 +46,8 @@ class LeaseCall(Wish):
 class Direct(Result):
     """A lease at a node. ``base_url`` and ``api_key`` are for an OpenAI client with a certificate of the fleet.
 
-    ``ttl``: seconds that it lives without ``renew``.
+    ``ttl``: seconds that it lives. Without ``/v1``, ``base_url`` is where its holder says with that key that it is in
+    use (POST, answered by ``DirectRenewed``), or gives it back (DELETE).
     """
 
     node: str
@@ -102,8 +103,6 @@ class CallName(StrEnum):
 
     PLAN = "plan"
     REQUEST = "request"
-    RENEW = "renew"
-    RELEASE = "release"
     DRAIN = "drain"
     PS = "ps"
     QUEUE = "queue"
@@ -113,8 +112,6 @@ class CallName(StrEnum):
 CALLS: Final[Mapping[CallName, NodeCall]] = {
     CallName.PLAN: NodeCall(PlanParams, Planned, "the answer that a request would get now, without any effect"),
     CallName.REQUEST: NodeCall(LeaseCall, Direct, "a lease by TTL, for use without a gateway between"),
-    CallName.RENEW: NodeCall(LeaseParams, DirectRenewed, "keep such a lease alive"),
-    CallName.RELEASE: NodeCall(LeaseParams, Released, "end such a lease"),
     CallName.DRAIN: NodeCall(DrainParams, Drained, "admit no requests, and end instances without leases"),
     CallName.PS: NodeCall(Nothing, Instances, "instances and their leases"),
     CallName.QUEUE: NodeCall(Nothing, QueueInfo, "requests that wait or start, in order"),

@@ -22,7 +22,7 @@ from nats.aio.client import Client as Bus
 from lmxd.errors import LmxdError
 from lmxd.fleet import calls, clock, tls
 from lmxd.fleet.bus import connect
-from lmxd.fleet.calls import CallName, Direct, DirectRenewed, LeaseCall
+from lmxd.fleet.calls import CallName, Direct, LeaseCall
 from lmxd.fleet.choosing.prospects import Prospect, Sought
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
@@ -33,9 +33,9 @@ from lmxd.fleet.gateway.refusals import NodeRefusal
 from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
+from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
 from lmxd.gateway.requests.failures import status_of
-from lmxd.rpc.messages import LeaseParams, Released
 
 _HEARS: Final = 3.0
 """Seconds in which each node speaks at least once: until then a model that is not known may come."""
@@ -43,8 +43,6 @@ _LOOK: Final = 0.5
 """Seconds between two looks whether a node that was asked still speaks."""
 _LOADS: Final = 900.0
 """Seconds that an instance may take to load, beyond the time in a queue."""
-_ANSWERS: Final = 5.0
-"""Seconds for an answer that needs no waiting."""
 
 
 class FleetClient:
@@ -53,7 +51,7 @@ class FleetClient:
     def __init__(self, home: FleetHome | None = None, role: MemberRole = MemberRole.OPERATOR) -> None:
         """LmxdError ``config`` if this box has no certificate of that role."""
         self._home, self._role = home or FleetHome.at(None, user=False), role
-        self.tls: ssl.SSLContext = tls.client_context(self._home, role)
+        self.tls: ssl.SSLContext = tls.nodes_context(self._home, role)
         self._table = NodeTable()
         metrics = FleetMetrics(self._table, clock.now)
         below = random.SystemRandom().randrange
@@ -62,7 +60,7 @@ class FleetClient:
     async def __aenter__(self) -> Self:
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
         hearing = Hearing(self._table, lambda _, __: self._spoken.set(), clock.now)
-        self._bus: Bus = await connect(self._home, self._role, context=self.tls, lost=hearing.lost, found=hearing.found)
+        self._bus: Bus = await connect(self._home, self._role, lost=hearing.lost, found=hearing.found)
         self._heard = asyncio.create_task(hearing.run(self._bus))
         return self
 
@@ -82,12 +80,14 @@ class FleetClient:
         await self._known(model)
         wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=clock.now())
         lease = await self._finding.answer(wanted, _LeaseAsker(self._bus, self._table, wanted), lambda _: None)
-        renewing = asyncio.create_task(self._renew(lease))
+        door = LeaseDoor(lease, self.tls)
+        renewing = asyncio.create_task(_renewed(door, lease.ttl / 3))
         try:
             yield lease
         finally:
             renewing.cancel()
-            await _released(self._bus, lease)
+            with contextlib.suppress(LmxdError):  # it ends by its TTL
+                await door.release()
 
     async def _known(self, model: str) -> None:
         """Wait until all nodes that have the model are heard, or each has had the time to speak since this began."""
@@ -100,15 +100,6 @@ class FleetClient:
     def _all_spoke(self, model: str) -> bool:
         having = [node for node in self._table.nodes.values() if model in node.offered]
         return bool(having) and all(self._table.is_alive(node.name, clock.now()) for node in having)
-
-    async def _renew(self, lease: Direct) -> None:
-        """Keep it alive. A node that does not answer is asked again: its lease lives for as long as it said."""
-        while True:
-            await asyncio.sleep(lease.ttl / 3)
-            with contextlib.suppress(LmxdError):
-                await calls.ask(
-                    self._bus, lease.node, CallName.RENEW, LeaseParams(lease=lease.lease), DirectRenewed, _ANSWERS
-                )
 
 
 class _LeaseAsker:
@@ -152,7 +143,9 @@ class _LeaseAsker:
         asked.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-async def _released(bus: Bus, lease: Direct) -> None:
-    """Give a lease back. One whose node does not answer ends by its TTL."""
-    with contextlib.suppress(LmxdError):
-        await calls.ask(bus, lease.node, CallName.RELEASE, LeaseParams(lease=lease.lease), Released, _ANSWERS)
+async def _renewed(door: LeaseDoor, period: float) -> None:
+    """Keep a lease alive. A node that does not answer is asked again: its lease lives for as long as it said."""
+    while True:
+        await asyncio.sleep(period)
+        with contextlib.suppress(LmxdError):
+            await door.renew()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from lmxd.config.file import load
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.fleet.addresses import own_host, own_name
@@ -70,7 +71,7 @@ def init(context: click.Context, name: str, host: str | None, node: str | None, 
     for what, said in (("NAME", name), ("--node", node)):
         if not NODE.fullmatch(said):
             raise LmxdError("config", f"{what} is {said!r}", "give up to 63 of a-z, 0-9 and -, such as home or n1")
-    begin(home, name, node, host, port=port, door=door)
+    begin(home, name, node, host, port=port, door=door, keys_file=_keys_file(context))
     say(f"{home.config}: this box is {node} in the fleet {name}; others reach it at {host}, ports {port} to {port + 2}")
     _start(context, home, frozenset(MemberRole))
     say(f"for each further box: {_words(context)} token here, and {_words(context)} join TOKEN there")
@@ -165,7 +166,7 @@ def members(context: click.Context) -> None:
 @USER
 @click.pass_context
 def remove(context: click.Context, role: str, name: str) -> None:
-    """End the membership of NAME in a role: NATS cuts it off at once, and its certificate is not renewed."""
+    """End the membership of NAME in a role: NATS and the doors of nodes cut it off at once, and nothing is renewed."""
     from lmxd.fleet.authority.roll import Roll
 
     home = home_of(context)
@@ -185,7 +186,20 @@ def _start(context: click.Context, home: FleetHome, roles: frozenset[MemberRole]
         if role in roles and not found:
             say(f"next: {_words(context)} {role}")
     if MemberRole.GATEWAY in roles:
-        say(f"for one endpoint here: gateway.listen and keys_file in {home.config}, then {_words(context)} gateway")
+        listen = home.settings.gateway.listen
+        run = f"systemctl {'--user ' if user else ''}enable --now lmxd-fleet-gateway" if found else ""
+        run = run or f"{_words(context)} gateway"
+        first = f"gateway.listen and keys_file in {home.config}, then " if listen is None else ""
+        say(f"for one endpoint {f'at {listen}' if listen else 'here'}: {first}{run}")
+
+
+def _keys_file(context: click.Context) -> Path | None:
+    """The keys that the gateway of this box lets in, by lmxd's configuration."""
+    try:
+        return load(context.obj).gateway.keys_file if context.obj.exists() else None
+    except LmxdError as error:
+        log.warning("keys of this box's gateway are not found: %s", error)
+        return None
 
 
 def _words(context: click.Context) -> str:

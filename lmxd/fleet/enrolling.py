@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from lmxd.config import yaml_text
@@ -20,13 +21,20 @@ from lmxd.fleet.members import MemberRole
 
 NATS_PORT: Final = 4222
 """The port of NATS. The next one is the authority's, the one after that is for other brokers."""
+_LISTEN: Final = "127.0.0.1:8090"
+"""The address of the fleet's gateway, unless fleet.yaml is changed."""
 _OWNERS: Final = {MemberRole.NODE: "lmxd-gateway", MemberRole.GATEWAY: "lmxd-gateway", MemberRole.BROKER: "lmxd-fleet"}
 """The users that the system's units run as. An operator's key is root's."""
 _HEAD: Final = "# This box in its fleet: lmxd fleet init or join wrote it. Restart lmxd-fleet-* after a change.\n"
 
 
-def begin(home: FleetHome, fleet: str, node: str, host: str, *, port: int, door: int) -> None:
-    """Begin a fleet on this box, in all roles. ``host``: its name or address for others. LmxdError ``config``."""
+def begin(
+    home: FleetHome, fleet: str, node: str, host: str, *, port: int, door: int, keys_file: Path | None = None
+) -> None:
+    """Begin a fleet on this box, in all roles. ``host``: its name or address for others.
+
+    ``keys_file``: whose keys its gateway is to let in; without one it is still to be said. LmxdError ``config``.
+    """
     if home.config.exists() or home.authority.exists():
         what = f"this box is in a fleet already: {home.config}, {home.state}"
         raise LmxdError("config", what, "move both away to begin another one: its members must join anew")
@@ -43,8 +51,11 @@ def begin(home: FleetHome, fleet: str, node: str, host: str, *, port: int, door:
         key = new_key()
         certificate = office.enroll(role, node, requested(key), address=nats, cluster=cluster)
         _write_credentials(home, role, key, certificate)
-    said = {"fleet": fleet, "node": node, "brokers": [f"tls://{nats}"], "authority": joined(host, port + 1)}
-    _write_settings(home, said | {"door": joined(host, door)})
+    said: dict[str, Any] = {"fleet": fleet, "node": node, "brokers": [f"tls://{nats}"]}
+    said |= {"authority": joined(host, port + 1), "door": joined(host, door)}
+    if keys_file is not None:
+        said["gateway"] = {"listen": _LISTEN, "keys_file": str(keys_file)}
+    _write_settings(home, said)
 
 
 def join(home: FleetHome, word: JoinWord, node: str, host: str, *, port: int, door: int) -> str:

@@ -12,6 +12,8 @@ BUCKET: Final = "lmxd_nodes"
 SERVICE: Final = "lmxd-node"
 """The name by which ``nats micro ls`` shows the service of a node."""
 HEARTBEATS: Final = "lmxd.heartbeat.*"
+REMOVED: Final = "lmxd.removed"
+"""Where the authority's broker tells which members belong to the fleet no more."""
 USER: Final = "X-Lmxd-Fleet-User"
 """The caller for whom a gateway asks; a node believes it of a gateway's certificate alone. Absent: nobody's key."""
 WAITED: Final = "X-Lmxd-Fleet-Waited"
@@ -28,5 +30,5 @@ def heartbeat(node: str) -> str:
 
 
 def calls(node: str) -> str:
-    """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request``, ``.renew`` …"""
+    """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request`` …"""
     return f"lmxd.node.{node}"

@@ -30,6 +30,17 @@ class SeenNode:
         return "draining" if self.beat is not None and self.beat.draining else "up"
 
     @property
+    def left(self) -> dict[str, int]:
+        """Slots in use, by model, of those that have any: requests that run, and leases that are held."""
+        running = self.beat.running if self.beat else ()
+        return {x.model: x.slots - x.vacant for x in running if not x.loading and x.slots > x.vacant}
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it drains, and nothing is left there."""
+        return self.state == "draining" and self.beat is not None and not self.beat.running and not self.waiting
+
+    @property
     def free(self) -> int:
         """Bytes that could be promised now, of all devices."""
         return sum(room.free for room in self._rooms)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any, Protocol
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.home import FleetHome
-from lmxd.fleet.members import Member, MemberRole, member_of
+from lmxd.fleet.members import Member, MemberRole, any_host, member_of
 
 
 class HasExtra(Protocol):
@@ -33,6 +34,32 @@ def client_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
     says: pass it as ``server_hostname``.
     """
     return _of_member(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), home, role)
+
+
+class NodesContext(ssl.SSLContext):
+    """For clients that look for the host of a URL in a certificate: that of a node has the name of its role instead."""
+
+    host: str
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.host, session)
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **words: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(sock, *args, **words | {"server_hostname": self.host})
+
+
+def nodes_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
+    """For connections to nodes, by any client of HTTPS: whoever answers has to be a node. LmxdError ``config``."""
+    context = NodesContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.host = any_host(home.settings.fleet, MemberRole.NODE)
+    return _of_member(context, home, role)
 
 
 def renew(context: ssl.SSLContext, home: FleetHome, role: MemberRole) -> None:

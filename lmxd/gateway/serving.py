@@ -16,6 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.message_events import MessageEvents
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
+from lmxd.gateway.answers.signs_of_life import EVENTS
 from lmxd.gateway.answers.stream_events import StreamEvents
 from lmxd.gateway.growing import Anew, Growing, RequestGrowth
 from lmxd.gateway.http.forms import is_form
@@ -96,7 +97,8 @@ class Serving:
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
         events = _events(path, wish.model) if streams else None
-        reply = Reply(request, wish.model, streams=streams and not request.get(QUIET, False), events=events)
+        life = EVENTS if streams and not request.get(QUIET, False) else None
+        reply = Reply(request, wish.model, life=life, events=events)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -106,7 +108,7 @@ class Serving:
             reply.cut()
             raise
         finally:
-            reply.stop_comments()
+            reply.stop_signs()
 
     @contextlib.asynccontextmanager
     async def asked(

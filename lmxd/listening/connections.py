@@ -89,6 +89,12 @@ class Connections:
             if not mine:
                 del group[name]
 
+    def cut(self, which: Callable[[Closable], bool]) -> None:
+        """End those that are meant, whatever is being answered there."""
+        groups = (*self._strangers.values(), *self._known.values())
+        for connection in [each for group in groups for each in group if which(each)]:
+            self._close(connection)
+
     def _make_room(self, among: dict[Closable, None]) -> None:
         """Close the oldest that is not in use."""
         idle = next((x for x in among if not x.busy), None)

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote
-from urllib.request import OpenerDirector
+from typing import Any, Final, get_args
 
 import click
 
 from lmxd.cli.files import Wanted
 from lmxd.cli.remote import fits_here, of_offer, of_url
 from lmxd.config.adding import with_profiles
+from lmxd.config.copied import SIZES, BesideKey
 from lmxd.config.file import DEFAULT_CONFIG, parse, read_configuration
 from lmxd.config.location import USER
 from lmxd.config.names import fitting
 from lmxd.config.schema import Config
 from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
-from lmxd.models.checksums import checksum_at
-from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
 from lmxd.models.pairing import projectors_of
 from lmxd.models.quants import stem_of
-from lmxd.models.reference import Reference, is_reference, reference
+from lmxd.models.reference import Reference, reference
 from lmxd.models.roles import facts_of
 from lmxd.models.trust import trusting
+from lmxd.models.url_model import UrlModel, file_of, with_files
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
+from lmxd.setup.further_keys import further_keys
 from lmxd.setup.pull_report import PullReport
 
 _SPARE: Final = 2**30
@@ -49,30 +47,35 @@ class Target:
     config_path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class _Behind:
-    """More about a URL: the checksum of its file, and who connects to its server."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fetched:
+    """A model that has come: its file, or the first of its parts; those beside it; its name; keys of its profile."""
 
-    sha256: str | None
-    opener: OpenerDirector | None
-
-    @property
-    def checksum(self) -> str | Callable[[], str] | None:
-        said = self.sha256
-        return partial(checksum_at, said, self.opener) if said is not None and is_reference(said) else said
+    path: Path
+    beside: Sequence[tuple[BesideKey, Path]]
+    name: str
+    settings: dict[str, Any]
 
 
 @click.command()
 @click.argument("model", metavar="hf:ORG/REPO[:QUANT]|URL")
 @click.option("--to", type=click.Path(path_type=Path), help="Into this directory; by default model_dir.")
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
-@click.option("--sha256", help="Of a URL: the checksum that the file must have, or the URL of it.")
+@click.option("--sha256", help="Of a URL: the checksum that the file must have, its URL, or .ENDING of such URLs.")
 @click.option(
     "--tls",
     type=(Path, Path, Path, str),
     metavar="CA CERT KEY NAME",
     help="Of a URL: PEM files of the authority that is trusted, and of what is shown to it; the server's name there.",
 )
+@click.option(
+    "--beside",
+    type=(click.Choice(get_args(BesideKey)), str),
+    multiple=True,
+    metavar="KEY URL",
+    help="Of a URL: a file that goes with it, as mmproj, draft or lora.",
+)
+@click.option("--settings", default="{}", help="Further keys of its profile, as JSON.")
 @click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
 @click.option("--json", "json_wanted", is_flag=True, help="Say each step as a line of JSON, as ollama's API has them.")
 @USER
@@ -84,6 +87,8 @@ def pull(
     name: str | None,
     sha256: str | None,
     tls: tuple[Path, Path, Path, str] | None,
+    beside: tuple[tuple[BesideKey, str], ...],
+    settings: str,
     anyway: bool,
     json_wanted: bool,
 ) -> None:
@@ -96,38 +101,45 @@ def pull(
     with report.failing():
         wanted = reference(model)
         target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
+        keys = further_keys(settings, beside, _configured(target.config_path)[1])
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        opener = None if tls is None else trusting(*tls)
-        path, beside, own = _fetched(wanted, target, _Behind(sha256, opener), report, anyway=anyway)
-        _open_for_readers(path, target.directory)
-        projector = _usable(beside, path, target, report)
+        if wanted.url is not None:
+            opener = None if tls is None else trusting(*tls)
+            behind = UrlModel(url=wanted.url, beside=beside, sha256=sha256, opener=opener)
+            found = _of_server(behind, target, keys, report, anyway=anyway)
+        else:
+            found = _of_hub(wanted, target, keys, report, anyway=anyway)
+        for path in (found.path, *(path for _, path in found.beside)):
+            _open_for_readers(path, target.directory)
         report.step("writing manifest")
-        _add(target, fitting(name or own), path, projector, report)
+        _add(target, fitting(name or found.name), found, report)
 
 
-def _usable(projector: Path | None, path: Path, target: Target, report: PullReport) -> Path | None:
-    """The projector, if it is one for the model at ``path``."""
-    if projector is None:
-        return None
-    if not projectors_of(path, [path], [projector]):
-        report.step("reading header", f"{projector}: is left out, as its embeddings are not as long as the model's")
-        return None
-    _open_for_readers(projector, target.directory)
-    return projector
+def _of_server(
+    model: UrlModel, target: Target, settings: dict[str, Any], report: PullReport, *, anyway: bool
+) -> _Fetched:
+    """Fetch a model behind URLs, with its settings; without those of its size, where it fits in another one alone."""
+    if not anyway:
+        ctx, slots = settings.get("context_length"), settings.get("slots")
+        found = of_url(model, Wanted(ctx=ctx, slots=slots, dry_run="never"))
+        if settings and not fits_here(found):
+            settings = {key: value for key, value in settings.items() if key not in SIZES}
+            found = of_url(model, Wanted(dry_run="never"))
+        _require_fit(found, report)
+
+    def told(file: str, done: int, whole: int) -> None:
+        report.moved(f"pulling {file.removesuffix('.gguf')}", done, whole)
+
+    path, beside = model.fetched(target.directory, told)
+    return _Fetched(path=path, beside=beside, name=stem_of(file_of(model.url)), settings=settings)
 
 
-def _fetched(
-    wanted: Reference, target: Target, behind: _Behind, report: PullReport, *, anyway: bool
-) -> tuple[Path, Path | None, str]:
-    """(the file, or the first of its parts; its projector; its name)."""
-    if wanted.url is not None:
-        url, name = wanted.url, stem_of(unquote(wanted.url.partition("?")[0]))
-        if not anyway:
-            _require_fit(of_url(url, Wanted(dry_run="never"), behind.opener), report)
-        told = partial(report.moved, f"pulling {name}")
-        return fetch(url, target.directory, told, behind.checksum, opener=behind.opener), None, name
+def _of_hub(
+    wanted: Reference, target: Target, settings: dict[str, Any], report: PullReport, *, anyway: bool
+) -> _Fetched:
+    """Fetch a model of the hub, and its projector if that is one for it."""
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
@@ -143,7 +155,12 @@ def _fetched(
         report.moved(status, done, offer.size, digest and f"sha256:{digest}")
 
     there = hub.fetch(offer, target.directory, hub_told if report.for_programs else None)
-    return there.files[0], there.projector, offer.name
+    path, projector = there.files[0], there.projector
+    if projector is not None and not projectors_of(path, [path], [projector]):
+        report.step("reading header", f"{projector}: is left out, as its embeddings are not as long as the model's")
+        projector = None
+    files: list[tuple[BesideKey, Path]] = [] if projector is None else [("mmproj", projector)]
+    return _Fetched(path=path, beside=files, name=offer.name, settings=settings)
 
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
@@ -217,16 +234,17 @@ def _open_for_readers(path: Path, directory: Path) -> None:
         part.chmod(0o644)
 
 
-def _add(target: Target, name: str, path: Path, projector: Path | None, report: PullReport) -> None:
+def _add(target: Target, name: str, found: _Fetched, report: PullReport) -> None:
     """Add a profile, and have the daemon read it; nothing where the directory is served without profiles.
 
     To the configuration as it is now: somebody may have changed it while the model came.
     """
+    path = found.path
     text, config = _configured(target.config_path)
     if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
         report.done(f"{path}: served as it is, for its directory is in models_from")
         return
-    settings: dict[str, Any] = {"path": str(path)} | ({"mmproj": str(projector)} if projector else {})
+    settings: dict[str, Any] = {"path": str(path)} | with_files(found.settings, found.beside)
     if answers := facts_of(path).answers:
         settings[answers] = True
     if config.models.get(name) is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import shlex
 import shutil
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from lmxd.errors import LmxdError
+from lmxd.own_units import own_units
 from lmxd.setup.change import FileChange
-from lmxd.xdg import own_directory
+from lmxd.systemd import systemctl
 
 _UNITS: Final = ("lmxd.socket", "lmxd.service", "lmxd-gateway.service")
 _PATIENCE: Final = 60.0
@@ -44,7 +44,7 @@ def services(*, user: bool, state: Path) -> Services:
 
     LmxdError ``config`` if systemd runs, and the units are not installed.
     """
-    if user and _systemctl(["--user", "show-environment"]) is None:
+    if user and systemctl(["--user", "show-environment"]) is None:
         return Units(user=True)
     if not user and Path("/run/systemd/system").is_dir():
         return Units(user=False)
@@ -57,11 +57,11 @@ class Units:
     def __init__(self, *, user: bool) -> None:
         self._manager = ["--user"] if user else []
         self.files: list[FileChange] = []
-        if _systemctl([*self._manager, "cat", *_UNITS]) is not None:
+        if systemctl([*self._manager, "cat", *_UNITS]) is not None:
             if not user:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
-            self.files = _user_units()
+            self.files = [FileChange.of(path, text) for path, text in own_units(_UNITS).items()]
         # A model goes on when its daemon ends: without drain its memory would be nobody's to give back.
         self.end = f"{typed_here('lmxctl')} drain --now; {self._words('disable')}"
 
@@ -78,7 +78,7 @@ class Units:
             self._do(["reload", "lmxd-gateway.service"])
 
     def _do(self, arguments: list[str]) -> None:
-        if (problem := _systemctl([*self._manager, *arguments])) is not None:
+        if (problem := systemctl([*self._manager, *arguments])) is not None:
             words = " ".join(["systemctl", *self._manager, *arguments])
             remedy = f"journalctl {' '.join([*self._manager, '-e', '-u', 'lmxd', '-u', 'lmxd-gateway'])}"
             raise LmxdError("daemon_unavailable", f"{words}: {problem}", remedy)
@@ -87,40 +87,6 @@ class Units:
 def typed_here(program: str) -> str:
     """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
     return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
-
-
-def _systemctl(arguments: list[str]) -> str | None:
-    """The problem with a call of systemctl; None if there is none."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["systemctl", *arguments],  # noqa: S607
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE * 2,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"status {done.returncode}"
-
-
-def _user_units() -> list[FileChange]:
-    """The user's own units, as the package has them, for the program that runs."""
-    home = own_directory("XDG_CONFIG_HOME", ".config") / "systemd/user"
-    program = _quoted(str(Path(sys.executable).with_name("lmxd")))
-    made = []
-    for name in _UNITS:
-        template = importlib.resources.files("lmxd.setup").joinpath("units", name).read_text(encoding="utf-8")
-        made.append(FileChange.of(home / name, template.replace("@BINDIR@/lmxd", program)))
-    return made
-
-
-def _quoted(path: str) -> str:
-    """A program's path as a unit has it (systemd.service(5), "Command lines"). LmxdError ``config`` if it cannot."""
-    if not path.isprintable():
-        raise LmxdError("config", f"a unit cannot name {path}", "install lmxd in another directory")
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 class Programs:

@@ -98,6 +98,25 @@ async def test_a_node_may_neither_hear_nor_answer_for_another(broker: Broker, co
         await rogue.request(subject("n1", CallName.PLAN), b"", timeout=HEARD)
 
 
+async def test_only_a_broker_says_who_was_removed(broker: Broker, connected: Bus) -> None:
+    node = await connected(broker.box("n1", [NODE]), NODE)
+    heard: list[bytes] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.data)
+
+    await node.subscribe(names.REMOVED, cb=hear)
+    await node.flush()
+    for role in (NODE, GATEWAY, OPERATOR):
+        rogue = await connected(broker.box("r1", [role]), role)
+        await rogue.publish(names.REMOVED, b"a lie")
+        await rogue.flush()
+    honest = await connected(broker.home, MemberRole.BROKER)
+    await honest.publish(names.REMOVED, b"true")
+    await until(lambda: heard)
+    assert heard == [b"true"]
+
+
 @pytest.mark.parametrize("role", [NODE, GATEWAY])
 async def test_only_an_operator_drains(broker: Broker, connected: Bus, role: MemberRole) -> None:
     drained = []
@@ -197,7 +216,7 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)).data == b"here"
 
 
-async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> None:
+async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broker = Broker(tmp_path)
     home = broker.box("n1", [NODE])
     events: list[str] = []
@@ -217,4 +236,6 @@ async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> No
     await until(lambda: "found" in events)
     await client.flush()
     await client.close()
+    assert "NATS is lost" in caplog.text
+    assert not [each for each in caplog.records if each.name == "asyncio"], "it says the same each second"
     broker.end()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic
+import vision
+from adapters import adapter
 from aiohttp import web
 from fleet_home import box
 from house import House
 from waiting import until
 
+from lmxd.config.copied import allowed
 from lmxd.config.file import load
+from lmxd.config.profile import Profile
 from lmxd.errors import LmxdError
 from lmxd.fleet import home
 from lmxd.fleet.authority.certificates import Authority
@@ -45,7 +50,7 @@ class Pair:
     async def open(self) -> AsyncIterator[Pair]:
         async with self.here.open(), self.there.open(), self.here.client() as client:
             app = web.Application(middlewares=[self._guarded])
-            app.add_routes(Offering(client).routes())
+            app.add_routes(Offering(client, self.here.config_path).routes())
             running = web.AppRunner(app)
             await running.setup()
             site = web.TCPSite(running, "127.0.0.1", 0, ssl_context=server_context(self.homes[0], NODE))
@@ -96,6 +101,84 @@ async def test_a_model_is_copied_and_served_at_once(tmp_path: Path, authority: A
         assert load(pair.there.config_path).models.keys() == {"a"}
         async with pair.there.client() as client:
             assert [x.model for x in (await client.models()).models] == ["a"], "lmxd has read its configuration again"
+
+
+async def test_all_parts_and_what_is_beside_a_model_are_copied(tmp_path: Path, authority: Authority) -> None:
+    """With the settings of its profile that count on any box; the checksum of each file is compared."""
+    (tmp_path / "n1").mkdir()
+    parts = synthetic.decoder(
+        "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=32768
+    )
+    names = split(tmp_path / "n1", "big", *parts)
+    vision.projector(tmp_path / "n1/eyes.gguf", 64)
+    adapter(tmp_path / "n1/words.gguf", 64)
+    profile = {
+        "path": names[0],
+        "mmproj": str(tmp_path / "n1/eyes.gguf"),
+        "lora": [{"path": str(tmp_path / "n1/words.gguf"), "scale": 0.5}],
+        "context_length": 2048,
+        "slots": 3,
+        "cache_type_k": "q8_0",
+        "aliases": ["large"],
+        "engine_flags": ["--temp", "0.1"],
+        "gpu_layers": 1,
+        "priority": 7,
+    }
+    async with Pair(tmp_path, authority, {"m": profile}).open() as pair:
+        done = await pair.copied("m")
+        there = pair.there.directory
+        files = {
+            "m-00001-of-00002.gguf": names[0],
+            "m-00002-of-00002.gguf": names[1],
+            "mmproj-m.gguf": "eyes.gguf",
+            "lora1-m.gguf": "words.gguf",
+        }
+        for copy, original in files.items():
+            assert (there / copy).read_bytes() == (pair.here.directory / original).read_bytes()
+        assert done.done == done.total == sum((there / copy).stat().st_size for copy in files)
+        copied = load(pair.there.config_path).models["m"]
+    assert (copied.path, copied.mmproj) == (there / "m-00001-of-00002.gguf", there / "mmproj-m.gguf")
+    assert [(x.path, x.scale) for x in copied.lora] == [(there / "lora1-m.gguf", 0.5)]
+    assert (copied.context_length, copied.slots, copied.cache_type_k, copied.aliases) == (2048, 3, "q8_0", ("large",))
+    assert copied.engine_flags == ("--temp", "0.1")
+    assert (copied.gpu_layers, copied.priority) == (Profile().gpu_layers, Profile().priority), "they are of a box"
+
+
+def split(directory: Path, name: str, metadata: Mapping[str, Any], tensors: Sequence[synthetic.Shape]) -> list[str]:
+    """A model in two parts; their names."""
+    half = len(tensors) // 2
+    names = [f"{name}-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for number, (file, some) in enumerate(zip(names, (tensors[:half], tensors[half:]), strict=True)):
+        about = {"split.no": number, "split.count": 2, "split.tensors.count": len(tensors)}
+        synthetic.write(directory / file, (dict(metadata) if number == 0 else {}) | about, some)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        pytest.param({"path": "/etc/shadow", "env": {"A": "b"}, "command": "x", "slots": 2}, {"slots": 2}, id="others"),
+        pytest.param({"draft": {"path": "/x", "tokens": 4}}, {"draft": {"tokens": 4}}, id="the path of a draft"),
+        pytest.param({"lora": [{"path": "/x", "scale": 2}]}, {"lora": [{"scale": 2}]}, id="that of an adapter"),
+        pytest.param({"lora": "/x", "draft": "/x", "chat_template_file": "/x"}, {}, id="paths alone"),
+    ],
+)
+def test_a_peer_names_neither_paths_nor_programs(settings: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert allowed(settings) == kept
+
+
+async def test_a_size_that_does_not_fit_there_is_left_out(tmp_path: Path, authority: Authority) -> None:
+    """69 GiB of cache, for a model of some MiB."""
+    (tmp_path / "n1").mkdir()
+    parts = synthetic.decoder(
+        "llama", layers=8, embedding=64, heads=32, kv_heads=32, feed_forward=64, vocabulary=100, head=128, context=32768
+    )
+    synthetic.write(tmp_path / "n1/wide.gguf", *parts)
+    profile = {"path": "wide.gguf", "context_length": 32768, "slots": 16, "reasoning": "off"}
+    async with Pair(tmp_path, authority, {"wide": profile}).open() as pair:
+        await pair.copied("wide")
+        copied = load(pair.there.config_path).models["wide"]
+    assert (copied.context_length, copied.slots, copied.reasoning) == (None, 1, "off")
 
 
 async def test_what_was_broken_off_is_gone_on_with(tmp_path: Path, authority: Authority) -> None:

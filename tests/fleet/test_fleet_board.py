@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -12,11 +13,27 @@ from fleet_boxes import boxes
 playwright = pytest.importorskip("playwright.sync_api")
 
 
+def test_what_is_shown_comes_as_events_to_the_end_of_the_gateway(tmp_path: Path) -> None:
+    with boxes(tmp_path, {"n1": {"m": {}}}) as fleet, fleet.gateway.client() as client:
+        with client.stream("GET", "/lmxd/events") as answer:
+            assert answer.headers["Content-Type"] == "text/event-stream"
+            lines = (line for line in answer.iter_lines() if line)
+            for _ in range(2):
+                assert next(lines) == "event: state"
+                (node,) = json.loads(next(lines).removeprefix("data: "))["nodes"]
+                assert (node["node"], node["state"]) == ("n1", "up")
+            fleet.gateway.process.terminate()
+            rest = list(lines)  # an error if the stream is cut
+            assert len(rest) % 2 == 0, "the last event is whole"
+        assert fleet.gateway.process.wait(60) == 0
+
+
 @needs_chromium
 def test_nodes(tmp_path: Path) -> None:
     with boxes(tmp_path, {"n1": {"m": {}}, "n2": {"m": {}, "own": {}}}) as fleet:
         url = fleet.gateway.url
-        assert httpx.get(f"{url}/lmxd/state").status_code == 401, "what nodes have is for those with a key"
+        for path in ("state", "events"):
+            assert httpx.get(f"{url}/lmxd/{path}").status_code == 401, "what nodes have is for those with a key"
         assert fleet.chat("m").status_code == 200
         with playwright.sync_playwright() as driver:
             chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

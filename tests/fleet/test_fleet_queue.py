@@ -98,6 +98,27 @@ def test_an_operator_sees_who_waits_where(fleet: Boxes) -> None:
     assert found[0].status_code == 200
 
 
+def test_a_stream_of_ollama_s_lives_while_it_waits(fleet: Boxes) -> None:
+    """By spaces, as from the gateway of one box; an error is its last line."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    with ExitStack() as stack:
+        stack.enter_context(busy(fleet, "first"))
+        held = stack.enter_context(ExitStack())
+        held.enter_context(busy(fleet, "second"))
+        client = stack.enter_context(fleet.gateway.client())
+        with client.stream("POST", "/api/chat", json=body) as answer:
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+            parts = answer.iter_raw()
+            assert next(parts) == b" "
+            held.close()
+            lines = [json.loads(line) for line in b"".join(parts).splitlines()]
+        assert (lines[0]["message"]["role"], lines[-1]["done"]) == ("assistant", True)
+        stack.enter_context(busy(fleet, "third"))
+        late = client.post("/api/chat", json=body, headers={"Prefer": "wait=3"})
+        assert (late.status_code, late.content[:1]) == (200, b" ")
+        assert "error" in json.loads(late.content)
+
+
 def test_a_client_that_leaves_leaves_no_request_in_a_queue(fleet: Boxes) -> None:
     with busy(fleet, "first"), busy(fleet, "second"):
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

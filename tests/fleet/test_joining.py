@@ -10,23 +10,27 @@ import signal
 import socket
 import ssl
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fleet_home import box
-from fleet_process import FleetBox, free_ports
+from fleet_process import SERVED, FleetBox, free_ports
 from nats.aio.client import Client
 from nats.errors import Error
 from nats.js.kv import KeyValue
-from waiting import until
+from waiting import until, wait_until
 
+from lmxd.__main__ import main
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import Authority, requested, validity
+from lmxd.fleet.authority.rolls import ToldRoll
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.joining import AuthorityClient
 from lmxd.fleet.joining_messages import ROLL_PATH, JoinAnswer, JoinRequest
@@ -105,6 +109,19 @@ def test_without_a_fleet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert "that is no token" in alone.done("join", said="nonsense").stderr
     alone.init("n1")
     assert "in a fleet already" in alone.done("init").stderr
+
+
+def test_the_gateway_has_the_keys_of_the_box(tmp_path: Path) -> None:
+    """Which ``lmxd key`` adds to; without any, it is said what is to be written."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"gateway: {{listen: '127.0.0.1:1', keys_file: {tmp_path / 'gateway.keys'}}}\n")
+    words = ["--config", str(config), "fleet", "--home", str(tmp_path / "a"), "init", "--address", "127.0.0.1"]
+    begun = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert "for one endpoint at 127.0.0.1:8090: lmxd fleet gateway\n" in begun.stdout
+    gateway = FleetHome.at(tmp_path / "a", user=False).settings.gateway
+    assert (gateway.listen, gateway.keys_file) == ("127.0.0.1:8090", tmp_path / "gateway.keys")
+    without = FleetBox(tmp_path / "b")
+    assert "for one endpoint here: gateway.listen and keys_file in " in without.init("n1")
 
 
 def test_a_wrong_key_of_fleet_yaml_is_named(tmp_path: Path) -> None:
@@ -247,6 +264,25 @@ async def test_a_broker_that_was_killed_begins_again(tmp_path: Path) -> None:
         await until(lambda: again.said("Server is ready") > before)
         assert await put_card(alone.home, "n1") == b"card"
         assert again.end() == 0
+
+
+def test_a_broker_waits_for_its_authority(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Which may be started after it. With what it was told then it begins alone."""
+    first, second = FleetBox(tmp_path / "a"), FleetBox(tmp_path / "b")
+    first.init("n1")
+    with first.broker():
+        second.run("join", first.run("token", "--role", "broker"), "--node", "b2", "--port", str(free_ports(3)))
+    with second.log.open("wb") as log, subprocess.Popen(second.command("broker"), stderr=log) as waiting:
+        try:
+            wait_until(lambda: "the authority is waited for: " in second.log.read_text(), 30)
+            with first.broker():
+                wait_until(lambda: SERVED in second.log.read_text(), 60)
+        finally:
+            waiting.terminate()
+    roll = ToldRoll(second.home)
+    asyncio.run(roll.begin())
+    assert [entry.name for entry in roll.entries() if entry.role is BROKER] == ["b2", "n1"]
+    assert "members are those of the last time" in caplog.text
 
 
 async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -24,13 +25,15 @@ from waiting import GENEROUS, until
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names
-from lmxd.fleet.calls import CallName, Direct, DirectRenewed, LeaseCall, ask
+from lmxd.fleet.calls import CallName, Direct, LeaseCall, ask
 from lmxd.fleet.home import FleetHome
+from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.reports import Heartbeat, NodeCard
+from lmxd.fleet.tls import nodes_context
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, LeaseParams, Nothing, Params, Released, Result
+from lmxd.rpc.messages import Drained, DrainParams, Nothing, Params, Result
 
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -99,6 +102,10 @@ async def hearing(place: Place, role: MemberRole = MemberRole.GATEWAY) -> AsyncI
         await client.close()
 
 
+def door(place: Place, lease: Direct) -> LeaseDoor:
+    return LeaseDoor(lease, nodes_context(place.member, MemberRole.GATEWAY))
+
+
 async def test_a_node_says_what_it_has(shared: Place) -> None:
     async with hearing(shared) as heard:
         await until(heard.card)
@@ -121,7 +128,7 @@ async def test_what_happens_is_said_at_once(shared: Place) -> None:
             """Sooner than 0.8 s after the one before, which is the least when nothing happens."""
             leased = await heard.ask(CallName.REQUEST, LeaseCall(model="a", wait=60), Direct)
             await until(lambda: heard.beats[-1].running and heard.beats[-1].running[0].vacant == 1)
-            await heard.ask(CallName.RELEASE, LeaseParams(lease=leased.lease), Released)
+            await door(shared, leased).release()
             await until(lambda: heard.beats[-1].running[0].vacant == 2)
             pairs = zip(heard.beats, heard.beats[1:], strict=False)
             return any(after.sent - before.sent < 0.75 for before, after in pairs)
@@ -136,6 +143,34 @@ async def test_nats_lists_its_service(shared: Place) -> None:
         assert {each["subject"] for each in found["endpoints"]} >= {f"{names.calls('n1')}.{x}" for x in CallName}
 
 
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("PING", {}),
+        ("INFO", {"description": str, "endpoints": list}),
+        ("STATS", {"started": str, "endpoints": list}),
+    ],
+)
+async def test_its_replies_are_those_of_nats_services(shared: Place, verb: str, more: dict[str, type]) -> None:
+    """NATS' ADR-32: the fields and types that ``nats micro`` reads, asked of all, of its name, and of its id."""
+    async with hearing(shared, MemberRole.OPERATOR) as heard:
+        ask_it = heard.client.request
+        found = json.loads((await ask_it(f"$SRV.{verb}", b"", timeout=10)).data)
+        for subject in (f"$SRV.{verb}.{names.SERVICE}", f"$SRV.{verb}.{names.SERVICE}.{found['id']}"):
+            again = json.loads((await ask_it(subject, b"", timeout=10)).data)
+            assert (again["id"], again["type"]) == (found["id"], found["type"])
+    assert found["type"] == f"io.nats.micro.v1.{verb.lower()}_response"
+    assert (found["name"], found["metadata"]) == (names.SERVICE, {"node": "n1"})
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", found["name"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", found["version"]), "a version as of semver.org"
+    assert {key: type(found[key]) for key in more} == more
+    for each in found.get("endpoints", ()):
+        assert each["subject"] == f"{names.calls('n1')}.{each['name']}"
+        assert isinstance(each["queue_group"], str)
+        if verb == "STATS":
+            assert {type(each[key]) for key in ("num_requests", "num_errors", "average_processing_time")} == {int}
+
+
 async def test_it_answers_what_lmxctl_asks(shared: Place) -> None:
     async with hearing(shared) as heard:
         planned: Planned = await heard.ask(CallName.PLAN, PlanParams(model="a"), Planned)
@@ -148,7 +183,7 @@ async def test_it_answers_what_lmxctl_asks(shared: Place) -> None:
         await until(lambda: heard.beats[-1].used.get("ada", 0) > 0)
         waiting: QueueInfo = await heard.ask(CallName.QUEUE, Nothing(), QueueInfo)
         assert waiting.tickets == []
-        await heard.ask(CallName.RELEASE, LeaseParams(lease=leased.lease), Released)
+        await door(shared, leased).release()
 
 
 async def test_an_error_of_lmxd_s_comes_back_as_it_is(shared: Place) -> None:
@@ -183,25 +218,43 @@ async def test_a_direct_lease_serves_at_the_door_by_its_key(shared: Place) -> No
         assert (answer.status, len(answer.json["choices"])) == (200, 1)
         wrong = await shared.node.ask(f"{leased.base_url}/chat/completions", CHAT, by=shared.member)
         assert wrong.status == 401
-        kept: DirectRenewed = await heard.ask(CallName.RENEW, LeaseParams(lease=leased.lease), DirectRenewed)
+        kept = await door(shared, leased).renew()
         assert 20 < kept.expires_in <= 30
-        await heard.ask(CallName.RELEASE, LeaseParams(lease=leased.lease), Released)
+        await door(shared, leased).release()
         gone = await shared.node.ask(f"{leased.base_url}/chat/completions", CHAT, by=shared.member, **key)
         assert gone.status == 401
         with pytest.raises(LmxdError) as caught:
-            await heard.ask(CallName.RENEW, LeaseParams(lease=leased.lease), DirectRenewed)
-        assert caught.value.code in ("lease_ended", "unknown_lease")
+            await door(shared, leased).renew()
+        assert caught.value.code == "unknown_lease"
 
 
 async def test_a_lease_of_a_local_user_is_none_of_the_fleet_s(shared: Place) -> None:
     with shared.lmxd.client() as local:
         mine = local.request("a")
-        async with hearing(shared) as heard:
-            for name, answer in ((CallName.RENEW, DirectRenewed), (CallName.RELEASE, Released)):
-                with pytest.raises(LmxdError) as caught:
-                    await heard.ask(name, LeaseParams(lease=mine.lease), answer)
-                assert caught.value.code == "unknown_lease"
+        key = {"Authorization": f"Bearer {mine.api_key}"}
+        for method in ("POST", "DELETE"):
+            answer = await shared.node.ask(f"/lease/{mine.lease}", method=method, by=shared.member, **key)
+            assert answer.status == 401
         assert local.renew(mine.lease).lease == mine.lease
+
+
+async def test_nobody_ends_the_lease_of_another(shared: Place) -> None:
+    async with hearing(shared) as heard:
+        leased: Direct = await heard.ask(CallName.REQUEST, LeaseCall(model="a", wait=20), Direct)
+        other = door(shared, leased.model_copy(update={"api_key": "x"}))
+        for call in (other.renew, other.release):
+            with pytest.raises(LmxdError, match="HTTP 401"):
+                await call()
+        await door(shared, leased).release()
+
+
+async def test_a_direct_lease_is_renewed_while_nats_is_gone(shared: Place) -> None:
+    async with hearing(shared) as heard:
+        leased: Direct = await heard.ask(CallName.REQUEST, LeaseCall(model="a", wait=20), Direct)
+        await asyncio.to_thread(shared.broker.end, signal.SIGKILL)
+        assert 20 < (await door(shared, leased).renew()).expires_in <= 30
+        await door(shared, leased).release()
+        await asyncio.to_thread(shared.broker.__enter__)
 
 
 async def test_only_an_operator_drains(shared: Place) -> None:
@@ -227,11 +280,11 @@ async def test_a_direct_lease_outlives_the_node_s_process(shared: Place) -> None
         await asyncio.to_thread(shared.node.end, signal.SIGKILL)
         await asyncio.to_thread(shared.node.start)
         await until(lambda: heard.beats[-1].started != started)
-        await heard.ask(CallName.RENEW, LeaseParams(lease=leased.lease), DirectRenewed)
+        await door(shared, leased).renew()
         key = {"Authorization": f"Bearer {leased.api_key}"}
         answer = await shared.node.ask(f"{leased.base_url}/chat/completions", CHAT, by=shared.member, **key)
         assert answer.status == 200
-        await heard.ask(CallName.RELEASE, LeaseParams(lease=leased.lease), Released)
+        await door(shared, leased).release()
 
 
 async def test_a_node_is_silent_without_lmxd_and_speaks_again_with_it(shared: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from fleet_home import box
 from fleet_node import Node, free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
+from waiting import wait_until
 
 from lmxd.fleet import clock
 from lmxd.fleet.authority.certificates import Authority
@@ -121,3 +123,29 @@ def test_the_door_is_there_again_after_lmxd_was(place: SimpleNamespace, tmp_path
     place.lmxd.stop()
     place.lmxd.start()
     assert asked(place, "/v1/chat/completions", CHAT, **{USER: "ada"}).status == 200
+
+
+def test_a_node_that_is_started_before_lmxd_waits_for_it(place: SimpleNamespace) -> None:
+    """And says so, once; told to end meanwhile it ends."""
+    place.node.end()
+    place.lmxd.stop()
+    before = said(place)
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(place.node.start)
+        wait_until(lambda: said(place) == before + 1, 30)
+        place.lmxd.start()
+        starting.result()
+    assert asked(place, "/v1/chat/completions", CHAT, **{USER: "ada"}).status == 200
+    place.node.end()
+    place.lmxd.stop()
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(place.node.start)
+        wait_until(lambda: said(place) == before + 2, 30)
+        assert place.node.end() == 0
+        with pytest.raises(AssertionError):
+            starting.result()
+
+
+def said(place: SimpleNamespace) -> int:
+    """How often the node's log has said that it waits."""
+    return int(place.node.log.read_text().count("lmxd is waited for"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -48,6 +49,35 @@ def test_the_screen_shows_nodes_and_the_models_that_run() -> None:
     assert rows["llama"].split() == ["llama", "-", "-", "drains"]
     assert rows["qwen3"].split()[:3] == ["qwen3", "3/4", "busy"], "what a silent node had is not counted"
     assert max(map(len, lines)) <= 80
+
+
+def draining(**of: Any) -> str:
+    """The screen of a fleet in which one node drains, in one line."""
+    table = NodeTable()
+    for name in ("box1", "box2"):
+        table.hear_card(card(name, {"qwen3": 5, "llama": 8}))
+    table.hear(beat("box1", 1, 0.0, free=24), 10.0)
+    table.hear(beat("box2", 1, 0.0, draining=True, **of), 10.0)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(rendered("home", seen(table, 10.0), console))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    return " ".join(" ".join(lines).split())
+
+
+def test_a_drain_is_read_from_its_begin_to_its_end() -> None:
+    """What still runs, whether it goes on, and at the end what to do."""
+    begins = draining(free=6, vacant={"qwen3": 2, "llama": 3}, loading={"llama": 4}, waiting=2, eta=9)
+    assert "1 of 2 nodes up, 1 draining" in begins
+    said = "box2 drains, and takes nothing new: 3 requests or leases are left (llama 1, qwen3 2)"
+    assert f"{said}; llama still loading; 2 waiting" in begins
+    last = draining(free=6, vacant={"qwen3": 3})
+    assert "box2 drains, and takes nothing new: 1 request or lease is left (qwen3 1) NODE" in last
+    assert "no request runs any more, its instances end NODE" in draining(free=6, vacant={"qwen3": 4})
+    ended = draining(free=24)
+    assert "box2 is drained: nothing runs there; lmxctl fleet drain box2 --end has it serve again NODE" in ended
+    assert "box2 drained" in ended
 
 
 def test_a_low_screen_shows_the_nodes_from_where_keys_moved() -> None:

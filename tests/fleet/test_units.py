@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,31 @@ def test_one_that_does_not_start_is_told_of(systemctl: Systemctl) -> None:
     systemctl.say(fails="enable")
     with pytest.raises(LmxdError, match=r"enable --now lmxd-fleet-node\.service: no"):
         start({NODE}, user=False)
+
+
+def test_a_users_own_units_are_written_where_lmxd_has_its_own(
+    systemctl: Systemctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``lmxd setup --user``: those of a fleet are not installed with a wheel."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    systemctl.say(fails="lmxd-fleet-node.service")
+    with pytest.raises(LmxdError, match="enable --now"):
+        start({NODE}, user=True)
+    assert systemctl.told[1:3] == ["--user cat lmxd.service", "--user daemon-reload"]
+    written = tmp_path / "config/systemd/user"
+    for role in MemberRole:
+        unit = written / f"lmxd-fleet-{role}.service"
+        assert unit.exists() == (role is not MemberRole.OPERATOR)
+    assert (
+        f'ExecStart="{Path(sys.executable).with_name("lmxd")}" --user fleet node\n'
+        in (written / "lmxd-fleet-node.service").read_text()
+    )
+
+
+def test_none_are_written_where_lmxd_is_no_service(
+    systemctl: Systemctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    systemctl.say(fails="cat")
+    assert start({NODE}, user=True) == []
+    assert not (tmp_path / "config").exists()

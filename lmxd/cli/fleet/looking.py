@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Coroutine, Iterable
@@ -99,7 +98,6 @@ class FleetView:
         return dict(zip(nodes, await asyncio.gather(*map(one, nodes)), strict=True))
 
     async def _begin(self) -> None:
-        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each end of a connection of nats-py's
         brokers = ", ".join(self.home.settings.brokers)
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:

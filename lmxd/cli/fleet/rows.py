@@ -40,7 +40,9 @@ def node_row(node: SeenNode) -> tuple[str, ...]:
 
 
 def state(node: SeenNode) -> str:
-    """Of a silent one, for how long it has been so."""
+    """In words. Of a silent one, for how long it has been so; of a draining one, whether that has come to its end."""
+    if node.is_drained:
+        return "drained"
     if node.alive or node.silent is None:
         return node.state
     return f"silent {output.seconds(node.silent)}"
@@ -69,6 +71,26 @@ def plan_rows(found: Mapping[str, Planned | LmxdError]) -> list[tuple[str, ...]]
         eta = _NONE if answer.eta is None else output.seconds(answer.eta)
         rows.append((_BEST.index(answer.outcome), answer.eta or 0.0, (node, answer.outcome, eta, answer.why)))
     return [shown for _, _, shown in sorted(rows)]
+
+
+def drains(nodes: Iterable[SeenNode]) -> list[str]:
+    """A sentence for each node that drains: what is left there, or what to do next."""
+    return [_drain(node) for node in nodes if node.state == "draining"]
+
+
+def _drain(node: SeenNode) -> str:
+    if node.is_drained:
+        return f"{node.name} is drained: nothing runs there; lmxctl fleet drain {node.name} --end has it serve again"
+    left = sum(node.left.values())
+    models = ", ".join(f"{model} {count}" for model, count in sorted(node.left.items()))
+    said = f"{output.counted(left, 'request')} or {'lease is' if left == 1 else 'leases are'} left ({models})"
+    coming = sorted(x.model for x in node.beat.running if x.loading) if node.beat else []
+    rest = [
+        said if left else "no request runs any more, its instances end",
+        *([f"{', '.join(coming)} still loading"] if coming else []),
+        *([f"{node.waiting} waiting"] if node.waiting else []),
+    ]
+    return f"{node.name} drains, and takes nothing new: {'; '.join(rest)}"
 
 
 def summary(fleet: str, nodes: Sequence[SeenNode]) -> str:

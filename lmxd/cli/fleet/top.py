@@ -8,13 +8,15 @@ from typing import Final
 from rich.console import Console, Group, RenderableType
 
 from lmxd.cli import output
-from lmxd.cli.fleet.rows import RUNNING, running_rows, slots, state, summary
+from lmxd.cli.fleet.rows import RUNNING, drains, running_rows, slots, state, summary
 from lmxd.cli.tables import Cell, text
 from lmxd.fleet.seen import SeenNode
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
 _BAR: Final = 16
 _STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red"}
+_MOST_NOTES: Final = 4
+"""Sentences about nodes that drain: the table says of the others that they do."""
 _LEAST: Final = 2
 """Rows of a table that are shown however low the screen is."""
 
@@ -25,13 +27,14 @@ def rendered(
     """Everything. Of more nodes than ``height`` lines leave room for, those from ``first``; models have the rest."""
     plain = console.encoding.lower() not in ("utf-8", "utf8")
     running, shown = running_rows(nodes), len(nodes)
-    models = len(running)
+    models, notes = len(running), drains(nodes)[:_MOST_NOTES]
     while True:
         start = max(0, min(first, len(nodes) - shown))
         rows = [_row(node, plain=plain) for node in nodes[start : start + shown]]
         left, more = _left(start, len(nodes) - start - shown), len(running) - models
         screen = Group(
             text(summary(fleet, nodes), "bold"),
+            *(text(line, "yellow") for line in notes),
             text(""),
             output.filled(_COLUMNS, rows, "no nodes"),
             *([text(left)] if left else []),
@@ -40,9 +43,11 @@ def rendered(
             *([text(f"… {more} more")] if more else []),
         )
         excess = 0 if height is None else len(console.render_lines(screen, pad=False)) - height
-        if excess <= 0 or (models <= _LEAST and shown <= _LEAST):
+        if excess <= 0 or (models <= _LEAST and shown <= _LEAST and not notes):
             return screen
-        if models > _LEAST:
+        if models <= _LEAST and shown <= _LEAST:
+            notes = notes[:-1]
+        elif models > _LEAST:
             models = max(_LEAST, models - excess)
         else:
             shown = max(_LEAST, shown - excess)

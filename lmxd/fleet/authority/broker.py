@@ -20,6 +20,7 @@ from lmxd.fleet.authority.joining import Joining, joining_context
 from lmxd.fleet.authority.nats_config import BusServer, Peering, configuration
 from lmxd.fleet.authority.nats_server import NatsServer
 from lmxd.fleet.authority.office import Office
+from lmxd.fleet.authority.removals import Removals
 from lmxd.fleet.authority.roll import Enrolled
 from lmxd.fleet.authority.rolls import OwnRoll, Rolls, ToldRoll
 from lmxd.fleet.home import FleetHome
@@ -131,6 +132,11 @@ async def serve(home: FleetHome) -> None:
         certificate = office.renew(home.member(role), requested(home.key(role).read_bytes()))
         private_files.write(home.certificate(role), certificate)
 
+    async def tell() -> None:
+        removals.hint()
+        await joining.tell()
+
+    removals = Removals(home, office.roll)
     renewing = keep_renewed(home, _BROKER, [context], ask=renew, renewed=brokerage.refresh)
     runner = web.AppRunner(joining.app(), access_log=None)
     await runner.setup()
@@ -138,7 +144,7 @@ async def serve(home: FleetHome) -> None:
         connections = Connections.within(descriptors())
         await listen(runner, "authority", bound(home.settings.authority), connections, tls=context)
         log.info("boxes join at %s", home.settings.authority)
-        await _run(home, brokerage, [brokerage.follow(joining.tell), renewing])
+        await _run(home, brokerage, [brokerage.follow(tell), removals.tell(), renewing])
     finally:
         await runner.cleanup()
 

@@ -123,7 +123,16 @@ def fleet_of(authority: bytes) -> str:
 
 def key_hash(certificate: bytes) -> str:
     """The SHA-256 of its public key (DER), in hexadecimal digits, as nats-server pins one. ValueError if it is none."""
-    public = x509.load_pem_x509_certificate(certificate).public_key()
+    return _key_hash(x509.load_pem_x509_certificate(certificate))
+
+
+def key_hash_of_der(certificate: bytes) -> str:
+    """``key_hash`` of a certificate as a connection shows it: DER."""
+    return _key_hash(x509.load_der_x509_certificate(certificate))
+
+
+def _key_hash(certificate: x509.Certificate) -> str:
+    public = certificate.public_key()
     encoded = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 

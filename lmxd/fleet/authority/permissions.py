@@ -33,7 +33,7 @@ def permissions(member: Member) -> dict[str, Any]:
     match member.role:
         case MemberRole.NODE:
             says = [names.heartbeat(name), f"$KV.{names.BUCKET}.{name}", *_FIND]
-            heard = [f"{names.calls(name)}.>", _SERVICES, *hears]
+            heard = [f"{names.calls(name)}.>", _SERVICES, names.REMOVED, *hears]
             return _allowed(says, heard) | {"allow_responses": _ANSWERS}
         case MemberRole.GATEWAY:
             return _allowed(
@@ -42,7 +42,7 @@ def permissions(member: Member) -> dict[str, Any]:
         case MemberRole.OPERATOR:
             return _allowed([*_called(set(CallName)), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears])
         case MemberRole.BROKER:
-            return _allowed([f"$JS.API.STREAM.*.{_STREAM}"], hears)
+            return _allowed([f"$JS.API.STREAM.*.{_STREAM}", names.REMOVED], hears)
 
 
 def _called(calls: Set[CallName]) -> list[str]:

@@ -15,6 +15,8 @@ from lmxd.fleet import private_files
 from lmxd.fleet.members import Member, MemberRole
 
 _FILE: Final = re.compile(r"([a-z]+)\.([a-z0-9-]+)\.json")
+_REMOVED: Final = re.compile(r"([0-9a-f]{64})\.removed")
+"""The entry of a former member, by the hash of its key: whoever has its name by then has another."""
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,8 +58,12 @@ class Roll:
 
     def forget(self, member: Member) -> None:
         """From now on it is none. LmxdError ``unknown_id`` if it was none."""
+        entry = self.find(member)
         try:
-            self._path(member).unlink()
+            if entry is not None:
+                self._path(member).rename(self._directory / f"{entry.key}.removed")
+            else:
+                self._path(member).unlink()  # it says nothing
         except FileNotFoundError as error:
             what = f"there is no {member.role} {member.name}"
             raise LmxdError("unknown_id", what, "lmxd fleet members lists them") from error
@@ -80,6 +86,19 @@ class Roll:
                 with suppress(OSError, ValueError):  # it was forgotten just now
                     found.append(msgspec.json.decode((self._directory / name).read_bytes(), type=Enrolled))
         return found
+
+    def removed(self, now: float) -> list[str]:
+        """The keys (``Enrolled.key``) of former members whose certificates still count. ``now``: seconds since 1970."""
+        found: list[str] = []
+        for path in self._directory.glob("*.removed"):
+            if (named := _REMOVED.fullmatch(path.name)) is None:
+                continue
+            with suppress(OSError, ValueError):
+                if msgspec.json.decode(path.read_bytes(), type=Enrolled).expires > now:
+                    found.append(named[1])
+                else:
+                    path.unlink()
+        return sorted(found)
 
     def _path(self, member: Member) -> Path:
         return self._directory / f"{member.role}.{member.name}.json"

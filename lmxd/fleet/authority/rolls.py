@@ -63,17 +63,26 @@ class ToldRoll:
         self._file = home.directory(MemberRole.BROKER) / "roll.json"
         self._seen: list[Enrolled] = []
         self._version = ""
+        self._warned = ("", "")
 
     async def begin(self) -> None:
-        """Have the first one. LmxdError if there was none ever, and the authority does not answer."""
-        try:
-            await self._ask()
-        except LmxdError as error:
+        """Have the first one: of the last time if the authority does not answer; it is waited for if there was none.
+
+        LmxdError ``config``.
+        """
+        while not self._version:
             try:
-                self._take(self._file.read_bytes())
-            except (OSError, ValueError):
-                raise error from None
-            log.warning("members are those of the last time: %s", error)
+                await self._ask()
+            except LmxdError as error:
+                if error.code == "config":
+                    raise
+                with suppress(OSError, ValueError):
+                    self._take(self._file.read_bytes())
+                if self._version:
+                    self._warn("members are those of the last time: %s", error)
+                    return
+                self._warn("the authority is waited for: %s", error)
+                await asyncio.sleep(_PAUSE)
 
     def entries(self) -> list[Enrolled]:
         return self._seen
@@ -84,8 +93,14 @@ class ToldRoll:
             try:
                 await self._ask()
             except LmxdError as error:
-                log.warning("members may have changed since: %s", error)
+                self._warn("members may have changed since: %s", error)
                 await asyncio.sleep(_PAUSE)
+
+    def _warn(self, words: str, error: LmxdError) -> None:
+        """Say it once: it is tried again every two seconds."""
+        if (words, str(error)) != self._warned:
+            log.warning(words, error)
+        self._warned = words, str(error)
 
     async def _ask(self) -> None:
         path = f"{messages.ROLL_PATH}?known={self._version}"
@@ -95,6 +110,7 @@ class ToldRoll:
             self._take(content)
         except ValueError as error:
             raise LmxdError("bad_answer", "the authority tells no roll", "update lmxd") from error
+        self._warned = ("", "")
         private_files.write(self._file, content)
 
     def _take(self, content: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from lmxd.config.copied import allowed
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
@@ -50,6 +51,9 @@ class _Copy:
         self.params = params
         self.now = Copying(node=node, model=params.model, peer=params.peer, step=f"asking {params.peer}")
         self.task: asyncio.Task[None] | None = None
+        self._before = 0
+        self._status, self._total = "", 0
+        """Of the file that comes now; ``_before``: bytes of those before it."""
 
     def told(self, line: bytes) -> None:
         """A step, as ``lmxd pull --json`` says it. LmxdError if it is an error."""
@@ -57,7 +61,12 @@ class _Copy:
         if (error := said.get("error")) is not None:
             code = error["code"] if error["code"] in EXIT_STATUS else "internal"
             raise LmxdError(code, f"{self.now.node}: {error['message']}", error["remedy"])
-        moved = {"done": said["completed"], "total": said["total"]} if "total" in said else {}
+        moved = {}
+        if "total" in said:
+            if said["status"] != self._status:
+                self._before, self._status = self._before + self._total, said["status"]
+            self._total = said["total"]
+            moved = {"done": self._before + said["completed"]}
         step = "copying" if moved else said["status"]
         self.now = self.now.model_copy(update={"step": step, "finished": step == "success", **moved})
 
@@ -102,7 +111,8 @@ class Copies:
         finally:
             await end_fetch(process)
         if (copies := self._home.copies) is not None:
-            (copies / manifest.file).chmod(0o644)  # engines run as another user, and read it
+            for each in manifest.files:
+                (copies / each.file).chmod(0o644)  # engines run as another user, and read it
 
     async def _manifest(self, params: CopyParams) -> Manifest:
         """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
@@ -130,11 +140,15 @@ class Copies:
         own = ["--user"] if self._own.user else []
         role, home = MemberRole.NODE, self._home
         tls = [str(home.ca), str(home.certificate(role)), str(home.key(role)), self._host(params)]
-        url = f"https://{params.address}{path_of(params.model, manifest.file)}"
+        urls = [f"https://{params.address}{path_of(params.model, each.file)}" for each in manifest.files]
+        beside = [(each.key, url) for each, url in zip(manifest.files, urls, strict=True) if each.key is not None]
+        settings = json.dumps(allowed(manifest.settings))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
             *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
-            *("--as", params.model, "--sha256", url + SHA256, "--tls", *tls, "--", url),
+            *("--as", params.model, "--sha256", SHA256, "--tls", *tls, "--settings", settings),
+            *(word for key, url in beside for word in ("--beside", key, url)),
+            *("--", urls[0]),
             stdin=DEVNULL,
             stdout=PIPE,
             limit=_LINE,

@@ -1,38 +1,56 @@
-"""A model's file as its node offers it to others, and where."""
+"""A model's files as its node offers them to others, and where."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from pydantic import Field
 
+from lmxd.config.copied import BesideKey
 from lmxd.rpc.messages import Result
 
 PREFIX: Final = "/fleet/files"
 """The beginning of the paths of files at a node's door."""
 _PLAIN: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}"
 _PLAIN_NAME: Final = re.compile(_PLAIN)
+_PART: Final = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 SHA256: Final = ".sha256"
 """Behind the path of a file: its checksum as 64 digits, or 202 as long as it is computed."""
 
 
-class Manifest(Result):
-    """A model's file: its name where it comes to, and its bytes."""
+class OfferedFile(Result):
+    """A file: its name where it comes to, and its bytes. ``key``: of the profile that names it; null: the model's."""
 
-    model: str
     file: str = Field(pattern=rf"^{_PLAIN}\.gguf$")
     size: int = Field(ge=1)
+    key: BesideKey | None = None
 
 
-def file_name(model: str, own: str) -> str:
+class Manifest(Result):
+    """A model's files, all parts of its own first and in order; and ``settings`` of its profile, without any path."""
+
+    model: str
+    files: list[OfferedFile] = Field(min_length=1, max_length=1100)
+    settings: dict[str, Any] = Field({})
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.files)
+
+
+def file_name(model: str, own: str, beside: str = "") -> str:
     """The name of a copy: that of the model, so that a directory without profiles serves it by the same; else its own.
 
-    ``own``: the name that the file has, with letters of any kind.
+    ``own``: the name that the file has, with letters of any kind; the number of a part stays. ``beside``: such as
+    ``mmproj``, for a file that goes with the model.
     """
-    stem = model if _PLAIN_NAME.fullmatch(model) else re.sub(r"[^A-Za-z0-9._+-]+", "-", own.removesuffix(".gguf"))
-    return f"{stem.strip('-.') or 'model'}.gguf"
+    stem = own.removesuffix(".gguf")
+    part = found[0] if (found := _PART.search(stem)) and not beside else ""
+    plain = model if _PLAIN_NAME.fullmatch(model) else re.sub(r"[^A-Za-z0-9._+-]+", "-", stem.removesuffix(part))
+    named = plain.strip("-.") or "model"
+    return f"{beside}-{named}.gguf" if beside else f"{named}{part}.gguf"
 
 
 def path_of(model: str, file: str = "") -> str:

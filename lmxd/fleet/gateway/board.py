@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -10,9 +12,13 @@ from aiohttp import web
 from lmxd import __version__, plain_json
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
+from lmxd.gateway.answers.reply import sent
+from lmxd.gateway.board.board import EVENT_STREAM, framed
 from lmxd.gateway.board.web_page import WebPage
 
-_SCRIPTS: Final = ("elements", "units", "nodes")
+_SCRIPTS: Final = ("elements", "units", "following", "nodes")
+_LOOK: Final = 1.0
+"""Seconds between two looks while somebody watches."""
 
 
 class FleetBoard:
@@ -21,16 +27,33 @@ class FleetBoard:
     def __init__(self, fleet: str, table: NodeTable, now: Callable[[], float]) -> None:
         self._fleet, self._table, self._now = fleet, table, now
         self._page = WebPage("fleet.html", _SCRIPTS)
+        self._ended = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/", self._show), web.get("/lmxd/state", self._state)]
+        return [web.get("/", self._show), web.get("/lmxd/events", self._events), web.get("/lmxd/state", self._state)]
+
+    async def end(self, app: web.Application) -> None:
+        """End the streams of those who watch: the server would wait for them."""
+        self._ended.set()
 
     async def _show(self, request: web.Request) -> web.Response:
         return web.Response(body=self._page.body.encode(), headers=self._page.headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        nodes = seen(self._table, self._now())
-        return web.json_response(snapshot_of(self._fleet, nodes), dumps=plain_json.encode)
+        return web.json_response(self._snapshot(), dumps=plain_json.encode)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """``state`` at every look."""
+        stream = web.StreamResponse(headers=EVENT_STREAM)
+        await stream.prepare(request)
+        while not self._ended.is_set():
+            await sent(stream, framed("state", self._snapshot()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LOOK)
+        return stream
+
+    def _snapshot(self) -> dict[str, Any]:
+        return snapshot_of(self._fleet, seen(self._table, self._now()))
 
 
 def snapshot_of(fleet: str, nodes: Sequence[SeenNode]) -> dict[str, Any]:

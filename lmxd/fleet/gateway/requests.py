@@ -17,6 +17,7 @@ from lmxd.fleet.gateway.metrics import FleetMetrics, FleetServed
 from lmxd.fleet.gateway.refusals import NodeError
 from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.answers.reply import Reply
+from lmxd.gateway.answers.signs_of_life import EVENTS, LINES, OBJECT, SignsOfLife
 from lmxd.gateway.http.paths import routes, target
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.openai import NAMED
@@ -42,7 +43,7 @@ class _Asked:
 
     model: str
     body: bytes
-    streams: bool = False
+    life: SignsOfLife | None = None
     ctx: int = 0
 
 
@@ -71,14 +72,16 @@ class FleetRequests:
     async def _openai(self, request: web.Request) -> web.StreamResponse:
         body = await self._bodies.read(request)
         said = named_in(body, request.headers.get("Content-Type", ""))
-        return await self._hand_on(request, _Asked(model=said.model, body=body, streams=bool(said.stream)))
+        return await self._hand_on(request, _Asked(model=said.model, body=body, life=EVENTS if said.stream else None))
 
     async def _ollama(self, request: web.Request) -> web.StreamResponse:
-        """Lines of JSON are no event stream, in which there could be comments."""
         body = await self._bodies.read(request)
         said = decode(body, Question)
+        streams = said.stream is not False and request.path.rstrip("/").endswith(("/chat", "/generate"))
         context = min((said.options and said.options.num_ctx) or 0, _MOST_CONTEXT)
-        return await self._hand_on(request, _Asked(model=said.wanted, body=body, ctx=max(0, int(context))))
+        life = LINES if streams else OBJECT
+        asked = _Asked(model=said.wanted, body=body, ctx=max(0, int(context)), life=life)
+        return await self._hand_on(request, asked)
 
     async def _props(self, request: web.Request) -> web.StreamResponse:
         model = request.query.get("model")
@@ -90,11 +93,11 @@ class FleetRequests:
         """Everything of one model's llama-server: its node looks at what is asked."""
         model = self._models.of_path(target(request).partition("?")[0].lstrip("/").removeprefix("upstream").lstrip("/"))
         body = await self._bodies.read(request)
-        return await self._hand_on(request, _Asked(model=model, body=body, streams=wants_stream(body)))
+        return await self._hand_on(request, _Asked(model=model, body=body, life=EVENTS if wants_stream(body) else None))
 
     async def _hand_on(self, request: web.Request, asked: _Asked) -> web.StreamResponse:
         """A client's request as it is, and the answer of a node as it comes."""
-        reply = Reply(request, asked.model, streams=asked.streams)
+        reply = Reply(request, asked.model, life=asked.life)
         with self._metrics.serving() as served:
             try:
                 wanted = self._wanted(request, asked)
@@ -114,7 +117,7 @@ class FleetRequests:
                 reply.cut()
                 raise
             finally:
-                reply.stop_comments()
+                reply.stop_signs()
 
     def _wanted(self, request: web.Request, asked: _Asked) -> WantedAnswer:
         """LmxdError ``unknown_model``."""
@@ -141,7 +144,7 @@ def _failed(reply: Reply, error: LmxdError, served: FleetServed) -> web.StreamRe
     if isinstance(error, NodeError):
         served.node = error.node
         if not reply.begun:
-            reply.stop_comments()
+            reply.stop_signs()
             headers = error.headers | {names.ANSWERED_BY: error.node}
             return web.Response(status=error.status, body=error.body, headers=headers)
     return reply.fail(error)

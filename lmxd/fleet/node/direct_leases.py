@@ -1,4 +1,4 @@
-"""Leases of clients that come to a node's door without a gateway between: by TTL, renewed over NATS.
+"""Leases of clients that come to a node's door without a gateway between: by TTL, renewed here.
 
 Nothing of them is kept but what lmxd keeps. So they outlive this process: whoever knows a lease and its key is let in
 by a new one, too.
@@ -29,7 +29,7 @@ from lmxd.gateway.requests.failures import StatusError
 from lmxd.gateway.requests.wanted import wants_stream
 from lmxd.gateway.serving import Serving
 from lmxd.rpc.client import AsyncClient
-from lmxd.rpc.messages import Granted, Released
+from lmxd.rpc.messages import Granted
 
 _PREFIX: Final = "/lease"
 _NOT_HERE: Final = "-"
@@ -92,18 +92,30 @@ class DirectLeases:
             waited=granted.waited,
         )
 
-    async def renew(self, lease: str) -> DirectRenewed:
-        """Keep it alive. LmxdError ``unknown_lease`` for one that no client of the fleet has."""
-        _, expires_in = await self._present(lease)
+    async def _renewed(self, request: web.Request) -> web.Response:
+        lease, expires_in = await self._held(request)
         if (found := self._open.get(lease)) is not None:
             found.until = time.monotonic() + expires_in
-        return DirectRenewed(lease=lease, expires_in=expires_in)
+        return web.json_response(DirectRenewed(lease=lease, expires_in=expires_in).model_dump())
 
-    async def release(self, lease: str) -> Released:
-        """End it. LmxdError as ``renew``."""
-        await self._present(lease)
+    async def _released(self, request: web.Request) -> web.Response:
+        lease, _ = await self._held(request)
         await self._forget(lease)
-        return await self._lmxd.release(lease)
+        return web.json_response((await self._lmxd.release(lease)).model_dump())
+
+    async def _held(self, request: web.Request) -> tuple[str, float]:
+        """The lease of a request by its holder, and its seconds. StatusError 401 for others."""
+        lease = request.match_info["lease"]
+        granted, expires_in = await self._let_through(lease)
+        _require(granted, key_of(request.headers))
+        return lease, expires_in
+
+    async def _let_through(self, lease: str) -> tuple[Granted, float]:
+        """As ``_present``. StatusError 401 if there is none."""
+        try:
+            return await self._present(lease)
+        except LmxdError as error:
+            raise StatusError(401, "not_permitted", str(error), "request a lease") from error
 
     async def _present(self, lease: str) -> tuple[Granted, float]:
         """The lease as it is now, renewed, and its seconds.
@@ -124,7 +136,12 @@ class DirectLeases:
 
     def routes(self) -> list[web.RouteDef]:
         """The paths of leases at the door."""
-        return [web.route("*", _PREFIX + "/{lease}/{path:.*}", self._answer)]
+        own = _PREFIX + "/{lease}"
+        return [
+            web.post(own, self._renewed),
+            web.delete(own, self._released),
+            web.route("*", own + "/{path:.*}", self._answer),
+        ]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = await self._let_in(request.match_info["lease"], key_of(request.headers))
@@ -140,10 +157,7 @@ class DirectLeases:
         found = self._open.get(lease)
         if found is None or found.until <= time.monotonic():
             await self._forget(lease)
-            try:
-                granted, expires_in = await self._present(lease)
-            except LmxdError as error:
-                raise StatusError(401, "not_permitted", str(error), "request a lease") from error
+            granted, expires_in = await self._let_through(lease)
             _require(granted, key)
             found = self._open[lease] = await self._opened(granted, time.monotonic() + expires_in)
         _require(found.granted, key)

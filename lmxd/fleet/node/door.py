@@ -14,6 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.copying.manifest import PREFIX
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import USER, WAITED
+from lmxd.fleet.node.removed import Removed
 from lmxd.fleet.tls import peer
 from lmxd.gateway.http.origins import Origins
 from lmxd.gateway.requests import authentication
@@ -31,14 +32,17 @@ _STATING: Final = frozenset((MemberRole.GATEWAY, MemberRole.OPERATOR))
 class FleetEntrance:
     """Lets in the members of a fleet that may ask for others: by certificate, for the user that each request names."""
 
-    def __init__(self, fleet: str) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: str, removed: Removed) -> None:
+        self._fleet, self._removed = fleet, removed
         self.origins = Origins(())
 
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:
         """The user for whom a gateway asks. LmxdError ``not_permitted`` for other members, and for no name."""
         self._require(None if request.transport is None else peer(request.transport), files=_is_of_files(request))
+        if request.transport is not None and self._removed.has(request.transport):
+            remedy = "lmxd fleet token on the box of lmxd fleet init, then lmxd fleet join there"
+            raise StatusError(403, "not_permitted", "the certificate is of a member that was removed", remedy)
         request[QUIET], request[authentication.WAITED] = True, _waited(request)
         caller = request[CALLER] = _user(request)
         yield caller

@@ -43,8 +43,6 @@ class NodeServices:
         self.answers: Mapping[CallName, Callable[[Any], Awaitable[Result]]] = {
             CallName.PLAN: lambda params: lmxd.plan(**dict(params)),
             CallName.REQUEST: leases.request,
-            CallName.RENEW: lambda params: leases.renew(params.lease),
-            CallName.RELEASE: lambda params: leases.release(params.lease),
             CallName.DRAIN: lambda params: lmxd.drain(**dict(params)),
             CallName.PS: lambda _: lmxd.instances(),
             CallName.QUEUE: lambda _: lmxd.queue(),

@@ -1,4 +1,4 @@
-"""The answer to a client: an instance's answer as it comes, and while there is none, comments."""
+"""The answer to a client: an instance's answer as it comes, and while there is none, signs of life."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers import engine_errors
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.answers.names import NamedLines, called
+from lmxd.gateway.answers.signs_of_life import SignsOfLife
 from lmxd.gateway.answers.stream_events import StreamEvents, StreamLines
 from lmxd.gateway.http.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.http.http1 import Head
@@ -25,15 +26,11 @@ from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
-_STREAM: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
-)
+_STREAM: Final = "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 _END_OF_EVENT: Final = b"\n\n"
 """The end of an event that broke off after one of its lines."""
-_PATIENCE: Final = 1.0
-"""Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
 _LIFE: Final = 10.0
-"""Seconds between signs of life: clients and proxies give up on what is silent."""
+"""Seconds between signs of life."""
 
 
 async def sent(stream: web.StreamResponse, data: bytes) -> None:
@@ -64,12 +61,14 @@ class Sent(web.StreamResponse):
 
 
 class Reply:
-    """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits.
+    """The answer to one request. ``life``: the signs of life that its client may get while it waits.
 
     ``model``: as its client calls it. ``events``: what makes those of an API whole.
     """
 
-    def __init__(self, request: web.Request, model: str, *, streams: bool, events: StreamEvents | None = None) -> None:
+    def __init__(
+        self, request: web.Request, model: str, *, life: SignsOfLife | None, events: StreamEvents | None = None
+    ) -> None:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         self._request = request
@@ -84,11 +83,12 @@ class Reply:
         """An instance's own head went out."""
         self._loop = asyncio.get_running_loop()
         self._standing, self._stood_at = RequestProgress(), self._loop.time()
-        self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
+        self._life = life
+        self._timer = None if life is None else self._loop.call_later(life.patience, self._begin, life)
 
     @property
     def begun(self) -> bool:
-        """A stream was begun with comments: its status can tell no error any more."""
+        """It was begun with signs of life: its status can tell no error any more."""
         return self._begun
 
     @property
@@ -100,19 +100,19 @@ class Reply:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
         before, self._standing = self._standing, standing
         self._stood_at = self._loop.time()
-        if self._begun and str(before) != str(standing):
-            self._comment()
+        if self._life is not None and self._begun and str(before) != str(standing):
+            self._sign(self._life)
 
-    def _comment(self) -> None:
-        self._write(f": {self._standing.after(self._loop.time() - self._stood_at)}\n\n".encode())
+    def _sign(self, life: SignsOfLife) -> None:
+        self._write(life.sign(str(self._standing.after(self._loop.time() - self._stood_at))))
 
-    def _begin(self) -> None:
+    def _begin(self, life: SignsOfLife) -> None:
         if not self._begun:
             framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Connection: close\r\n\r\n"
-            self._send(_STREAM + self._cors + framing)
+            self._send(_STREAM.format(life.content_type).encode() + self._cors + framing)
             self._begun = True
-        self._comment()
-        self._timer = self._loop.call_later(_LIFE, self._begin)
+        self._sign(life)
+        self._timer = self._loop.call_later(_LIFE, self._begin, life)
 
     def _write(self, data: bytes) -> None:
         self._send(chunk(data) if self._chunked else data)
@@ -121,8 +121,8 @@ class Reply:
         if not self._transport.is_closing():  # uvloop's raises what is no ConnectionError
             self._transport.write(data)
 
-    def stop_comments(self) -> None:
-        """There is an answer: no comment any more."""
+    def stop_signs(self) -> None:
+        """There is an answer: no sign of life any more."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -137,13 +137,13 @@ class Reply:
         That is an event where one can follow, else the end of the connection. LmxdError for an error that ``fail``
         is to tell.
         """
-        self.stop_comments()
+        self.stop_signs()
         if head.status >= 400:
             return await self._refused(exchange, head)
         if exchange.renamed and head.is_events:
             self._events = NamedLines(self._model, self._events)
-        if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
-            return await self._wrapped(exchange, head)
+        if self._life is not None and self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
+            return await self._wrapped(exchange, head, self._life)
         if exchange.renamed and head.is_json and self._request.method != "HEAD":
             return await self._renamed(exchange, head)
         first = b""
@@ -248,24 +248,27 @@ class Reply:
 
         return write
 
-    async def _wrapped(self, exchange: RelayedAnswer, head: Head) -> Sent:
-        """Send an answer that is no stream as an event of the stream that was begun."""
+    async def _wrapped(self, exchange: RelayedAnswer, head: Head, life: SignsOfLife) -> Sent:
+        """Send an answer that is no stream as the rest of what was begun."""
         found = await collected(exchange, head)
         if exchange.renamed:
             found = called(found, self._model)
-        return self._end(b"data: " + b" ".join(found.splitlines()) + b"\n\n")
+        return self._end(life.whole(found))
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
-        """Instead of an answer; an event, if a stream was begun."""
-        self.stop_comments()
+        """Instead of an answer; the end of what was begun, which nobody takes for a success."""
+        self.stop_signs()
         status = failures.status_of(error)
-        if not self._begun:
+        if self._life is None or not self._begun:
             return failures.response(error, status, self._format)
-        return self._end(failures.event_of(error, status, self._format))
+        if (told := self._life.error(error, status, self._format)) is None:
+            cut(self._transport)
+            return Sent(status, reusable=False)
+        return self._end(told)
 
-    def _end(self, event: bytes) -> Sent:
-        """End the stream with one event, the last."""
-        self._write(event)
+    def _end(self, last: bytes) -> Sent:
+        """End what was begun."""
+        self._write(last)
         if self._chunked:
             self._send(LAST_CHUNK)
         else:

@@ -30,6 +30,8 @@ from lmxd.rpc.methods import METHODS
 log = logging.getLogger("lmxd.gateway.audit")
 ACTIONS: Final = "/lmxd/"
 """The beginning of the paths of the dashboard's data and actions."""
+EVENT_STREAM: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Headers of a stream of events."""
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
 
@@ -127,8 +129,7 @@ class Board:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """``timeline`` once, then ``state`` at every look, and ``requests`` when there were any."""
-        kind = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        stream = web.StreamResponse(headers=kind)
+        stream = web.StreamResponse(headers=EVENT_STREAM)
         await stream.prepare(request)
         self._watching += 1
         try:

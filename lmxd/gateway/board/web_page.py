@@ -21,6 +21,7 @@ _SCRIPTS: Final = (
     "connecting",
     "trying",
     "links",
+    "following",
     "live",
 )
 """Each may use those before it while it is read, and all others later."""

@@ -15,14 +15,11 @@ from aiohttp import web
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers.reply import sent
+from lmxd.gateway.answers.signs_of_life import LINES, OBJECT
 from lmxd.gateway.leasing.remedies import said
 from lmxd.gateway.requests.authentication import QUIET
 from lmxd.listening.connection import cut
 
-SOON: Final = 1.0
-"""Seconds without an answer after which a stream begins: until then, errors have their status."""
-LATE: Final = 240.0
-"""The same for one object, whose reader knows an error by its status alone."""
 _LIFE: Final = 10.0
 """Seconds between signs of life."""
 
@@ -33,9 +30,9 @@ class LineReply:
     def __init__(self, request: web.Request, *, streams: bool, patience: float | None = None) -> None:
         self._request = request
         self._streams = streams
-        self._patience = (SOON if streams else LATE) if patience is None else patience
-        kind = {"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}  # nginx sends each line on at once
-        self._response = web.StreamResponse(headers=kind if streams else {"Content-Type": "application/json"})
+        self._patience = (LINES if streams else OBJECT).patience if patience is None else patience
+        kind = {"Content-Type": LINES.content_type, "X-Accel-Buffering": "no"}  # nginx sends each line on at once
+        self._response = web.StreamResponse(headers=kind if streams else {"Content-Type": OBJECT.content_type})
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:

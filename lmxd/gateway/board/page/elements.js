@@ -35,6 +35,7 @@ function sync(parent, items, id, fresh, update) {
 function cells(row, names) { for (const name of names) row.append(make("td", { "data-name": name })); return row; }
 
 function say(text) { $("said").textContent = text; }
+function said(body) { return typeof body.error === "string" ? body.error : body.error && body.error.message || "it failed"; }
 function problem(text) { put($("problem"), text); $("problem").hidden = !text; }
 
 /* A colored square and a text. */

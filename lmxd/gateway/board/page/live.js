@@ -1,5 +1,5 @@
 /* The page follows a stream of events as long as it is open. */
-let latest = null, away = true, known = new Map(), key = sessionStorage.getItem("lmxd-key") || "", admin = false, retry = 0;
+let latest = null, away = true, known = new Map(), admin = false;
 
 function summary(s) {
   const running = s.instances.filter(i => !i.hold), loaded = new Set(running.filter(i => i.phase === "ready").map(i => i.model));
@@ -60,40 +60,6 @@ function yieldOf(d) {
   put($("give-title"), `Keep memory of ${d.called} free for others`);
   ask($("give"), () => act("yield", { device: d.id, bytes: Math.round($("give-size").value * GIB), lasts: $("give-time").value * 60 }, "memory is being made free"));
 }
-function headers() { return key ? { Authorization: "Bearer " + key } : {}; }
-
-async function watch() {
-  try {
-    const answer = await fetch("lmxd/events", { headers: headers() });
-    if (answer.status === 401) { $("door").hidden = false; $("key").focus(); $("all").hidden = true; put($("about"), ""); if (key) problem("This key is not known."); return; }
-    if (!answer.ok) throw new Error(said(await answer.json()));
-    $("door").hidden = true;
-    $("leave").hidden = !key;
-    retry = 0;
-    away = true;
-    for await (const event of eventsOf(answer)) {
-      const [, name, data] = event.match(/^event: (\w+)\ndata: (.*)$/s) || [];
-      if (name === "timeline") timeline = JSON.parse(data);
-      if (name === "state") show(JSON.parse(data));
-      if (name === "requests") requests(JSON.parse(data));
-    }
-    throw new Error("the gateway closed the connection");
-  } catch (error) {
-    problem(`Not connected: ${error.message}`);
-    put($("about"), "connecting again");
-    setTimeout(watch, Math.min(10000, 500 * 2 ** retry++));
-  }
-}
-
-$("door").addEventListener("submit", event => {
-  event.preventDefault();
-  key = $("key").value.trim();
-  sessionStorage.setItem("lmxd-key", key);
-  $("key").value = "";
-  problem("");
-  watch();
-});
-$("leave").addEventListener("click", () => { sessionStorage.removeItem("lmxd-key"); location.reload(); });
 const THEMES = ["system", "light", "dark"];
 function theme(name) {
   if (name === "system") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
@@ -102,4 +68,4 @@ function theme(name) {
 }
 $("theme").addEventListener("click", () => theme(THEMES[(THEMES.indexOf(localStorage.getItem("lmxd-theme") || "system") + 1) % 3]));
 theme(localStorage.getItem("lmxd-theme") || "system");
-watch();
+follow(() => { away = true; }, { timeline: samples => { timeline = samples; }, state: show, requests });

@@ -84,4 +84,3 @@ async function unload(name) {
 }
 
 /* The message of an error, in the shape of whichever API it came by. */
-function said(body) { return typeof body.error === "string" ? body.error : body.error && body.error.message || "it failed"; }

@@ -1,6 +1,4 @@
-/* The nodes of a fleet, looked at anew as long as the page is open. */
-let key = sessionStorage.getItem("lmxd-key") || "";
-const LOOK = 1000;
+/* The nodes of a fleet, and the models that they have. */
 
 function standing(n) {
   if (n.state !== "silent") return n.state;
@@ -54,29 +52,4 @@ function show(s) {
   $("model-rows").parentElement.hidden = !s.models.length;
 }
 
-async function look() {
-  try {
-    const answer = await fetch("lmxd/state", { headers: key ? { Authorization: "Bearer " + key } : {} });
-    if (answer.status === 401) { $("door").hidden = false; $("all").hidden = true; if (key) problem("This key is not known."); return; }
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.error.message);
-    $("door").hidden = true;
-    $("leave").hidden = !key;
-    problem("");
-    show(body);
-  } catch (error) {
-    problem(`Not connected: ${error.message}`);
-  }
-  setTimeout(look, LOOK);
-}
-
-$("door").addEventListener("submit", event => {
-  event.preventDefault();
-  key = $("key").value.trim();
-  sessionStorage.setItem("lmxd-key", key);
-  $("key").value = "";
-  problem("");
-  look();
-});
-$("leave").addEventListener("click", () => { sessionStorage.removeItem("lmxd-key"); location.reload(); });
-look();
+follow(() => problem(""), { state: show });

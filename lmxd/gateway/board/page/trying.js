@@ -26,18 +26,6 @@ function spoken(kind, text) {
 }
 
 /* A stream's comments say where the request stands, and its events what the model says. */
-async function* eventsOf(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const events = (buffer + value).split(/\r?\n\r?\n/);
-    buffer = events.pop();
-    yield* events;
-  }
-}
-
 function whereItStands(comment) {
   const [word, ...rest] = comment.replace(/^:\s*/, "").split(" "), told = Object.fromEntries(rest.map(x => x.split("=")));
   if (word === "queued") return `waits, number ${told.position || "?"} in the queue${told.eta ? `, expected in ${time(Number(told.eta))}` : ""}`;
