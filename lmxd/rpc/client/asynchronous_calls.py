@@ -74,6 +74,8 @@ class AsyncCalls(ABC):
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
+        used_elsewhere: float | None = None,
+        weight: float | None = None,
         near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
@@ -97,6 +99,8 @@ class AsyncCalls(ABC):
             user=user,
             reuse=reuse,
             waited=waited,
+            used_elsewhere=used_elsewhere,
+            weight=weight,
             near=near,
         )
 
