@@ -53,6 +53,11 @@ class FleetGateway:
         except httpx.TransportError:
             return False
 
+    def key_of(self, name: str) -> str:
+        """The key of a new user."""
+        assert (file := self.home.settings.gateway.keys_file) is not None
+        return keys.add(file, name, admin=False)
+
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with a user's key, or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
@@ -87,17 +92,26 @@ class Boxes:
 
 @contextlib.contextmanager
 def boxes(
-    directory: Path, models: Mapping[str, Models], *, gib: float = 1.0, gateway: Mapping[str, Any] | None = None
+    directory: Path,
+    models: Mapping[str, Models],
+    *,
+    gib: float = 1.0,
+    gateway: Mapping[str, Any] | None = None,
+    users: Mapping[str, Mapping[str, Any]] | None = None,
+    **sections: Any,
 ) -> Iterator[Boxes]:
-    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section."""
+    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section.
+
+    ``users``: of the fleet. ``sections``: of each lmxd's configuration.
+    """
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(made(directory / "broker")))
         section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
-        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section))
+        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, users=dict(users or {})))
         found = Boxes(directory, broker, front)
         for name, offered in models.items():
             home = broker.box(name, [MemberRole.NODE], door=free_address())
-            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
+            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib, **sections))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
         stack.enter_context(front)
         for name in {name for offered in models.values() for name in offered}:
@@ -111,7 +125,7 @@ def made(directory: Path) -> Path:
     return directory
 
 
-def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
+def lmxd_with(place: Path, models: Models, gib: float = 1.0, **sections: Any) -> Lmxd:
     """A daemon with those models and so much memory, that is to be started."""
     profiles = {}
     for name, keyed in models.items():
@@ -123,5 +137,5 @@ def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
         "engine": {"path": str(fake_engine(place)), "stop_timeout": 2},
         "model_dir": str(place),
         "models": profiles,
-    }
+    } | sections
     return Lmxd(place, config)

@@ -56,7 +56,7 @@ class UserShare(Share):
 
     def by(self, now: float, half_life: float) -> float:
         """The byte-seconds up to ``now``, of what is held here."""
-        left = 2.0 ** (-(now - self.at) / half_life)
+        left: float = 2.0 ** (-(now - self.at) / half_life)
         return self.use * left + self.bytes * half_life / _LN2 * (1 - left)
 
     def by_weight(self, user: User, policy: Policy) -> float:

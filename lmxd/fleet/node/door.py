@@ -26,7 +26,7 @@ _USER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 """A name that lmxd takes for a user."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _USED: Final = re.compile(r"[0-9]{1,30}")
-_WEIGHT: Final = re.compile(r"(?!0*\.?0*$)[0-9]{1,3}(?:\.[0-9]{1,9})?")
+_WEIGHT: Final = re.compile(r"(?!0*\.?0*$)[0-9]{1,4}(?:\.[0-9]{1,9})?")
 _LET_IN: Final = frozenset((MemberRole.GATEWAY, MemberRole.OPERATOR))
 """The roles that may ask for anything. Other nodes fetch files, and nothing else."""
 _STATED: Final = (USER, WAITED, USED, WEIGHT)
@@ -84,7 +84,7 @@ def _stated(request: web.Request) -> Stated:
     """What its gateway says of a request, and of its user at other nodes."""
     waited = _number(request, WAITED, _SECONDS, "seconds, such as 12.5")
     used = _number(request, USED, _USED, "byte-seconds, such as 12000000000")
-    weight = _number(request, WEIGHT, _WEIGHT, "a weight above 0 and below 1000, such as 2.5")
+    weight = _number(request, WEIGHT, _WEIGHT, "a weight from 0 to 1000, such as 2.5")
     return Stated(waited=waited or 0.0, used_elsewhere=used, weight=weight)
 
 
