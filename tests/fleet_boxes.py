@@ -55,7 +55,8 @@ class FleetGateway:
 
     def key_of(self, name: str) -> str:
         """The key of a new user."""
-        assert (file := self.home.settings.gateway.keys_file) is not None
+        file = self.home.settings.gateway.keys_file
+        assert file is not None
         return keys.add(file, name, admin=False)
 
     def client(self, key: str | None = None) -> httpx.Client:
