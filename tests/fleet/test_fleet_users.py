@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -19,14 +20,14 @@ from lmxd.fleet.members import MemberRole
 
 GIB = 2**30
 USERS = {"ada": {"max_leases": 2}, "heavy": {"weight": 3}, "light": {"weight": 1}}
-PLAY = {"play": {"token_seconds": 0.05}}
+PLAY: dict[str, Any] = {"play": {"token_seconds": 0.05}}
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
     """``m`` is at two nodes, ``wide`` with four slots at the first, ``narrow`` with one such slot at the second."""
-    slow = {"play": {"token_seconds": 0.6}}
-    models = {
+    slow: dict[str, Any] = {"play": {"token_seconds": 0.6}}
+    models: dict[str, dict[str, dict[str, Any]]] = {
         "n1": {"m": PLAY, "wide": slow | {"slots": 4, "estimated_memory_gb": 0.4}},
         "n2": {"m": PLAY, "narrow": slow | {"slots": 1, "estimated_memory_gb": 0.1}},
     }
