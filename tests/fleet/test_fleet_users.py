@@ -26,7 +26,7 @@ PLAY: dict[str, Any] = {"play": {"token_seconds": 0.05}}
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
     """``m`` is at two nodes, ``wide`` with four slots at the first, ``narrow`` with one such slot at the second."""
-    slow: dict[str, Any] = {"play": {"token_seconds": 0.6}}
+    slow: dict[str, Any] = {"play": {"token_seconds": 0.3}}
     models: dict[str, dict[str, dict[str, Any]]] = {
         "n1": {"m": PLAY, "wide": slow | {"slots": 4, "estimated_memory_gb": 0.4}},
         "n2": {"m": PLAY, "narrow": slow | {"slots": 1, "estimated_memory_gb": 0.1}},

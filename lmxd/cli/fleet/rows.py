@@ -83,7 +83,7 @@ def user_rows(users: Sequence[SeenUser], limits: FleetUsers) -> list[tuple[str, 
 
 
 def _of(has: str, most: int | str | None) -> str:
-    """What somebody has, and the most that it may have."""
+    """A figure, and the most that it may be."""
     return has if most is None else f"{has}/{most}"
 
 

@@ -81,7 +81,7 @@ class Requests:
         return granted
 
     def _elsewhere(self, connection: Connection, params: RequestParams) -> Elsewhere | None:
-        """What a fleet's gateway states of the user; None if that is nothing. LmxdError ``not_permitted`` of others."""
+        """The user as a fleet's gateway states it; None if it does not. LmxdError ``not_permitted`` for others."""
         for key, what in _OF_FLEETS.items():
             if (value := getattr(params, key)) != RequestParams.model_fields[key].default:
                 self._access.require_proxy(connection.peer, f"say that it {what.format(value)} elsewhere", key)

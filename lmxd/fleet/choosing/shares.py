@@ -1,4 +1,4 @@
-"""What users have and used over all nodes: by heartbeats, and by what a gateway has under way itself.
+"""The users over all nodes, and what they have and used: by heartbeats, and by what a gateway has under way itself.
 
 A heartbeat is late by up to a second. So what it says of a node is taken only as far as it goes beyond the requests
 that this gateway had there then: that is of others. Its own requests count from the moment at which they are let in.
@@ -41,6 +41,10 @@ class FleetShares:
         self._table = table
         self._parts: dict[str, set[UserPart]] = {}
 
+    def __len__(self) -> int:
+        """The requests that are remembered."""
+        return sum(map(len, self._parts.values()))
+
     def begin(self, user: str, size: int) -> UserPart:
         """A request of a user comes. It waits, until it is let in."""
         part = UserPart(user, size)
@@ -70,7 +74,7 @@ class FleetShares:
         )
 
     def had(self, user: str, now: float) -> UserUse:
-        """What a user has at all nodes that are alive: requests that were let in count as leases, wherever they are."""
+        """All that a user has at nodes that are alive: requests that were let in count as leases, wherever they are."""
         by_node: dict[str, list[UserPart]] = {}
         leases = size = waiting = 0
         use = 0.0

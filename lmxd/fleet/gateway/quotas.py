@@ -1,6 +1,6 @@
 """The limits of users over the whole fleet: a request waits here until its user may have it, and is refused as by lmxd.
 
-What is stated to nodes of a user, for its place in their queues, is of the same books.
+The same books have the use and weight that nodes are told of a user, for its place in their queues.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class FleetQuotas:
         """Requests that wait for their user's limits, by user, in order of arrival."""
 
     def stated(self, user: str | None, node: str, waited: float) -> Stated:
-        """What a node is told of a request, and of its user."""
+        """A request and its user as a node is told of them."""
         if user is None:
             return Stated(waited=waited)
         limits = user_of(self._users, user)
@@ -131,7 +131,7 @@ class FleetQuotas:
                 del self._lines[place.part.user]
 
     def _beyond(self, place: UserPlace, line: list[UserPlace]) -> tuple[str, str] | None:
-        """What keeps it from being let in, and the key of the limit: its own, or that of the first in line."""
+        """The limit that keeps it from being let in, and its key: its own, or that of the first in line."""
         now = self._now()
         if found := place.beyond(now) or (None if line[0] is place else line[0].beyond(now)):
             return found

@@ -30,7 +30,7 @@ _WEIGHT: Final = re.compile(r"(?!0*\.?0*$)[0-9]{1,4}(?:\.[0-9]{1,9})?")
 _LET_IN: Final = frozenset((MemberRole.GATEWAY, MemberRole.OPERATOR))
 """The roles that may ask for anything. Other nodes fetch files, and nothing else."""
 _STATED: Final = (USER, WAITED, USED, WEIGHT)
-"""What a gateway alone is believed."""
+"""Headers that are believed of a gateway alone."""
 
 
 class FleetEntrance:
@@ -81,7 +81,7 @@ def _user(request: web.Request) -> Caller:
 
 
 def _stated(request: web.Request) -> Stated:
-    """What its gateway says of a request, and of its user at other nodes."""
+    """A request as its gateway says, and its user at other nodes."""
     waited = _number(request, WAITED, _SECONDS, "seconds, such as 12.5")
     used = _number(request, USED, _USED, "byte-seconds, such as 12000000000")
     weight = _number(request, WEIGHT, _WEIGHT, "a weight from 0 to 1000, such as 2.5")

@@ -1,4 +1,4 @@
-"""What another gateway says of a request that it hands on."""
+"""A request as another gateway says that hands it on."""
 
 from __future__ import annotations
 
