@@ -41,12 +41,7 @@ class AsyncCalls(ABC):
 
     @abstractmethod
     async def _grant(
-        self,
-        method: str,
-        result: type[LeaseT],
-        on_progress: OnProgress | None,
-        /,
-        **params: Any,
+        self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any
     ) -> LeaseT: ...
 
     async def hello(self, *, protocol: str = "1.0") -> Hello:
