@@ -41,14 +41,7 @@ class {name}(ABC):
     @abstractmethod
 {grant}
 '''
-_GRANT: Final = (
-    "self",
-    "method: str",
-    "result: type[LeaseT]",
-    "on_progress: OnProgress | None",
-    "/",
-    "**params: Any",
-)
+_GRANT: Final = "self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any"
 
 
 def blocking() -> str:
@@ -67,7 +60,8 @@ SOURCES: Final = {
 
 def _source(name: str, client: str, lease: str) -> str:
     how = "async " if client == "AsyncClient" else ""
-    grant = _wrapped(f"    {how}def _grant(", _GRANT, ") -> LeaseT: ...", "    ")
+    whole = f"    {how}def _grant({_GRANT}) -> LeaseT: ..."
+    grant = whole if len(whole) <= _WIDTH else f"    {how}def _grant(\n        {_GRANT}\n    ) -> LeaseT: ..."
     head = _HEAD.format(name=name, client=client, how=how, grant=grant, imports=_imports(lease))
     return head + "".join(_method(method, lease, how) for method in METHODS.values())
 

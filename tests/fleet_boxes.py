@@ -59,6 +59,12 @@ class FleetGateway:
         """How often its log has some words."""
         return self.log.read_text().count(words)
 
+    def key_of(self, name: str) -> str:
+        """The key of a new user."""
+        file = self.home.settings.gateway.keys_file
+        assert file is not None
+        return keys.add(file, name, admin=False)
+
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with a user's key, or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
@@ -122,10 +128,13 @@ def boxes(
     gib: float = 1.0,
     gateway: Mapping[str, Any] | None = None,
     wired: bool = False,
+    users: Mapping[str, Mapping[str, Any]] | None = None,
+    **sections: Any,
 ) -> Iterator[Boxes]:
     """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section.
 
-    ``wired``: nodes and the gateway have ``wires``.
+    ``wired``: nodes and the gateway have ``wires``. ``users``: of the fleet. ``sections``: of each lmxd's own
+    configuration.
     """
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(made(directory / "broker")))
@@ -139,7 +148,8 @@ def boxes(
         def way(name: str) -> dict[str, Any]:
             return {"brokers": [f"tls://{wire(name, broker.address)}"]} if wired else {}
 
-        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, **way("g1")))
+        of_users = dict(users or {})
+        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, users=of_users, **way("g1")))
         found = Boxes(directory, broker, front)
         found.wires = wires
 
@@ -147,7 +157,7 @@ def boxes(
             listen = free_address()
             door = {"door": wire(name, listen), "listen": listen} if wired else {"door": listen}
             home = broker.box(name, [MemberRole.NODE], **door, **way(name))
-            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
+            lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib, **sections))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
             return found.nodes[name]
 
@@ -166,7 +176,7 @@ def made(directory: Path) -> Path:
     return directory
 
 
-def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
+def lmxd_with(place: Path, models: Models, gib: float = 1.0, **sections: Any) -> Lmxd:
     """A daemon with those models and so much memory, that is to be started."""
     profiles = {}
     for name, keyed in models.items():
@@ -178,5 +188,5 @@ def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
         "engine": {"path": str(fake_engine(place)), "stop_timeout": 2},
         "model_dir": str(place),
         "models": profiles,
-    }
+    } | sections
     return Lmxd(place, config)

@@ -13,6 +13,7 @@ from lmxd.core.words import (
     ConnectionId,
     DeviceId,
     DeviceReading,
+    Elsewhere,
     Failure,
     Hold,
     InstanceId,
@@ -39,7 +40,7 @@ class LeaseRequested(Event):
     it must be granted, loading included. ``key``: the client's idempotency key. ``digest``: of what is asked under it:
     a request that waits under the same key is answered, and this one has its place. ``asked_at``: the time of the first
     request, if this repeats one. ``waited``: seconds since it first asked anywhere, as at other nodes of a fleet.
-    ``near``: the instance by which it is best served.
+    ``elsewhere``: its user, as a fleet knows it now. ``near``: the instance by which it is best served.
     """
 
     ticket: TicketId
@@ -54,6 +55,7 @@ class LeaseRequested(Event):
     digest: str | None = None
     asked_at: float | None = None
     waited: float = 0.0
+    elsewhere: Elsewhere | None = None
     near: InstanceId | None = None
 
 

@@ -58,10 +58,11 @@ class Policy:
         """The quota of one key, beside that of the uid that asks for it."""
         return self.key_quotas.get(key, self.default_key)
 
-    def weight(self, user: User) -> float:
-        """The weight of a user: that of its uid, and of its key among the keys of that uid."""
+    def weight(self, user: User, stated: float | None = None) -> float:
+        """The weight of a user: that of its uid, and of its key among the keys of that uid, or what a fleet states."""
         uid, key = user
-        return self.quota(uid).weight * (self.key_quota(key).weight if key else 1.0)
+        own = self.key_quota(key).weight if key else 1.0
+        return self.quota(uid).weight * (own if stated is None else stated)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,6 +104,14 @@ class Owner:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Elsewhere:
+    """A user as a fleet knows it. ``used``: recent byte-seconds at its other nodes; ``weight``: None for that here."""
+
+    used: float = 0.0
+    weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
     """One way to place an instance. The core reads ``demand``, ``pools`` and ``spills``; the engine is told the rest.
 

@@ -40,6 +40,10 @@ class LeaseCall(Wish):
     wait: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds to wait in the node's queue")
     user: str | None = Field(None, pattern=r"^[A-Za-z0-9._@+-]{1,64}$")
     waited: float = Field(0.0, ge=0, le=10**9, allow_inf_nan=False, description="seconds that it has waited elsewhere")
+    used_elsewhere: float | None = Field(
+        None, ge=0, le=1e30, allow_inf_nan=False, description="recent byte-seconds of its user at other nodes"
+    )
+    weight: float | None = Field(None, gt=0, le=1000, allow_inf_nan=False, description="of its user in the fleet")
     idempotency_key: str | None = Field(None, min_length=1, max_length=64)
 
 

@@ -24,11 +24,13 @@ from lmxd.fleet import calls, clock, tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.calls import CallName, Direct, LeaseCall
 from lmxd.fleet.choosing.prospects import Prospect, Sought
+from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
 from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.places import QueuePlaces
+from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.refusals import NodeRefusal
 from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.fleet.hearing import Hearing
@@ -55,11 +57,12 @@ class FleetClient:
         self._table = NodeTable()
         metrics = FleetMetrics(self._table, clock.now)
         below = random.SystemRandom().randrange
+        self._quotas = FleetQuotas(self._home.settings.users, FleetShares(self._table), clock.now)
         self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, clock.now)
 
     async def __aenter__(self) -> Self:
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
-        hearing = Hearing(self._table, lambda _, __: self._spoken.set(), clock.now)
+        hearing = Hearing(self._table, self._told, clock.now)
         self._bus: Bus = await connect(self._home, self._role, lost=hearing.lost, found=hearing.found)
         self._heard = asyncio.create_task(hearing.run(self._bus))
         return self
@@ -74,20 +77,27 @@ class FleetClient:
     ) -> AsyncIterator[Direct]:
         """A lease at the node that serves it first, renewed for as long as the block lasts, and then given back.
 
-        ``user``: for whom; by default this box's own. ``ctx``: tokens, where the usual context is not enough.
-        ``wait``: the most seconds in queues. LmxdError if no node has it to give.
+        ``user``: for whom, within that user's limits in fleet.yaml here; by default this box's own. ``ctx``: tokens,
+        where the usual context is not enough. ``wait``: the most seconds in queues. LmxdError if no node has it to
+        give.
         """
         await self._known(model)
         wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=clock.now())
-        lease = await self._finding.answer(wanted, _LeaseAsker(self._bus, self._table, wanted), lambda _: None)
-        door = LeaseDoor(lease, self.tls)
-        renewing = asyncio.create_task(_renewed(door, lease.ttl / 3))
-        try:
-            yield lease
-        finally:
-            renewing.cancel()
-            with contextlib.suppress(LmxdError):  # it ends by its TTL
-                await door.release()
+        async with self._quotas.let_in(wanted, lambda _: None) as placed:
+            asker = _LeaseAsker(self._bus, self._table, self._quotas, placed)
+            lease = await self._finding.answer(placed, asker, lambda _: None)
+            door = LeaseDoor(lease, self.tls)
+            renewing = asyncio.create_task(_renewed(door, lease.ttl / 3))
+            try:
+                yield lease
+            finally:
+                renewing.cancel()
+                with contextlib.suppress(LmxdError):  # it ends by its TTL
+                    await door.release()
+
+    def _told(self, _: str, __: float) -> None:
+        self._spoken.set()
+        self._quotas.heard()
 
     async def _known(self, model: str) -> None:
         """Wait until all nodes that have the model are heard, or each has had the time to speak since this began."""
@@ -105,18 +115,21 @@ class FleetClient:
 class _LeaseAsker:
     """Asks nodes for one lease."""
 
-    def __init__(self, bus: Bus, table: NodeTable, wanted: WantedAnswer) -> None:
-        self._bus, self._table, self._wanted = bus, table, wanted
+    def __init__(self, bus: Bus, table: NodeTable, quotas: FleetQuotas, wanted: WantedAnswer) -> None:
+        self._bus, self._table, self._quotas, self._wanted = bus, table, quotas, wanted
         self._key = secrets.token_hex(16)
 
     async def ask(self, prospect: Prospect, wait: float | None) -> Direct:
         """A node's lease. It is watched by its heartbeats. Raises Away, or NodeRefusal."""
         name, wanted, now = prospect.node, self._wanted, clock.now()
+        stated = self._quotas.stated(wanted.user, name, now - wanted.since)
         said = LeaseCall(
             model=wanted.sought.model,
             ctx=wanted.sought.ctx or None,
             wait=wait or 0.0,
-            waited=now - wanted.since if wanted.user is not None else 0.0,
+            waited=stated.waited if wanted.user is not None else 0.0,
+            used_elsewhere=stated.used_elsewhere,
+            weight=stated.weight,
             user=wanted.user,
             idempotency_key=self._key,
         )

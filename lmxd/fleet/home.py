@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from lmxd.files import read_text
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.names import NODE
+from lmxd.fleet.users import FleetUserConfig, UserName
 from lmxd.text import shortened
 from lmxd.xdg import own_directory
 
@@ -60,7 +62,13 @@ class FleetSettings(Section):
     door: HostPort = Field(description="HOST:PORT at which the fleet's gateways reach this node")
     listen: HostPort | None = Field(None, description="HOST:PORT where the door listens, if another leads to it")
     labels: dict[str, str] = Field({}, description="what else is to be known of this node: name -> value")
+    users: dict[UserName, FleetUserConfig] = Field(
+        {}, description="name of a key, or default -> weight and limits of that user at all nodes together"
+    )
     gateway: GatewayConfig = Field(GatewayConfig(), description="the fleet's gateway, if it runs here")
+
+
+_PARTS: Final[Mapping[str, type[Section]]] = {"gateway": GatewayConfig, "users": FleetUserConfig}
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def _problem(error: Any) -> str:
     where = [shortened(str(part), 200) for part in error["loc"]]
     key = ".".join(where) or "it"
     if error["type"] == "extra_forbidden":
-        known = list((GatewayConfig if where[0] == "gateway" else FleetSettings).model_fields)
+        known = list(_PARTS.get(where[0] if len(where) > 1 else "", FleetSettings).model_fields)
         near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
         return f"{key}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}")
     if error["type"] == "missing":

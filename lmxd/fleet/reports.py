@@ -9,6 +9,7 @@ from msgspec import Meta
 
 _Text = Annotated[str, Meta(min_length=1, max_length=256)]
 _Count = Annotated[int, Meta(ge=0, le=2**62)]
+_Use = Annotated[float, Meta(ge=0, le=1e30)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
@@ -65,11 +66,20 @@ class Running(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
     loading: bool = False
 
 
+class UserUse(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
+    """A user at a node, or at several. ``use``: recent byte-seconds, halved as the node's lmxd does."""
+
+    use: _Use = 0.0
+    bytes: _Count = 0
+    leases: _Count = 0
+    waiting: _Count = 0
+
+
 class Heartbeat(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
     """A node as it is now. ``sent``: when it looked, by its own clock.
 
     ``number``: counts from 1 at each start of its agent. ``waiting``: requests in its queue, ``eta``: seconds until one
-    that came now would be served. ``used``: byte-seconds of each user of the fleet since the agent was started.
+    that came now would be served. ``users``: of the fleet, by name.
     """
 
     node: _Text
@@ -81,4 +91,4 @@ class Heartbeat(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
     waiting: _Count = 0
     eta: _Seconds = 0.0
     draining: bool = False
-    used: dict[str, _Seconds] = {}
+    users: dict[str, UserUse] = {}

@@ -29,11 +29,12 @@ from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.remedies import Remedies
 from lmxd.gateway.leasing.slots import trace
+from lmxd.gateway.leasing.stated import UNSTATED
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
-from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET, WAITED
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET, STATED
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.patience import patience
@@ -224,7 +225,7 @@ class Serving:
             model=model,
             user=user,
             wait=patience(request.headers, self._wait),
-            waited=request.get(WAITED, 0.0),
+            stated=request.get(STATED, UNSTATED),
             priority=_priority(request, user),
         )
 

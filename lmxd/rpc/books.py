@@ -263,6 +263,17 @@ class Models(Result):
     called: DeviceNames = Field({})
 
 
+class UserInfo(Result):
+    """A user that has or waits for leases, or did lately: a uid, or a key for which it asks."""
+
+    uid: int
+    user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
+    use: float = Field(description="recent byte-seconds here: half as much after each half_life")
+    bytes: int
+    leases: int
+    waiting: int
+
+
 class Status(Result):
     """The state of the daemon at a glance."""
 
@@ -278,5 +289,6 @@ class Status(Result):
     waiting: int
     eta: float | None = Field(None, description="seconds until all who wait are expected to be served, about")
     queue_depth: int
+    users: list[UserInfo] = Field([], description="those that the caller may see, by use, the most first")
     broken_invariants: list[str] = Field([])
     warnings: list[str] = Field([])

@@ -96,6 +96,17 @@ class RequestParams(Wish, Terms):
         description="seconds since it first asked at any node of a fleet, for its place in the queue here; only from "
         "who may ask for a user",
     )
+    used_elsewhere: float | None = Field(
+        None,
+        ge=0,
+        le=1e30,
+        allow_inf_nan=False,
+        description="recent byte-seconds of its user at other nodes of a fleet, which count here, too; null: as said "
+        "last; only from who may ask for a user",
+    )
+    weight: float | None = Field(
+        None, gt=0, le=1000, allow_inf_nan=False, description="of its user in the fleet, with used_elsewhere"
+    )
     near: Name | None = Field(
         None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
     )

@@ -17,7 +17,7 @@ from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.sleep import wakes
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, Hold, InstanceId, Option, Phase, YieldId
+from lmxd.core.words import Ask, Elsewhere, Failure, Hold, InstanceId, Option, Phase, YieldId
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
@@ -83,6 +83,7 @@ class Histories(RuleBasedStateMachine):
         sleeps=st.booleans(),
         measures=st.sampled_from([0.0, 0.0, 6.0, 60.0]),
         waited=st.sampled_from([0.0, 0.0, 7.0, 1e6]),
+        elsewhere=st.sampled_from([None, None, Elsewhere(), Elsewhere(used=1e14, weight=0.5)]),
     )
     def ask(
         self,
@@ -105,6 +106,7 @@ class Histories(RuleBasedStateMachine):
         sleeps: bool,
         measures: float,
         waited: float,
+        elsewhere: Elsewhere | None,
     ) -> None:
         size = int(SIZES[model] * GIB)
         singles = tuple(self.world.placed({name: size}) for name in self.world.places())
@@ -133,6 +135,7 @@ class Histories(RuleBasedStateMachine):
             pin=pin and model == "a",
             priority=priority,
             waited=waited,
+            elsewhere=elsewhere,
             idle_timeout=15.0,
             sleeps=SIZES[model] - 1 if sleeps and "host" in self.world.devices and kind != "hold" else None,
         )

@@ -57,6 +57,7 @@ from lmxd.core.words import (
     ConnectionId,
     DeviceId,
     DeviceReading,
+    Elsewhere,
     Failure,
     Hold,
     InstanceId,
@@ -279,6 +280,7 @@ class World:
         private_to: User | None = None,
         sleeps: float | None = None,
         waited: float = 0.0,
+        elsewhere: Elsewhere | None = None,
         asked_at: float | None = None,
     ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
@@ -326,6 +328,7 @@ class World:
                 deadline=deadline,
                 key=key,
                 waited=waited,
+                elsewhere=elsewhere,
                 asked_at=asked_at,
                 near=None if near is None else InstanceId(near),
             )

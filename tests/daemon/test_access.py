@@ -246,6 +246,38 @@ async def test_only_the_gateway_and_administrators_say_how_long_it_waited(tmp_pa
             assert refused.value.remedy.startswith("leave waited out; ")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("used_elsewhere", 0.0, "used 0 byte-seconds"),
+        ("used_elsewhere", 5e9, r"used 5e\+09 byte-seconds"),
+        ("weight", 3.0, "weighs 3"),
+    ],
+)
+async def test_only_the_gateway_and_administrators_speak_for_a_fleet(
+    tmp_path: Path, become: Become, key: str, value: float, said: str
+) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        h.daemon.access.gateway = GATEWAY
+        become(GATEWAY, MEMBERS)
+        async with h.client() as gateway:
+            await gateway.request("a", user="anna", used_elsewhere=7e9, weight=2.0)
+            assert h.state.shares.by_user[GATEWAY, "anna"].weight == 2
+            assert h.state.shares.by_user[GATEWAY, "anna"].elsewhere == pytest.approx(7e9, rel=0.01)
+            (had,) = (await gateway.status()).users
+            assert (had.user, had.leases, had.waiting) == ("anna", 1, 0)
+            assert had.use < 7e9, "what it used elsewhere is not said again"
+        await h.until(lambda: not h.state.leases)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            assert (await anna.status()).users == []
+            with pytest.raises(LmxdError, match=f"uid {ANNA} may not say that it {said} elsewhere") as refused:
+                await anna.request("a", **{key: value})  # type: ignore[arg-type]
+            assert refused.value.code == "not_permitted"
+            assert refused.value.remedy.startswith(f"leave {key} out; ")
+
+
 async def test_only_the_gateway_and_administrators_reach_a_model_that_sleeps(tmp_path: Path, become: Become) -> None:
     """Its engine puts to sleep whoever's it is for everybody who reaches its socket."""
     models = {"v": sleepy(tmp_path, "v"), "a": HALF}

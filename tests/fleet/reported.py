@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered, Running
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered, Running, UserUse
 
 GIB = 2**30
 
@@ -42,6 +42,7 @@ def beat(
     waiting: int = 0,
     eta: float = 0.0,
     draining: bool = False,
+    users: Mapping[str, UserUse] | None = None,
 ) -> Heartbeat:
     """A node with one card of 24 GiB. ``free``, ``idle``: GiB. ``vacant``, ``loading``: slots by model."""
     ready = [Running(model=m, slots=4, vacant=n) for m, n in (vacant or {}).items()]
@@ -56,4 +57,5 @@ def beat(
         waiting=waiting,
         eta=eta,
         draining=draining,
+        users=dict(users or {}),
     )

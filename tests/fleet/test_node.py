@@ -29,7 +29,7 @@ from lmxd.fleet.calls import CallName, Direct, LeaseCall, ask
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.reports import Heartbeat, NodeCard
+from lmxd.fleet.reports import Heartbeat, NodeCard, UserUse
 from lmxd.fleet.tls import nodes_context
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
@@ -180,7 +180,9 @@ async def test_it_answers_what_lmxctl_asks(shared: Place) -> None:
         assert [(x.lease, x.user, x.hold) for i in running.instances for x in i.leases] == [
             (leased.lease, "ada", "ttl")
         ]
-        await until(lambda: heard.beats[-1].used.get("ada", 0) > 0)
+        await until(lambda: heard.beats[-1].users.get("ada", UserUse()).use > 0)
+        assert heard.beats[-1].users["ada"].leases == 1
+        assert heard.beats[-1].users["ada"].bytes == sum(x.bytes for i in running.instances for x in i.leases)
         waiting: QueueInfo = await heard.ask(CallName.QUEUE, Nothing(), QueueInfo)
         assert waiting.tickets == []
         await door(shared, leased).release()

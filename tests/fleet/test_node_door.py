@@ -21,8 +21,9 @@ from waiting import wait_until
 from lmxd.fleet import clock
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.names import ALIVE, USER, WAITED
+from lmxd.fleet.names import ALIVE, USED, USER, WAITED, WEIGHT
 from lmxd.fleet.tls import client_context
+from lmxd.rpc.books import UserInfo
 
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -33,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
     directory = tmp_path_factory.mktemp("door")
     model(directory, "a")
     config = {"model_dir": str(directory), "engine": {"path": str(fake_engine(directory))}, "models": {"a": {}}}
-    authority, roles = Authority.new("home"), [MemberRole.NODE, MemberRole.GATEWAY, MemberRole.OPERATOR]
+    authority, roles = Authority.new("home"), list(MemberRole)
     home = box(authority, directory / "n1", "n1", [MemberRole.NODE], door=free_address())
     member = box(authority, directory / "g1", "g1", roles)
     stranger = box(Authority.new("home"), directory / "x", "g1", [MemberRole.GATEWAY])
@@ -76,11 +77,34 @@ def test_a_lease_is_for_the_user_whom_the_gateway_names(place: SimpleNamespace) 
     assert "bob" in asyncio.run(both())
 
 
-@pytest.mark.parametrize("role", ["node"])
-def test_another_node_may_not_ask_for_users(place: SimpleNamespace, role: str) -> None:
+def users_of(lmxd: Lmxd) -> dict[str | None, UserInfo]:
+    with lmxd.client() as client:
+        return {user.user: user for user in client.status().users}
+
+
+@pytest.mark.parametrize("role", ["node", "broker"])
+def test_another_member_may_not_ask_for_users(place: SimpleNamespace, role: str) -> None:
+    forged = {USER: "eve", WEIGHT: "999", USED: "0"}
+    answer = asked(place, "/v1/chat/completions", CHAT, role=role, **forged)
+    assert (answer.status, answer.json["error"]["code"]) == (403, "not_permitted")
+    assert f"lmxd://home/{role}/g1" in answer.json["error"]["message"]
+    assert "eve" not in users_of(place.lmxd)
     answer = asked(place, "/v1/models", role=role)
     assert (answer.status, answer.json["error"]["code"]) == (403, "not_permitted")
-    assert "lmxd://home/node/g1" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(("header", "value"), [(USER, "eve"), (WAITED, "9"), (USED, "0"), (WEIGHT, "999")])
+def test_an_operator_is_not_believed_what_a_gateway_states(place: SimpleNamespace, header: str, value: str) -> None:
+    answer = asked(place, "/v1/chat/completions", CHAT, role="operator", **{header: value})
+    assert (answer.status, answer.json["error"]["code"]) == (403, "not_permitted")
+    assert f"lmxd://home/operator/g1, which states {header}" in answer.json["error"]["message"]
+    assert "eve" not in users_of(place.lmxd)
+
+
+def test_a_gateway_states_use_elsewhere_and_weight(place: SimpleNamespace) -> None:
+    stated = {USER: "ida", USED: "5000000000", WEIGHT: "2.5"}
+    assert asked(place, "/v1/chat/completions", CHAT, **stated).status == 200
+    assert users_of(place.lmxd)["ida"].use < 5e9, "what it used here alone"
 
 
 def test_a_certificate_of_another_authority_does_not_come_in(place: SimpleNamespace) -> None:
@@ -97,7 +121,13 @@ def test_whoever_has_no_certificate_does_not_come_in(place: SimpleNamespace) -> 
 
 
 @pytest.mark.parametrize(
-    ("header", "value"), [(USER, "a b"), (USER, "x" * 65), (USER, ""), (WAITED, "-1"), (WAITED, "nan"), (WAITED, "1e9")]
+    ("header", "value"),
+    [
+        *((USER, value) for value in ("a b", "x" * 65, "")),
+        *((WAITED, value) for value in ("-1", "nan", "1e9")),
+        *((USED, value) for value in ("-1", "1.5", "", "9" * 31)),
+        *((WEIGHT, value) for value in ("0", "0.0", "000", "-1", "inf", "10000", "", ".5")),
+    ],
 )
 def test_a_header_that_cannot_be_meant_is_named(place: SimpleNamespace, header: str, value: str) -> None:
     answer = asked(place, "/v1/models", **{header: value})

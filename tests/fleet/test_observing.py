@@ -11,22 +11,20 @@ from typing import Any
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lmxd.fleet.node.observing import NodeLook, Use, heartbeat, offered, running
-from lmxd.fleet.reports import Heartbeat, Offered
-from lmxd.rpc.books import InstanceInfo, LeaseInfo
+from lmxd.fleet.node.observing import NodeLook, heartbeat, offered, running, users
+from lmxd.fleet.reports import Heartbeat, Offered, UserUse
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, UserInfo
 from lmxd.rpc.client import AsyncClient
 
 GIB = 2**30
 ME = 4711
 
 
-async def beat(client: AsyncClient, use: Use | None = None) -> Heartbeat:
+async def beat(client: AsyncClient) -> Heartbeat:
     found = (await client.instances()).instances
     look = NodeLook(await client.status(), tuple(found))
-    return heartbeat(look, use or Use(ME), node="n1", started="s", number=1, now=5.0)
+    return heartbeat(look, ME, node="n1", started="s", number=1, now=5.0)
 
 
 async def models(client: AsyncClient) -> dict[str, Offered]:
@@ -130,26 +128,18 @@ def test_what_loads_is_told_apart_from_what_is_ready() -> None:
     assert [(x.vacant, x.slots, x.loading) for x in found] == [(3, 8, False), (4, 4, True)]
 
 
-def lease(user: str | None, size: int, pid: int = ME) -> LeaseInfo:
-    return LeaseInfo(bytes=size, slots=1, user=user, pid=pid)
+def user(name: str | None, uid: int = ME, **more: float) -> UserInfo:
+    return UserInfo.model_validate({"uid": uid, "user": name, "use": 0, "bytes": 0, "leases": 0, "waiting": 0} | more)
 
 
-def test_use_is_counted_of_the_fleet_s_users_alone() -> None:
-    use = Use(ME)
-    held = [instance(lease("ada", 10), lease(None, 5)), instance(lease("bob", 3), lease("ada", 7, pid=1))]
-    use.look(held, 100.0)
-    assert not +use.sums, "nothing is known of the time before"
-    use.look(held, 102.0)
-    use.look([], 104.0)
-    assert use.sums == {"ada": 20, "bob": 6}
+def test_users_are_those_for_whom_the_node_asks() -> None:
+    found = users([user("ada", use=7, bytes=5, leases=1), user(None, use=9), user("ada", uid=1, use=3)], ME)
+    assert found == {"ada": UserUse(use=7, bytes=5, leases=1)}
 
 
-@given(st.lists(st.tuples(st.floats(0.01, 3), st.integers(0, 2**40)), max_size=20))
-def test_use_never_becomes_less_and_is_no_more_than_was_held(looks: list[tuple[float, int]]) -> None:
-    use, now, most = Use(ME), 0.0, 0.0
-    use.look([], now)
-    for seconds, size in looks:
-        before, now = use.sums["ada"], now + seconds
-        most += seconds * size
-        use.look([instance(lease("ada", size))], now)
-        assert before <= use.sums["ada"] <= most + len(looks)
+def test_of_many_users_those_who_have_something_are_named_first() -> None:
+    many = [user(f"u{n}", use=n) for n in range(1000)]
+    found = users([*many, user("late", waiting=1), user("busy", leases=1)], ME)
+    assert len(found) == 256
+    assert {"late", "busy", "u999"} <= found.keys()
+    assert "u0" not in found

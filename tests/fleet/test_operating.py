@@ -27,7 +27,8 @@ class Boxes:
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.broker = stack.enter_context(Broker(_made(directory / "broker")))
-        self.operator = self.broker.box("desk", [OPERATOR])
+        limits = {"ada": {"weight": 2.5, "max_leases": 4, "max_waiting": 3}}
+        self.operator = self.broker.box("desk", [OPERATOR], users=limits)
         self.lmxds: dict[str, Lmxd] = {}
         self.nodes: dict[str, Node] = {}
         for name, models in (("n1", ("common", "own")), ("n2", ("common",))):
@@ -97,6 +98,22 @@ def test_instances_and_queues_are_of_all_nodes(boxes: Boxes) -> None:
         wait_until(lambda: "1/2" in row(boxes.said("top"), "common"))
         plans = boxes.said("plan", "common").splitlines()
         assert [line.split()[:2] for line in plans[1:]] == [["n2", "share"], ["n1", "start"]], "the best first"
+
+
+def test_users_are_summed_over_all_nodes(boxes: Boxes) -> None:
+    with ExitStack() as stack:
+        for lmxd in boxes.lmxds.values():
+            client = stack.enter_context(lmxd.client())
+            stack.enter_context(client.request("common", user="ada"))
+        wait_until(lambda: row(boxes.said("users"), "ada")[-3:] == ["0/3", "n1,", "n2"], 10)
+        assert row(boxes.said("users"), "ada")[1] == "2.5"
+        assert row(boxes.said("users"), "ada")[5] == "2/4"
+        (ada,) = boxes.json("users")["users"]
+        assert (ada["user"], ada["leases"], ada["waiting"], ada["nodes"]) == ("ada", 2, 0, ["n1", "n2"])
+        assert ada["bytes"] == pytest.approx(0.1 * 2**30, rel=0.5), "one slot of two at each"
+        before = ada["use"]
+        wait_until(lambda: boxes.json("users")["users"][0]["use"] > before, 10)
+    wait_until(lambda: boxes.json("users")["users"][0]["leases"] == 0, 10)
 
 
 def test_a_plan_is_of_the_nodes_that_have_the_model(boxes: Boxes) -> None:

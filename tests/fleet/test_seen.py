@@ -9,14 +9,15 @@ import msgspec
 from rich.console import Console
 
 from fleet.reported import GIB, beat, card
-from lmxd.cli.fleet.rows import NODES, PLANS, node_row, plan_rows, summary
+from lmxd.cli.fleet.rows import NODES, PLANS, USERS, node_row, plan_rows, summary, user_rows
 from lmxd.cli.fleet.top import bar, rendered
 from lmxd.cli.tables import Table
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.board import snapshot_of
-from lmxd.fleet.reports import DeviceRoom
-from lmxd.fleet.seen import SeenNode, seen
+from lmxd.fleet.reports import DeviceRoom, UserUse
+from lmxd.fleet.seen import SeenNode, seen, users
+from lmxd.fleet.users import FleetUserConfig
 from lmxd.rpc.explanations import Planned
 
 
@@ -155,3 +156,32 @@ def test_the_dashboard_has_every_node_and_every_model_with_its_places() -> None:
     assert models["llama"]["nodes"] == ["busy", "drains", "new", "silent"]
     assert (models["qwen3"]["used"], models["qwen3"]["slots"], models["qwen3"]["ready"]) == (3, 4, ["busy"])
     assert models["llama"]["loading"] == ["drains"]
+
+
+def test_users_are_shown_with_their_part_by_weight_and_their_limits() -> None:
+    table = NodeTable()
+    hour = 3600 * GIB
+    said = {
+        "n1": {"ada": UserUse(use=2.0 * hour, bytes=2 * GIB, leases=1), "eve@example.org": UserUse(use=hour)},
+        "n2": {"ada": UserUse(use=hour, waiting=3)},
+        "silent": {"gone": UserUse(use=99.0 * hour, leases=9)},
+    }
+    for name, of in said.items():
+        table.hear_card(card(name, {"m": 8}))
+        table.hear(beat(name, 1, 0.0, users=of), 10.0 if name != "silent" else 2.0)
+    found = users(seen(table, 10.0))
+    limits = {"ada": FleetUserConfig(weight=3, max_memory_gb=8, max_leases=4)}
+    lines = [line.plain for line in Table(USERS, user_rows(found, limits)).lines(80)]
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[1:]] == [
+        ["ada", "3", "50%", "3.00", "2.00/8.00", "1/4", "3", "n1,", "n2"],
+        ["eve@example.org", "1", "50%", "1.00", "0.00", "0", "0", "-"],
+    ]
+    assert found[0].as_plain() == {
+        "user": "ada",
+        "use": 3.0 * hour,
+        "bytes": 2 * GIB,
+        "leases": 1,
+        "waiting": 3,
+        "nodes": ["n1", "n2"],
+    }

@@ -1,4 +1,4 @@
-"""lmxctl fleet: nodes, ps, queue, plan, drain, top, copy. NATS is imported by a command alone."""
+"""lmxctl fleet: nodes, ps, queue, users, plan, drain, top, copy. NATS is imported by a command alone."""
 
 from __future__ import annotations
 
@@ -102,6 +102,24 @@ def queue(json_wanted: bool) -> None:
     rows = [(node, *views.ticket_row(t)) for node, each in _answered(found) for t in each.tickets]
     output.table(("NODE", *views.QUEUE), rows, "nobody waits")
     _say_errors(found)
+
+
+@fleet.command()
+@answers
+def users(json_wanted: bool) -> None:
+    """Users over all nodes: what each has of its limits, and used lately.
+
+    Weights and limits are those of this box's fleet.yaml. A gateway goes by its own.
+    """
+    with _view() as view:
+        from lmxd.cli.fleet.rows import USERS, user_rows
+        from lmxd.fleet import seen
+
+        found, limits = seen.users(view.settled()), view.home.settings.users
+    if json_wanted:
+        output.as_json({"users": [user.as_plain() for user in found]})
+    else:
+        output.table(USERS, user_rows(found, limits), "no users")
 
 
 @fleet.command()

@@ -7,7 +7,8 @@ from typing import Final
 
 from lmxd.cli import output
 from lmxd.errors import LmxdError
-from lmxd.fleet.seen import SeenNode, running
+from lmxd.fleet.seen import SeenNode, SeenUser, running
+from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
 from lmxd.rpc.explanations import Planned
 
 NODES: Final = (
@@ -16,7 +17,10 @@ NODES: Final = (
 )  # fmt: skip
 RUNNING: Final = ("MODEL", ">SLOTS", "NODES", "LOADING AT")
 PLANS: Final = ("NODE", "OUTCOME", ">EXPECTED", "WHY")
+USERS: Final = ("USER", ">WEIGHT", ">PART", ">USED GiB h", ">GiB", ">LEASES", ">WAITING", "AT")
 _NONE: Final = "-"
+_HOUR: Final = 3600.0
+_GIB: Final = 2**30
 _BEST: Final = ("share", "start", "evict", "queue", "refuse")
 GRANTED: Final = frozenset(_BEST[:3])
 """Outcomes of a plan by which a request is granted without waiting for others."""
@@ -59,6 +63,30 @@ def running_rows(nodes: Iterable[SeenNode]) -> list[tuple[str, ...]]:
         (x.model, slots(x.used, x.slots), ", ".join(x.ready) or _NONE, ", ".join(x.loading) or _NONE)
         for x in running(nodes)
     ]
+
+
+def user_rows(users: Sequence[SeenUser], limits: FleetUsers) -> list[tuple[str, ...]]:
+    """Users over all nodes. PART: of all that was used lately, each by its weight, by which the queues order them."""
+    found = [(user, user_of(limits, user.name) or FleetUserConfig()) for user in users]
+    total = sum(user.use.use / its.weight for user, its in found) or 1.0
+    return [
+        (
+            user.name,
+            f"{its.weight:g}",
+            f"{100 * user.use.use / its.weight / total:.0f}%",
+            f"{user.use.use / _GIB / _HOUR:.2f}",
+            _of(output.gib(user.use.bytes), None if its.max_bytes is None else output.gib(its.max_bytes)),
+            _of(str(user.use.leases), its.max_leases),
+            _of(str(user.use.waiting), its.max_waiting),
+            ", ".join(user.nodes) or _NONE,
+        )
+        for user, its in found
+    ]
+
+
+def _of(has: str, most: int | str | None) -> str:
+    """A figure, and the most that it may be."""
+    return has if most is None else f"{has}/{most}"
 
 
 def plan_rows(found: Mapping[str, Planned | LmxdError]) -> list[tuple[str, ...]]:

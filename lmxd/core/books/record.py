@@ -141,6 +141,8 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         state.step.serve_again = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
+    if event.elsewhere is not None:
+        state.shares.know(event.owner, event.elsewhere, state.now, state.policy)
     ticket = ticket_of(state, event)
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     enter_queue(state, ticket)

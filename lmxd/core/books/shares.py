@@ -1,7 +1,7 @@
 """The leases and bytes of each uid, group and key, for quotas; and the recent use of each user, for a fair order.
 
 A user is a uid, or a key for which a uid asks. Use is byte-seconds, halved every ``half_life`` h; holding B bytes for
-t seconds adds B * h/ln 2 * (1 - 2**(-t/h)).
+t seconds adds B * h/ln 2 * (1 - 2**(-t/h)). What a user of a fleet has used at other nodes counts, too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from math import log
 from typing import Final
 
 from lmxd.core.rules import Policy, Quota
-from lmxd.core.words import Owner, User
+from lmxd.core.words import Elsewhere, Owner, User
 
-_LN2: Final = log(2)
+_LN2: Final[float] = log(2)
 _GIB: Final = 2**30
 _WORTH_RANKING: Final = 0.5
 """Seconds by which a user's lateness must change before the user's tickets are ranked anew, for moving them takes time.
@@ -34,11 +34,14 @@ class Share:
 class UserShare(Share):
     """The share of one user, and its recent use.
 
-    ``use``: byte-seconds up to ``at``. ``bytes`` are held since then.
+    ``use``: byte-seconds up to ``at``. ``bytes`` are held since then. ``elsewhere``: those at other nodes of a fleet,
+    as it was last told, and ``weight``: the user's in that; None: what is configured here.
     """
 
     at: float
     use: float = 0.0
+    elsewhere: float = 0.0
+    weight: float | None = None
 
     def hold(self, size: int, now: float, half_life: float) -> None:
         """Add ``size`` bytes (negative: subtract) from ``now`` on."""
@@ -47,9 +50,18 @@ class UserShare(Share):
 
     def settle(self, now: float, half_life: float) -> None:
         """Bring ``use`` up to ``now``."""
-        left = 2.0 ** (-(now - self.at) / half_life)
-        self.use = self.use * left + self.bytes * half_life / _LN2 * (1 - left)
+        self.use, left = self.by(now, half_life), 2.0 ** (-(now - self.at) / half_life)
+        self.elsewhere *= left
         self.at = now
+
+    def by(self, now: float, half_life: float) -> float:
+        """The byte-seconds up to ``now``, of what is held here."""
+        left: float = 2.0 ** (-(now - self.at) / half_life)
+        return self.use * left + self.bytes * half_life / _LN2 * (1 - left)
+
+    def by_weight(self, user: User, policy: Policy) -> float:
+        """All its use, for a weight of 1."""
+        return (self.use + self.elsewhere) / policy.weight(user, self.weight)
 
 
 @dataclass(slots=True)
@@ -93,6 +105,14 @@ class Shares:
             share.waiting += one
         self._use_of(owner, now).waiting += one
 
+    def know(self, owner: Owner, elsewhere: Elsewhere, now: float, policy: Policy) -> None:
+        """Take in what a fleet says of a user, which replaces what it said before."""
+        had = self._use_of(owner, now)
+        self.total -= had.by_weight(owner.who, policy)
+        had.settle(now, policy.half_life)
+        had.elsewhere, had.weight = elsewhere.used, elsewhere.weight
+        self.total += had.by_weight(owner.who, policy)
+
     def settle(self, now: float, policy: Policy) -> None:
         """Bring all use up to ``now``, and forget users who have nothing and used next to nothing."""
         for shares in (self.by_uid, self.by_gid):
@@ -100,9 +120,9 @@ class Shares:
                 del shares[id]
         for user, had in list(self.by_user.items()):
             had.settle(now, policy.half_life)
-            if not had.leases and not had.waiting and had.use < 1.0:
+            if not had.leases and not had.waiting and had.use + had.elsewhere < 1.0:
                 del self.by_user[user]
-        self.total = sum(had.use / policy.weight(user) for user, had in self.by_user.items())
+        self.total = sum(had.by_weight(user, policy) for user, had in self.by_user.items())
 
     def lateness(self, owner: Owner, policy: Policy) -> float:
         """Seconds by which ``owner`` stands behind a user without recent use.
@@ -115,7 +135,7 @@ class Shares:
         had = self.by_user.get(user)
         if had is None or self.total <= 0:
             return 0.0
-        return policy.fairness * min(1.0, had.use / policy.weight(user) / self.total)
+        return policy.fairness * min(1.0, had.by_weight(user, policy) / self.total)
 
     def moved(self, policy: Policy, *, all: bool = False) -> dict[User, float]:
         """The new lateness of users whose lateness changed since they were last ranked; it counts as applied.

@@ -109,17 +109,17 @@ class Inspection:
         found = await self._owners(measured)
         running = self.instances(connection)
         return Overview(
-            status=self._status(device_views.devices(self._state, measured)),
+            status=self._status(device_views.devices(self._state, measured), connection),
             owners=found,
             instances=running.instances,
             moving=running.moving,
             queue=self.queue(connection).tickets,
         )
 
-    async def status(self) -> Status:
-        return self._status(await self._seen())
+    async def status(self, connection: Connection) -> Status:
+        return self._status(await self._seen(), connection)
 
-    def _status(self, devices: list[Device]) -> Status:
+    def _status(self, devices: list[Device], connection: Connection) -> Status:
         state, engines = self._state, self._present.engines()
         return Status(
             version=__version__,
@@ -134,6 +134,7 @@ class Inspection:
             waiting=len(state.queue),
             eta=views.served_in(state),
             queue_depth=state.policy.queue_depth,
+            users=views.users(state, self._access, connection.peer),
             broken_invariants=broken(state),
             warnings=[
                 *self._present.all_warnings(),

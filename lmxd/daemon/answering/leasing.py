@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.holders import Lease
-from lmxd.core.words import Ask, ConnectionId, Hold, InstanceId, LeaseId, TicketId
+from lmxd.core.words import Ask, ConnectionId, Elsewhere, Hold, InstanceId, LeaseId, TicketId
 from lmxd.daemon.answering import repeats
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.answers import Answers, Waiting
@@ -60,6 +60,7 @@ class Leasing:
         deadline: float | None,
         user: str | None,
         waited: float = 0.0,
+        elsewhere: Elsewhere | None = None,
         near: str | None = None,
     ) -> Granted | Held:
         """Send a request to the core, and wait for the answer. ``again`` makes its ask for the devices of another time.
@@ -96,6 +97,7 @@ class Leasing:
                     key=key,
                     asked_at=before,
                     waited=waited and waited + now - first,
+                    elsewhere=elsewhere,
                     digest=None if key is None else digest,
                     near=None if near is None else InstanceId(near),
                 )

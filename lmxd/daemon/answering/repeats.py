@@ -12,8 +12,9 @@ from lmxd.daemon.answering.transit import ask_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Terms
 
-_OF_EACH_TRY: Final = {"idempotency_key", "wait", "deadline", "waited", "near"}
-"""The parameters that a further try of the same request may have different: how long its client waits, and waited."""
+_OF_EACH_TRY: Final = {"idempotency_key", "wait", "deadline", "waited", "used_elsewhere", "weight", "near"}
+"""The parameters that a further try of the same request may have different: how long its client waits, and what
+is known of other nodes."""
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True)
 

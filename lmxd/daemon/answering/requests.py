@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Final
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import User
+from lmxd.core.words import Elsewhere, User
 from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
@@ -28,6 +29,8 @@ from lmxd.rpc.explanations import Explained, Planned, PlanParams
 from lmxd.rpc.messages import Granted, RequestParams, Wish
 from lmxd.rpc.server import Connection
 from lmxd.text import user_name
+
+_OF_FLEETS: Final = {"waited": "waited {:g} s", "used_elsewhere": "used {:g} byte-seconds", "weight": "weighs {:g}"}
 
 
 class Requests:
@@ -56,8 +59,7 @@ class Requests:
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         if params.user is not None:
             self._access.require_proxy(connection.peer, f"ask for {params.user}", "user")
-        if params.waited:
-            self._access.require_proxy(connection.peer, f"say that it waited {params.waited:g} s elsewhere", "waited")
+        elsewhere = self._elsewhere(connection, params)
         self._require_reach(connection, params.model)
         self._health.require_ledger()
         user = connection.peer.uid, params.user or ""
@@ -67,7 +69,7 @@ class Requests:
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(
-            connection, id, params, ask, again, params.deadline, params.user, params.waited, params.near
+            connection, id, params, ask, again, params.deadline, params.user, params.waited, elsewhere, params.near
         )
         assert isinstance(granted, Granted)
         try:
@@ -77,6 +79,15 @@ class Requests:
             raise
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
+
+    def _elsewhere(self, connection: Connection, params: RequestParams) -> Elsewhere | None:
+        """The user as a fleet's gateway states it; None if it does not. LmxdError ``not_permitted`` for others."""
+        for key, what in _OF_FLEETS.items():
+            if (value := getattr(params, key)) != RequestParams.model_fields[key].default:
+                self._access.require_proxy(connection.peer, f"say that it {what.format(value)} elsewhere", key)
+        if params.used_elsewhere is None and params.weight is None:
+            return None
+        return Elsewhere(used=params.used_elsewhere or 0.0, weight=params.weight)
 
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""

@@ -70,7 +70,7 @@ def calls(
         "unyield": lambda c, i, p: administration.unyield(p.id),
         "plan": lambda c, i, p: requests.plan(c, p),
         "explain": lambda c, i, p: requests.explain(c, p.id),
-        "status": lambda c, i, p: inspection.status(),
+        "status": lambda c, i, p: inspection.status(c),
         "devices": lambda c, i, p: inspection.devices(),
         "overview": lambda c, i, p: inspection.overview(c),
         "why": lambda c, i, p: inspection.why(p.device),

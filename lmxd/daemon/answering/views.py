@@ -24,7 +24,7 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
 from lmxd.engines.engine import shown_engine
 from lmxd.rpc import framing
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, MovingInfo, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, MovingInfo, TicketInfo, UserInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.shortfalls import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
@@ -111,6 +111,17 @@ def _lease(now: float, access: Access, peer: Peer, x: Lease) -> LeaseInfo:
         age=now - x.granted_at,
         expires_in=None if x.expires_at is None else x.expires_at - now,
     )
+
+
+def users(state: State, access: Access, peer: Peer) -> list[UserInfo]:
+    """The users that a peer may see, with the most use first."""
+    now, half_life = state.now, state.policy.half_life
+    found = [
+        UserInfo(uid=uid, user=key or None, use=x.by(now, half_life), bytes=x.bytes, leases=x.leases, waiting=x.waiting)
+        for (uid, key), x in state.shares.by_user.items()
+        if access.sees(peer, uid)
+    ]
+    return sorted(found, key=lambda user: -user.use)
 
 
 _Place: TypeAlias = tuple[Ticket, int, float | None, Date]

@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from lmxd.acts import Acts
-from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet import clock
+from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.board import FleetBoard
@@ -23,8 +23,10 @@ from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.listing import FleetLists
 from lmxd.fleet.gateway.metrics import FleetMetrics
 from lmxd.fleet.gateway.places import QueuePlaces
+from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.requests import FleetRequests
 from lmxd.fleet.hearing import Hearing
+from lmxd.fleet.home import FleetSettings
 from lmxd.gateway.guard import Entrance, Guard, of_now
 from lmxd.gateway.requests.bodies import Bodies
 
@@ -41,21 +43,27 @@ class FleetFront:
     hearing: Hearing
 
 
-def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet: str) -> FleetFront:
-    """The gateway of a fleet of that name. ``tls``: for connections to nodes, with a gateway's certificate."""
+def front(settings: FleetSettings, entrance: Entrance, tls: ssl.SSLContext) -> FleetFront:
+    """The gateway of a fleet. ``tls``: for connections to nodes, with a gateway's certificate."""
+    config, fleet = settings.gateway, settings.fleet
     now, table = clock.now, NodeTable()
     places, metrics, models = QueuePlaces(table), FleetMetrics(table, now), FleetModels(table, now)
     below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
     finding = Finding(table, places, metrics, below, now)
+    quotas = FleetQuotas(settings.users, FleetShares(table), now)
 
     def told_time(node: str, at: float) -> None:
         if table.told_time(node, at, now()):
             places.leave(node)
 
-    asking = Asking(table, Doors(tls, fleet, told_time), finding, metrics)
+    asking = Asking(table, Doors(tls, fleet, told_time), finding, metrics, quotas)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
     requests = FleetRequests(asking, models, bodies, metrics, config.wait)
     acts = Acts(logging.getLogger("lmxd.gateway.audit"))
+
+    def heard(node: str, at: float) -> None:
+        places.heard(node, at)
+        quotas.heard()
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -74,4 +82,4 @@ def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet:
     app.on_shutdown.append(board.end)
     app.on_cleanup.append(end)
     running = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
-    return FleetFront(running, Hearing(table, places.heard, now))
+    return FleetFront(running, Hearing(table, heard, now))

@@ -12,12 +12,15 @@ from lmxd.fleet.choosing.view import Attempt
 from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
 from lmxd.fleet.gateway.finding import Finding, TellStanding
 from lmxd.fleet.gateway.metrics import FleetMetrics
+from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.refusals import NodeError, refusal
 from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
 _ERRORS: Final = 400
+_LEAST: Final = 1e-9
+"""The least weight that is told."""
 
 
 class NodeAnswer(NamedTuple):
@@ -35,8 +38,10 @@ class NodeAnswer(NamedTuple):
 class Asking:
     """Has requests answered by the doors of nodes."""
 
-    def __init__(self, table: NodeTable, doors: Doors, finding: Finding, metrics: FleetMetrics) -> None:
-        self.table, self.doors, self.metrics = table, doors, metrics
+    def __init__(
+        self, table: NodeTable, doors: Doors, finding: Finding, metrics: FleetMetrics, quotas: FleetQuotas
+    ) -> None:
+        self.table, self.doors, self.metrics, self.quotas = table, doors, metrics, quotas
         self._finding = finding
         self.now = finding.now
 
@@ -62,7 +67,7 @@ class _DoorAsker:
             raise Away(name, "it has left")
         asked = table.asked(self._wanted.sought, prospect, now())
         try:
-            exchange, head = await self._asking.doors.ask(card, self._call, *self._lines(now(), wait))
+            exchange, head = await self._asking.doors.ask(card, self._call, *self._lines(name, now(), wait))
             table.worked(name)
             if head.status >= _ERRORS:
                 raise await refusal(name, exchange, head)
@@ -79,11 +84,14 @@ class _DoorAsker:
         metrics.tried(name, "served")
         return NodeAnswer(exchange, head, asked)
 
-    def _lines(self, now: float, wait: float | None) -> list[str]:
+    def _lines(self, node: str, now: float, wait: float | None) -> list[str]:
         """The lines of a request's head by which a node knows for whom it is, and how long it may wait there."""
-        wanted = self._wanted
-        lines = [f"{names.WAITED}: {now - wanted.since:.3f}"]
-        lines += [] if wanted.user is None else [f"{names.USER}: {wanted.user}"]
+        user = self._wanted.user
+        said = self._asking.quotas.stated(user, node, now - self._wanted.since)
+        lines = [f"{names.WAITED}: {said.waited:.3f}"]
+        lines += [] if user is None else [f"{names.USER}: {user}"]
+        lines += [] if said.used_elsewhere is None else [f"{names.USED}: {said.used_elsewhere:.0f}"]
+        lines += [] if said.weight is None else [f"{names.WEIGHT}: {max(said.weight, _LEAST):.9f}"]
         return [*lines] if wait is None else [*lines, f"Prefer: wait={int(wait)}"]
 
     def drop(self, asked: asyncio.Task[NodeAnswer]) -> None:

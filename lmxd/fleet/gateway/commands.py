@@ -8,11 +8,22 @@ import sys
 import click
 
 from lmxd.config.key_files import exposures
+from lmxd.config.keys import Keys
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
+from lmxd.fleet.home import FleetSettings
 from lmxd.fleet.meant_home import home_of
+from lmxd.fleet.users import DEFAULT
 
 log = logging.getLogger("lmxd.fleet.gateway")
+
+
+def _unknown_users(settings: FleetSettings) -> list[str]:
+    """Warnings for users who have no key here. LmxdError if the file of keys cannot be used."""
+    path = settings.gateway.keys_file
+    named = [name for name in settings.users if name != DEFAULT]
+    known = Keys(path).names if path is not None and named else ()
+    return [f"users.{name}: there is no key of that name here" for name in named if name not in known]
 
 
 @click.command()
@@ -26,7 +37,7 @@ def gateway(context: click.Context) -> None:
     try:
         home = home_of(context)
         config = home.settings.gateway
-        for warning in (*config.warnings, *exposures(config)):
+        for warning in (*config.warnings, *exposures(config), *_unknown_users(home.settings)):
             log.warning("%s", warning)
         if config.listen is None:
             raise LmxdError("config", f"{home.config}: gateway.listen is not set", "say 127.0.0.1:8090, for instance")

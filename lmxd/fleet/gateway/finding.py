@@ -75,6 +75,7 @@ class Finding:
         found = await self._at_once(wanted, asker, refused)
         while found is None:
             found = await self._in_queue(wanted, asker, told, refused)
+        wanted.asked(found.node, self.now())
         self._sessions.served(wanted.sought.session, found.node)
         self._metrics.found(self.now() - wanted.since)
         return found
@@ -92,6 +93,7 @@ class Finding:
             if not order:
                 break
             try:
+                wanted.asked(order[0].node, self.now())
                 return await asker.ask(order[0], 0.0)
             except (Away, NodeRefusal) as error:
                 if isinstance(error, NodeRefusal) and error.is_full:
@@ -108,6 +110,7 @@ class Finding:
         if not order:
             raise nobody(self._table, wanted.sought.model, refused, self.now())
         prospect = order[0]
+        wanted.waits_at(prospect.node, self.now())
         told(RequestProgress(state="queued", eta=prospect.eta, instances=(prospect.node,)))
         try:
             with self._places.taken(wanted, prospect, self.now()) as place:

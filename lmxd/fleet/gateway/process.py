@@ -22,7 +22,7 @@ async def serve(home: FleetHome, config: GatewayConfig, address: str) -> None:
     settings, told = home.settings, asyncio.Event()
     authentication = Authentication(config)
     context = tls.client_context(home, MemberRole.GATEWAY)
-    built = front(config, authentication, context, settings.fleet)
+    built = front(settings, authentication, context)
     heard = asyncio.create_task(_hear(home, built.hearing, context))
     heard.add_done_callback(lambda _: told.set())
     renewed = asyncio.create_task(keep_renewed(home, MemberRole.GATEWAY, [context]))

@@ -102,15 +102,8 @@ class FleetRequests:
             try:
                 wanted = self._wanted(request, asked)
                 served.model = wanted.sought.model
-                answer = await self._asking.answer(wanted, _call(request, asked.body), reply.progress)
-                exchange, head, _ = answer
-                served.node = exchange.node
-                try:
-                    told = replace(head, lines=(*head.lines, f"{names.ANSWERED_BY}: {exchange.node}".encode()))
-                    return await reply.relay(exchange, told)
-                finally:
-                    served.status = exchange.outcome(head)
-                    self._asking.end(answer)
+                async with self._asking.quotas.let_in(wanted, reply.progress) as placed:
+                    return await self._answer(placed, _call(request, asked.body), reply, served)
             except LmxdError as error:
                 return _failed(reply, error, served)
             except Exception:
@@ -118,6 +111,20 @@ class FleetRequests:
                 raise
             finally:
                 reply.stop_signs()
+
+    async def _answer(
+        self, wanted: WantedAnswer, call: UpstreamCall, reply: Reply, served: FleetServed
+    ) -> web.StreamResponse:
+        """The answer of a node as it comes. LmxdError if there is none."""
+        answer = await self._asking.answer(wanted, call, reply.progress)
+        exchange, head, _ = answer
+        served.node = exchange.node
+        try:
+            told = replace(head, lines=(*head.lines, f"{names.ANSWERED_BY}: {exchange.node}".encode()))
+            return await reply.relay(exchange, told)
+        finally:
+            served.status = exchange.outcome(head)
+            self._asking.end(answer)
 
     def _wanted(self, request: web.Request, asked: _Asked) -> WantedAnswer:
         """LmxdError ``unknown_model``."""

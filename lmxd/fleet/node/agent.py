@@ -24,7 +24,7 @@ from nats.aio.client import Client as Bus
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.fleet import clock, names
-from lmxd.fleet.node.observing import NodeLook, Use, heartbeat, offered
+from lmxd.fleet.node.observing import NodeLook, heartbeat, offered
 from lmxd.fleet.reports import NodeCard
 from lmxd.rpc.client import AsyncClient
 
@@ -58,7 +58,6 @@ class Agent:
 
     def __init__(self, about: NodeIdentity, socket: Path) -> None:
         self._about, self._socket = about, socket
-        self._use = Use(os.getpid())
         self._number = 0
         self._random = secrets.SystemRandom()
         self._happened, self._came = asyncio.Event(), asyncio.Event()
@@ -111,12 +110,11 @@ class Agent:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
         now = clock.now()  # the answers may take a while: nothing in them is older than this
         status, found = await asyncio.gather(lmxd.status(), lmxd.instances())
-        self._use.look(found.instances, now)
         if not bus.is_connected:
             return
         self._number += 1
         look, about = NodeLook(status, tuple(found.instances)), self._about
-        beat = heartbeat(look, self._use, node=about.node, started=about.started, number=self._number, now=now)
+        beat = heartbeat(look, os.getuid(), node=about.node, started=about.started, number=self._number, now=now)
         with suppress(*_BUS_ERRORS):
             await bus.publish(names.heartbeat(about.node), msgspec.json.encode(beat))
 

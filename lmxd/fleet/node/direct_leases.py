@@ -75,6 +75,8 @@ class DirectLeases:
             wait=call.wait,
             user=call.user,
             waited=call.waited,
+            used_elsewhere=call.used_elsewhere,
+            weight=call.weight,
             hold="ttl",
             ttl=TTL,
             idempotency_key=call.idempotency_key,

@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
-from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered, Running
-from lmxd.rpc.books import Device, InstanceInfo, ModelInfo, Status
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered, Running, UserUse
+from lmxd.rpc.books import Device, InstanceInfo, ModelInfo, Status, UserInfo
 
 _MEANT = ("ctx", "slots", "engine", "set", "strip", "settings")
 """Fields of a model, beside its file, by which two of the same name would answer differently."""
 _COMING = ("starting", "waking")
+_MOST_USERS: Final = 256
+"""Users in a heartbeat, which is sent each second."""
 
 
 def offered(models: Iterable[ModelInfo]) -> tuple[Offered, ...]:
@@ -92,26 +95,14 @@ def running(instances: Iterable[InstanceInfo]) -> tuple[Running, ...]:
     )
 
 
-@dataclass
-class Use:
-    """The byte-seconds of each user since this began, summed from one look to the next: what is held at a look.
-
-    ``pid``: that of the process whose leases count: others are of local users. Looks come at random times, so that a
-    lease which is shorter than the time between two counts rightly in the mean.
-    """
-
-    pid: int
-    sums: Counter[str] = field(default_factory=Counter)
-    _looked_at: float | None = None
-
-    def look(self, instances: Iterable[InstanceInfo], now: float) -> None:
-        """Add what is held now, for the time since the last look."""
-        seconds = 0.0 if self._looked_at is None else now - self._looked_at
-        self._looked_at = now
-        for instance in instances:
-            for lease in instance.leases:
-                if lease.pid == self.pid and lease.user is not None:
-                    self.sums[lease.user] += round(lease.bytes * seconds)
+def users(found: Iterable[UserInfo], uid: int) -> dict[str, UserUse]:
+    """The users of the fleet by name: those for whom the node's own uid asks. Those who have something come first."""
+    mine = [user for user in found if user.uid == uid and user.user is not None]
+    mine.sort(key=lambda user: (user.leases + user.waiting == 0, -user.use))
+    return {
+        user.user or "": UserUse(use=user.use, bytes=user.bytes, leases=user.leases, waiting=user.waiting)
+        for user in mine[:_MOST_USERS]
+    }
 
 
 @dataclass(frozen=True)
@@ -122,8 +113,8 @@ class NodeLook:
     instances: tuple[InstanceInfo, ...]
 
 
-def heartbeat(look: NodeLook, use: Use, *, node: str, started: str, number: int, now: float) -> Heartbeat:
-    """The heartbeat of a node. ``now``: by a clock of its own that never steps."""
+def heartbeat(look: NodeLook, uid: int, *, node: str, started: str, number: int, now: float) -> Heartbeat:
+    """The heartbeat of a node. ``uid``: its process's. ``now``: by a clock of its own that never steps."""
     return Heartbeat(
         node=node,
         started=started,
@@ -134,5 +125,5 @@ def heartbeat(look: NodeLook, use: Use, *, node: str, started: str, number: int,
         waiting=look.status.waiting,
         eta=look.status.eta or 0.0,
         draining=look.status.draining,
-        used={user: float(sum_) for user, sum_ in use.sums.items()},
+        users=users(look.status.users, uid),
     )

@@ -16,6 +16,7 @@ from lmxd.gateway.leasing.known_shelf import KnownShelf
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
+from lmxd.gateway.leasing.stated import UNSTATED, Stated
 from lmxd.rpc.client import AsyncClient, AsyncLease
 from lmxd.rpc.notifications import InstanceShrunk, Notification
 
@@ -30,7 +31,7 @@ class LeaseWish:
 
     ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
     ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
-    ``waited``: seconds that it has waited elsewhere; ``priority``: the class in the queue, by default the profile's.
+    ``stated``: what another gateway says of it; ``priority``: the class in the queue, by default the profile's.
     ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
     says. ``near``: the instance that has its conversation.
     """
@@ -40,7 +41,7 @@ class LeaseWish:
     least_ctx: int | None = None
     user: str | None = None
     wait: float | None = None
-    waited: float = 0.0
+    stated: Stated = UNSTATED
     priority: int | None = None
     keep_alive: bool = False
     stays: float | None = None
@@ -163,7 +164,9 @@ class Leases:
             wish.model,
             ctx=wish.ctx,
             wait=wish.wait,
-            waited=wish.waited,
+            waited=wish.stated.waited,
+            used_elsewhere=wish.stated.used_elsewhere,
+            weight=wish.stated.weight,
             max_instances=self._instances,
             user=wish.user,
             priority=wish.priority,

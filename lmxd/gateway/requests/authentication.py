@@ -15,6 +15,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import Caller, Keys, version_of
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.origins import Origins
+from lmxd.gateway.leasing.stated import Stated
 from lmxd.gateway.requests.failures import StatusError
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
@@ -24,8 +25,8 @@ CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
 QUIET: Final = web.RequestKey("quiet", bool)
 """Set where another gateway asks: it has no sign of life until there is an answer, of which the status tells all."""
-WAITED: Final = web.RequestKey("waited", float)
-"""Set where another gateway asks: seconds that the request has waited elsewhere, which count in the queue here, too."""
+STATED: Final = web.RequestKey("stated", Stated)
+"""Set where another gateway asks: what it knows of the request."""
 _HEALTH: Final = "/health"
 """For probes, which come by any name; it tells nothing and starts nothing."""
 _OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))

@@ -41,12 +41,7 @@ class AsyncCalls(ABC):
 
     @abstractmethod
     async def _grant(
-        self,
-        method: str,
-        result: type[LeaseT],
-        on_progress: OnProgress | None,
-        /,
-        **params: Any,
+        self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any
     ) -> LeaseT: ...
 
     async def hello(self, *, protocol: str = "1.0") -> Hello:
@@ -75,6 +70,8 @@ class AsyncCalls(ABC):
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
+        used_elsewhere: float | None = None,
+        weight: float | None = None,
         near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
@@ -98,6 +95,8 @@ class AsyncCalls(ABC):
             user=user,
             reuse=reuse,
             waited=waited,
+            used_elsewhere=used_elsewhere,
+            weight=weight,
             near=near,
         )
 

@@ -68,6 +68,8 @@ class BlockingCalls(ABC):
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
+        used_elsewhere: float | None = None,
+        weight: float | None = None,
         near: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
@@ -91,6 +93,8 @@ class BlockingCalls(ABC):
             user=user,
             reuse=reuse,
             waited=waited,
+            used_elsewhere=used_elsewhere,
+            weight=weight,
             near=near,
         )
 
