@@ -40,6 +40,8 @@ from lmxd.rpc.messages import LeaseParams, Released
 
 _HEARS: Final = 3.0
 """Seconds in which each node speaks at least once: until then a model that is not known may come."""
+_AGAIN: Final = 1.0
+"""Seconds before a lease is renewed again, when that failed."""
 _LOOK: Final = 0.5
 """Seconds between two looks whether a node that was asked still speaks."""
 _LOADS: Final = 900.0
@@ -103,13 +105,16 @@ class FleetClient:
         return bool(having) and all(self._table.is_alive(node.name, time.monotonic()) for node in having)
 
     async def _renew(self, lease: Direct) -> None:
-        """Keep it alive. A node that does not answer is asked again: its lease lives for as long as it said."""
+        """Keep it alive. A node that does not answer is asked again soon: its lease lives for as long as it said."""
+        pause = lease.ttl / 3
         while True:
-            await asyncio.sleep(lease.ttl / 3)
+            await asyncio.sleep(pause)
+            pause = _AGAIN
             with contextlib.suppress(LmxdError):
                 await calls.ask(
                     self._bus, lease.node, CallName.RENEW, LeaseParams(lease=lease.lease), DirectRenewed, _ANSWERS
                 )
+                pause = lease.ttl / 3
 
 
 class _LeaseAsker:

@@ -87,7 +87,7 @@ async def keep_renewed(
 ) -> None:
     """Renew the certificate of a role in time, until this is cancelled. ``contexts`` have it for connections to come.
 
-    ``ask``: writes another certificate; ``renewed`` is called after it. ``clock``: seconds since 1970. ``look``: the most
+    ``ask``: writes another certificate; ``renewed`` is called after it. ``clock``: seconds since 1970. ``look``: most
     seconds between two looks.
     """
     while True:
