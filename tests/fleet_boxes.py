@@ -167,16 +167,16 @@ def made(directory: Path) -> Path:
 
 
 def lmxd_with(place: Path, models: Models, gib: float = 1.0) -> Lmxd:
-    """A daemon with those models and so much memory, that is to be started."""
+    """A daemon with those models and so much memory, that is to be started. One with a ``path`` has the real engine."""
     profiles = {}
     for name, keyed in models.items():
         said = dict(keyed)
+        if "path" in said:
+            profiles[name] = said
+            continue
         model(place, name, **said.pop("play", {}))
         profiles[name] = {"estimated_memory_gb": 0.5, "slots": 2} | said
-    config = {
-        "gpu": {"device": "host", "max_memory_gb": gib},
-        "engine": {"path": str(fake_engine(place)), "stop_timeout": 2},
-        "model_dir": str(place),
-        "models": profiles,
-    }
+    config = {"gpu": {"device": "host", "max_memory_gb": gib}, "model_dir": str(place), "models": profiles}
+    if not any("path" in said for said in profiles.values()):
+        config["engine"] = {"path": str(fake_engine(place)), "stop_timeout": 2}
     return Lmxd(place, config)
