@@ -30,7 +30,7 @@ import openai
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from fleet_boxes import Boxes, FleetGateway, boxes
-from fleet_node import free_address
+from free_ports import free_address
 
 from lmxd.fleet.client import FleetClient
 from lmxd.fleet.members import MemberRole

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import httpx
 from fleet_broker import Broker
-from fleet_node import Node, free_address
+from fleet_node import Node
+from free_ports import free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from waiting import GENEROUS

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from fleet_boxes import FleetGateway, lmxd_with, made
 from fleet_load import FleetLoad
-from fleet_node import Node, free_address
+from fleet_node import Node
 from fleet_process import FleetBox
+from free_ports import free_address
 from waiting import until, wait_until
 
 from lmxd.fleet.authority.certificates import Authority, requested, validity

@@ -21,7 +21,7 @@ import pytest
 from fleet_boxes import Boxes, FleetGateway, boxes
 from fleet_home import box
 from fleet_load import FleetLoad
-from fleet_node import free_address
+from free_ports import free_address
 from lmxd_process import post
 from nats.errors import Error
 from waiting import until

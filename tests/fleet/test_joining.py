@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from fleet_home import box
-from fleet_process import FleetBox, free_ports
+from fleet_process import FleetBox
+from free_ports import free_ports
 from nats.aio.client import Client
 from nats.errors import Error
 from nats.js.kv import KeyValue
