@@ -1,18 +1,18 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME [--random]] [--gpu [--device N]] [--limit GIB]
-[--agents N] [--talks N] [--scale N] [--start N] [--above PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS]
-[--squeeze] [--decisions FILE]: the same trace, whose conversations follow a heavy tail, through lmxd's gateway in
-rotating order: *static* with as many slots of the whole context as fit, *elastic* with a small slot for each agent, and
-larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens divided by ``--scale``, or a little
-model that is soon done, under a limit that gives the shares that 24 GiB give to an 8B. Answers are greedy, and compared
-token by token with the first static run. That can only hold where no conversation takes another's slot, and each is
-decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room for all; then every answer must
-be equal. The little model and shapes have zero weights and one answer to everything: what they say of bytes and times
-holds, of tokens nothing. ``--random`` gives a shape weights whose answers depend on all that was read. ``--kill`` ends
-lmxd by SIGKILL at random moments, and ``--squeeze`` has others take what is free while a conversation grows, which in
-RAM is played; clients ask once, and have to see nothing of either. Exit status 1: an answer failed, memory was short,
-or an answer that had to be equal is not.
+[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--idle SECONDS] [--above PART] [--trials N] [--alone]
+[--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose conversations follow a heavy tail,
+through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a
+small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
+divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
+8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
+takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
+for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
+what they say of bytes and times holds, of tokens nothing. ``--random`` gives a shape weights whose answers depend on
+all that was read. ``--kill`` ends lmxd by SIGKILL at random moments, and ``--squeeze`` has others take what is free
+while a conversation grows, which in RAM is played; clients ask once, and have to see nothing of either. Exit status 1:
+an answer failed, memory was short, or an answer that had to be equal is not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from arena_models import SMOLLM2, Model, file_of, size_of
 from arena_watch import Card, Memory, Ram, Watch, foreign, settle
 from elastic_agents import Agents
 from elastic_report import Trial, head, report, show
-from elastic_trace import Scale, Trace, trace
+from elastic_trace import TOP, Scale, Trace, trace
 from elastic_trouble import Kills, Squeezes, Trouble
 from elastic_watch import Ledger
 from gateway_overhead import Quietly
@@ -54,7 +54,7 @@ START, LARGER = 4096, 4
 """Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
-IDLE = 10
+IDLE = 10.0
 """Seconds after which an instance that nobody uses ends."""
 
 
@@ -70,6 +70,9 @@ class Setting:
     trace: Trace
     scale: Scale
     start: int
+    larger: tuple[int, ...]
+    """The steps between that and the whole context."""
+    idle: float
     alone: bool
     limit: int
     seed: int
@@ -83,7 +86,7 @@ class Setting:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return self.scale.of(self.start), self.scale.of(LARGER * self.start), self.scale.top
+        return (*(self.scale.of(step) for step in (self.start, *self.larger)), self.scale.top)
 
     def names(self) -> list[str]:
         """The model that each agent asks for."""
@@ -114,7 +117,7 @@ def sides(setting: Setting) -> list[Side]:
 
 def config(setting: Setting, side: Side) -> dict[str, Any]:
     profile = {"path": str(setting.model), "context_length": setting.scale.top, "slots": side.slots}
-    profile |= {"idle_timeout": IDLE} | side.keys
+    profile |= {"idle_timeout": setting.idle} | side.keys
     if not setting.gpu:
         profile["threads"] = 1  # more would wait for one another where instances share the cores
     return {
@@ -194,6 +197,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
     parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
+    parser.add_argument("--steps", type=int, nargs="+", help=f"those it grows to before {TOP:,}: 4 times as many")
+    parser.add_argument("--idle", type=float, default=IDLE, help="seconds after which an unused instance ends")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
@@ -237,7 +242,7 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)
     return Setting(
         engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
-        start=given.start,
+        start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
         alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
