@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from fleet_boxes import FleetGateway  # noqa: E402
 from fleet_broker import Broker  # noqa: E402
-from fleet_node import Node, free_address  # noqa: E402
+from fleet_node import Node  # noqa: E402
+from free_ports import free_address  # noqa: E402
 from gateway_process import Gateway  # noqa: E402
 from house import model  # noqa: E402
 from lmxd_process import Lmxd  # noqa: E402

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import httpx
 from fleet_broker import Broker
-from fleet_node import Node, free_address
+from fleet_node import Node
+from free_ports import free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from waiting import GENEROUS
@@ -177,16 +178,16 @@ def made(directory: Path) -> Path:
 
 
 def lmxd_with(place: Path, models: Models, gib: float = 1.0, **sections: Any) -> Lmxd:
-    """A daemon with those models and so much memory, that is to be started."""
+    """A daemon with those models and so much memory, that is to be started. One with a ``path`` has the real engine."""
     profiles = {}
     for name, keyed in models.items():
         said = dict(keyed)
+        if "path" in said:
+            profiles[name] = said
+            continue
         model(place, name, **said.pop("play", {}))
         profiles[name] = {"estimated_memory_gb": 0.5, "slots": 2} | said
-    config = {
-        "gpu": {"device": "host", "max_memory_gb": gib},
-        "engine": {"path": str(fake_engine(place)), "stop_timeout": 2},
-        "model_dir": str(place),
-        "models": profiles,
-    } | sections
+    config = {"gpu": {"device": "host", "max_memory_gb": gib}, "model_dir": str(place), "models": profiles} | sections
+    if not any("path" in said for said in profiles.values()):
+        config["engine"] = {"path": str(fake_engine(place)), "stop_timeout": 2}
     return Lmxd(place, config)

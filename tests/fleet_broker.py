@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fleet_home import box
+from free_ports import free_ports
 from waiting import wait_until
 
 from lmxd.fleet import bus
@@ -22,18 +22,12 @@ from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Broker:
     """``with Broker(directory) as broker``: ``box`` makes homes of members, whom it lets in from then on."""
 
     def __init__(self, directory: Path, fleet: str = "home") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
-        self.port = free_port()
+        self.port = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"tls://{self.address}"
         self.members: set[Member] = set()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
-from waiting import GENEROUS, PAUSE
+from waiting import GENEROUS
 
 from lmxd.fleet.names import ANSWERED_BY
 
@@ -102,5 +102,3 @@ class FleetLoad:
         except (httpx.TransportError, ValueError) as error:
             found.said = repr(error)
         self.outcomes.append(found)
-        if not found.whole:
-            await asyncio.sleep(PAUSE)  # as a client does that asks again

@@ -20,12 +20,6 @@ from lmxd.fleet.members import MemberRole
 from lmxd.fleet.tls import client_context
 
 
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 class Node:
     """``with Node(lmxd, home) as node``: it listens at the door of ``home``, whose role ``node`` has a certificate."""
 

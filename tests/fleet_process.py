@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from free_ports import free_ports
 from waiting import GENEROUS, wait_until
 
 from lmxd.__main__ import main
@@ -18,28 +16,6 @@ from lmxd.fleet.home import FleetHome
 
 SERVED = "are served"
 """What a broker's log says once members may come."""
-
-
-_ahead = count(20000 + os.getpid() * 997 % 12000)
-"""Ports to be tried: each process of tests begins elsewhere, below the range that the kernel gives out by itself."""
-
-
-def free_ports(number: int) -> int:
-    """The first of so many free ports in a row."""
-    for _ in range(1000):
-        ports = [20000 + next(_ahead) % 12000 for _ in range(number)]
-        if ports[-1] - ports[0] == number - 1 and all(map(_is_free, ports)):
-            return ports[0]
-    raise AssertionError("there are no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class FleetBox:

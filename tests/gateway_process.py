@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from typing import Any
 
+from free_ports import free_ports
 from lmxd_process import Lmxd
 
 from lmxd.config import keys
@@ -20,9 +20,7 @@ class Gateway:
 
     def __init__(self, lmxd: Lmxd, **settings: Any) -> None:
         self.lmxd = lmxd
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         keys_file = lmxd.directory / "keys"
         section = {"listen": f"127.0.0.1:{self.port}", "keys_file": str(keys_file)} | settings

@@ -17,6 +17,7 @@ SLEEPERS = {
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
     "gpu/ballast.py",  # holds memory until it is ended
+    "wires.py",  # has pieces come late, as it is told to
     "waiting.py",  # waits for conditions
 }
 INSIDERS = {

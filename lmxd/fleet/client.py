@@ -41,6 +41,8 @@ from lmxd.gateway.requests.failures import status_of
 
 _HEARS: Final = 3.0
 """Seconds in which each node speaks at least once: until then a model that is not known may come."""
+_AGAIN: Final = 1.0
+"""Seconds before a lease is renewed again, when that failed."""
 _LOOK: Final = 0.5
 """Seconds between two looks whether a node that was asked still speaks."""
 _LOADS: Final = 900.0
@@ -157,8 +159,11 @@ class _LeaseAsker:
 
 
 async def _renewed(door: LeaseDoor, period: float) -> None:
-    """Keep a lease alive. A node that does not answer is asked again: its lease lives for as long as it said."""
+    """Keep a lease alive. A node that does not answer is asked again soon: its lease lives for as long as it said."""
+    pause = period
     while True:
-        await asyncio.sleep(period)
+        await asyncio.sleep(pause)
+        pause = _AGAIN
         with contextlib.suppress(LmxdError):
             await door.renew()
+            pause = period

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -20,7 +21,9 @@ from lmxd.fleet.members import MemberRole, any_host
 
 log = logging.getLogger(__name__)
 _LOOK: Final = 3600.0
-"""Seconds between two looks at the date, and after a failure: a third of a certificate's life is left for it."""
+"""The most seconds between two looks at the date, and after a failure: a third of a certificate's life is left then."""
+_TRIES: Final = 10
+"""Tries in what is left of a life that is shorter."""
 
 
 def due(home: FleetHome, role: MemberRole) -> float:
@@ -58,6 +61,16 @@ def renew(home: FleetHome, role: MemberRole) -> None:
     private_files.write(home.certificate(role), answer.certificate.encode())
 
 
+def next_look(begin: float, end: float, now: float, look: float = _LOOK) -> float:
+    """Seconds until a certificate is looked at again: when a third of its life is left, or for another try after that.
+
+    ``begin``, ``end``: of that life. ``look``: the most.
+    """
+    due_at = end - (end - begin) / 3
+    wanted = due_at - now if now < due_at else (end - now) / _TRIES
+    return min(look, max(1.0, wanted)) if now < end else look
+
+
 def _nothing() -> None:
     """Nobody else has to know."""
 
@@ -74,7 +87,8 @@ async def keep_renewed(
 ) -> None:
     """Renew the certificate of a role in time, until this is cancelled. ``contexts`` have it for connections to come.
 
-    ``ask``: writes another certificate; ``renewed`` is called after it. ``clock``: seconds since 1970.
+    ``ask``: writes another certificate; ``renewed`` is called after it. ``clock``: seconds since 1970. ``look``: most
+    seconds between two looks.
     """
     while True:
         try:
@@ -86,4 +100,7 @@ async def keep_renewed(
                 log.info("the certificate as %s is renewed", role)
         except LmxdError as error:
             log.warning("the certificate as %s is not renewed yet: %s", role, error)
-        await asyncio.sleep(look)
+        pause = look
+        with contextlib.suppress(LmxdError):
+            pause = next_look(*_validity(home, role), clock(), look)
+        await asyncio.sleep(pause)

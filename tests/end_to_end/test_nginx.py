@@ -16,6 +16,7 @@ import aiohttp
 import ollama
 import openai
 import pytest
+from free_ports import free_ports
 from gateway.front import Front, opened, read_until
 from gateway.test_serving import house
 from house import model
@@ -45,9 +46,7 @@ async def behind_nginx(tmp_path: Path, front: Front) -> AsyncIterator[str]:
     assert NGINX is not None
     place = tmp_path / "nginx"
     place.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports(1)
     written = HTTP.format(place=place, port=port, gateway=front.url, user="user root;" if os.geteuid() == 0 else "")
     (place / "nginx.conf").write_text(written)
     with subprocess.Popen([NGINX, "-e", f"{place}/error.log", "-p", place, "-c", "nginx.conf"]) as process:

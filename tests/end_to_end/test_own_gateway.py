@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from free_ports import free_address
 from house import fake_engine, model
 from waiting import wait_until
 
@@ -64,9 +64,7 @@ def is_up(url: str) -> bool:
 @pytest.mark.parametrize("login", [True, False])
 def test_a_user_s_gateway_finds_that_user_s_daemon(home: Path, login: bool) -> None:
     env = environment(home, login)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://{free_address()}"
     model(home, "m")
     config = {
         "gpu": {"device": "host", "max_memory_gb": 1},

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_address, free_ports
 from gateway_process import Gateway
 from house import model
 from lmxd_process import Lmxd
@@ -62,7 +62,7 @@ class Prometheus:
     """``with Prometheus(directory, gateway, metrics) as prometheus``: it scrapes both every moment."""
 
     def __init__(self, directory: Path, gateway: Gateway, metrics: str) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)
         key, rules, self.config = (directory / name for name in ("scraper.key", "rules.yml", "prometheus.yml"))
         key.write_text(gateway.key)
         rules.write_text(yaml.safe_dump(hurried()))
@@ -115,16 +115,9 @@ class Prometheus:
         return {x["labels"]["alertname"]: x["annotations"]["summary"] for x in alerts if x["state"] == "firing"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def metrics() -> str:
-    return f"127.0.0.1:{free_port()}"
+    return free_address()
 
 
 @pytest.fixture

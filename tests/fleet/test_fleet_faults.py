@@ -74,8 +74,8 @@ def broker_frozen(fleet: Boxes) -> Callable[[], object]:
         (broker_frozen, set()),
     ],
 )
-async def test_clients_notice_no_more_than_a_stream_that_breaks_off(fleet: Boxes, fault: Fault, cut: set[str]) -> None:
-    """``cut``: the nodes of which streams may break off that had begun."""
+async def test_clients_notice_no_more_than_an_answer_that_breaks_off(fleet: Boxes, fault: Fault, cut: set[str]) -> None:
+    """``cut``: the nodes of which answers may break off that had begun, as their status tells."""
     load = FleetLoad(fleet.gateway.url, fleet.gateway.key)
     losses = fleet.gateway.said(LOST)
     async with load.going_on():
@@ -90,7 +90,7 @@ async def test_clients_notice_no_more_than_a_stream_that_breaks_off(fleet: Boxes
             await asyncio.to_thread(mend)
         mended_at = time.monotonic()
         await until(lambda: load.each_is_served_by(("n1",), mended_at), seen=load.shown)
-    assert [each for each in load.broken() if not each.stream or each.status != 200 or each.node not in cut] == []
+    assert [each for each in load.broken() if each.status != 200 or each.node not in cut] == []
     lmxds = fleet.lmxds.values()
     await until(lambda: not any(each.leases for lmxd in lmxds for each in lmxd.instances().values()))
     for lmxd in lmxds:

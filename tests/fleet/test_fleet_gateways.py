@@ -21,7 +21,8 @@ import pytest
 from fleet_boxes import Boxes, FleetGateway, boxes
 from fleet_home import box
 from fleet_load import FleetLoad
-from fleet_node import free_address
+from free_ports import free_address
+from lmxd_process import post
 from nats.errors import Error
 from waiting import until
 
@@ -178,3 +179,15 @@ async def test_strangers_get_in_nowhere_and_clients_notice_nothing(pair: Pair, t
         await until(lambda: load.each_is_served_by(NODES, tried_at), seen=load.shown)
     assert load.broken() == []
     assert pair.second.nodes_of("m") == set(NODES)
+
+
+def test_a_box_serves_its_own_users_when_all_else_is_gone(pair: Pair) -> None:
+    """Last, as it takes everything away: NATS, both gateways, and the nodes themselves."""
+    fleet = pair.fleet
+    fleet.broker.end(signal.SIGKILL)
+    for process in (fleet.gateway.process, pair.second.process, *(node.process for node in fleet.nodes.values())):
+        process.kill()
+        process.wait()
+    for name in NODES:
+        with fleet.lmxds[name].client() as local, local.request("m", wait=60) as lease:
+            assert post(lease, "/v1/chat/completions", CHAT)["choices"]

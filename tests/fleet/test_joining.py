@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from fleet_home import box
-from fleet_process import SERVED, FleetBox, free_ports
+from fleet_process import SERVED, FleetBox
+from free_ports import free_address, free_ports
 from nats.aio.client import Client
 from nats.errors import Error
 from nats.js.kv import KeyValue
@@ -30,6 +31,7 @@ from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import Authority, requested, validity
+from lmxd.fleet.authority.nats_server import NatsServer
 from lmxd.fleet.authority.rolls import ToldRoll
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.joining import AuthorityClient
@@ -261,7 +263,7 @@ async def test_a_broker_that_was_killed_begins_again(tmp_path: Path) -> None:
         assert await put_card(alone.home, "n1") == b"card"
         before = again.said("Server is ready")
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: again.said("Server is ready") > before)
+        await until(lambda: again.said("Server is ready") > before, seen=alone.log.read_text)
         assert await put_card(alone.home, "n1") == b"card"
         assert again.end() == 0
 
@@ -339,3 +341,16 @@ async def _is_there(cards: KeyValue, value: bytes) -> bool:
     with suppress(Error):  # another leader is being chosen
         return (await cards.get("b2")).value == value
     return False
+
+
+async def test_a_nats_server_that_is_killed_at_once_is_started_again(tmp_path: Path) -> None:
+    """One that ends by itself within a second cannot work; this one could."""
+    server = NatsServer(tmp_path, pause=60)
+    pid = tmp_path / "nats.pid"
+    keeping = asyncio.create_task(server.keep(lambda: f"listen: {free_address()}"))
+    await until(lambda: keeping.done() or (pid.exists() and pid.read_text()))
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    await asyncio.wait((keeping,), timeout=1)
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait((keeping,))

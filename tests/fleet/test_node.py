@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 from fleet_broker import Broker
-from fleet_node import Node, free_address
+from fleet_node import Node
+from free_ports import free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from nats.aio.client import Client as Bus

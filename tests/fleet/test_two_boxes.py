@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fleet_boxes import FleetGateway, lmxd_with, made
-from fleet_node import Node, free_address
-from fleet_process import FleetBox, free_ports
+from fleet_node import Node
+from fleet_process import FleetBox
+from free_ports import free_address, free_ports
 from waiting import wait_until
 
 from lmxd.fleet.home import FleetHome

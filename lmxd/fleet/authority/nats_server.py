@@ -46,7 +46,7 @@ class NatsServer:
     async def keep(self, configuration: Callable[[], str]) -> None:
         """Run it until this is cancelled; then it ends. ``configuration``: asked for at each start.
 
-        LmxdError ``config`` if it ends at once the first time.
+        LmxdError ``config`` if it ends by itself at once, the first time.
         """
         self._end_orphan()
         try:
@@ -54,7 +54,10 @@ class NatsServer:
             assert self._child is not None
             with suppress(TimeoutError):
                 status = await asyncio.wait_for(self._child.wait(), self._pause)
-                raise LmxdError("config", f"nats-server ended at once with status {status}", "its own lines say why")
+                if status >= 0:
+                    raise LmxdError(
+                        "config", f"nats-server ended at once with status {status}", "its own lines say why"
+                    )
             while True:
                 status = await self._child.wait()
                 log.warning("nats-server ended with status %d; it is started again", status)
@@ -91,8 +94,10 @@ class NatsServer:
             if str(self._file) not in read_text(Path(f"/proc/{number}/cmdline"), 4096):
                 return
             with open(os.pidfd_open(number)) as its:
-                signal.pidfd_send_signal(its.fileno(), signal.SIGTERM)
-                select.select([its], [], [], _END)
+                for end in (signal.SIGTERM, signal.SIGKILL):
+                    signal.pidfd_send_signal(its.fileno(), end)
+                    if select.select([its], [], [], _END)[0]:
+                        return
 
     def _write(self, configuration: str) -> None:
         fresh = self._file.with_suffix(".new")
