@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from itertools import count
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from forked import Forked
 from waiting import wait_until
 
 from lmxd.__main__ import main
@@ -84,7 +84,7 @@ class BrokerProcess:
         self._box.log.touch()
         before = self.said(SERVED)
         with self._box.log.open("ab") as log:
-            self.process = subprocess.Popen(self._box.command("broker"), stdout=log, stderr=log)
+            self.process = Forked(self._box.command("broker"), stdout=log, stderr=log)
         wait_until(lambda: self._begun(before), 30)
         return self
 

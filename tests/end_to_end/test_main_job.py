@@ -15,6 +15,7 @@ import httpx2
 import openai
 import pytest
 import synthetic
+from forked import Forked
 from lmxd_process import Lmxd, ask, get_over, lease_from, post
 
 from lmxd.errors import LmxdError
@@ -57,7 +58,7 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
 
 def test_a_killed_client_frees_its_lease(lmxd: Make) -> None:
     with lmxd() as running:
-        client = subprocess.Popen(
+        client = Forked(
             running.command("request", "smollm2", "--hold", "connection"),
             env=running.ctl_env,
             stdout=subprocess.DEVNULL,
