@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -30,14 +31,14 @@ class Memory(Protocol):
 
 
 class Card:
-    """The first NVIDIA GPU, by NVML."""
+    """An NVIDIA GPU, by NVML."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: int = 0) -> None:
         import pynvml
 
         self._nvml = pynvml
         pynvml.nvmlInit()
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         self.name = str(pynvml.nvmlDeviceGetName(self._handle))
         memory = self._memory()
         self.capacity = int(memory.total - memory.reserved)
@@ -115,12 +116,14 @@ def settle(memory: Memory, least: int) -> None:
 
 
 @contextmanager
-def foreign(gib: float) -> Iterator[None]:
+def foreign(gib: float, index: int = 0) -> Iterator[None]:
     """Somebody else's process that holds so much of the card."""
     if not gib:
         yield
         return
-    process = subprocess.Popen([sys.executable, str(BALLAST), str(gib)], stdout=subprocess.PIPE, text=True)
+    its_card = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(index)}
+    words = [sys.executable, str(BALLAST), str(gib)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | its_card)
     try:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "held":

@@ -1,22 +1,24 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
-bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME] [--gpu] [--limit GIB] [--agents N] [--talks N]
-[--scale N] [--start N] [--above PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze]: the same
-trace, whose conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of
-the whole context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow. In
-RAM it is SmolLM2, everything in tokens divided by ``--scale``, or a little model that is soon done, under a limit that
-gives the shares that 24 GiB give to an 8B. Answers are greedy, and compared token by token with the first static run.
-That can only hold where no conversation takes another's slot, and each is decoded alone: ``--alone`` gives each agent a
-model of its own with one slot, and room for all; then every answer must be equal. The little model and shapes have zero
-weights and one answer to everything: what they say of bytes and times holds, of tokens nothing. ``--kill`` ends lmxd by
-SIGKILL at random moments, and ``--squeeze`` has others take what is free while a conversation grows, which in RAM is
-played; clients ask once, and have to see nothing of either. Exit status 1: an answer failed, memory was short, or an
-answer that had to be equal is not.
+bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME [--random]] [--gpu [--device N]] [--limit GIB]
+[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--idle SECONDS] [--above PART] [--trials N] [--alone]
+[--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose conversations follow a heavy tail,
+through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a
+small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
+divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
+8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
+takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
+for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
+what they say of bytes and times holds, of tokens nothing. ``--random`` gives a shape weights whose answers depend on
+all that was read. ``--kill`` ends lmxd by SIGKILL at random moments, and ``--squeeze`` has others take what is free
+while a conversation grows, which in RAM is played; clients ask once, and have to see nothing of either. Exit status 1:
+an answer failed, memory was short, or an answer that had to be equal is not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -36,13 +38,14 @@ from arena_models import SMOLLM2, Model, file_of, size_of
 from arena_watch import Card, Memory, Ram, Watch, foreign, settle
 from elastic_agents import Agents
 from elastic_report import Trial, head, report, show
-from elastic_trace import Scale, Trace, trace
+from elastic_trace import TOP, Scale, Trace, trace
 from elastic_trouble import Kills, Squeezes, Trouble
 from elastic_watch import Ledger
 from gateway_overhead import Quietly
 from gateway_process import Gateway
 from lmxd_process import Lmxd
 from played_ram import PlayedRam
+from random_weights import written_random
 
 from lmxd.engines.llama_cpp.binary import find
 
@@ -51,7 +54,7 @@ START, LARGER = 4096, 4
 """Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
-IDLE = 10
+IDLE = 10.0
 """Seconds after which an instance that nobody uses ends."""
 
 
@@ -62,9 +65,14 @@ class Setting:
     engine: Path
     model: Path
     gpu: bool
+    device: int
+    """Of the GPU, as NVML counts."""
     trace: Trace
     scale: Scale
     start: int
+    larger: tuple[int, ...]
+    """The steps between that and the whole context."""
+    idle: float
     alone: bool
     limit: int
     seed: int
@@ -78,7 +86,7 @@ class Setting:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return self.scale.of(self.start), self.scale.of(LARGER * self.start), self.scale.top
+        return (*(self.scale.of(step) for step in (self.start, *self.larger)), self.scale.top)
 
     def names(self) -> list[str]:
         """The model that each agent asks for."""
@@ -109,11 +117,11 @@ def sides(setting: Setting) -> list[Side]:
 
 def config(setting: Setting, side: Side) -> dict[str, Any]:
     profile = {"path": str(setting.model), "context_length": setting.scale.top, "slots": side.slots}
-    profile |= {"idle_timeout": IDLE} | side.keys
+    profile |= {"idle_timeout": setting.idle} | side.keys
     if not setting.gpu:
         profile["threads"] = 1  # more would wait for one another where instances share the cores
     return {
-        "gpu": {"device": 0 if setting.gpu else "host", "max_memory_gb": setting.limit / GIB},
+        "gpu": {"device": setting.device if setting.gpu else "host", "max_memory_gb": setting.limit / GIB},
         "engine": {"path": str(setting.engine), "load_timeout": 600},
         "models": dict.fromkeys(setting.names(), profile),
     }
@@ -150,7 +158,7 @@ def troubles(setting: Setting, side: Side, lmxd: Lmxd) -> list[Trouble]:
         return []
     found: list[Trouble] = [Kills(lmxd, setting.seed, setting.kill)] if setting.kill else []
     if setting.squeeze:
-        played = lmxd.others_have if isinstance(lmxd, PlayedRam) else lambda taken: foreign(taken / GIB)
+        played = lmxd.others_have if isinstance(lmxd, PlayedRam) else lambda taken: foreign(taken / GIB, setting.device)
         found.append(Squeezes(lmxd, played))
     return found
 
@@ -176,8 +184,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--little", action="store_true", help="a little model, with an 8B's shares")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
+    parser.add_argument("--device", type=int, default=0, help="the number of that GPU")
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
     parser.add_argument("--shape", default=SMOLLM2, help="a model of zero weights, such as llama31-8b-q4_0")
+    parser.add_argument("--random", action="store_true", help="the shape has random weights, not zeros")
     parser.add_argument("--limit", type=float, help="GiB that lmxd may use")
     parser.add_argument("--agents", type=int, default=12)
     parser.add_argument("--talks", type=int, default=2, help="conversations of each agent")
@@ -187,11 +197,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work between two turns, in the mean")
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
     parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
+    parser.add_argument("--steps", type=int, nargs="+", help=f"those it grows to before {TOP:,}: 4 times as many")
+    parser.add_argument("--idle", type=float, default=IDLE, help="seconds after which an unused instance ends")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--alone", action="store_true", help="each agent has a model of its own with one slot")
     parser.add_argument("--kill", type=float, default=0.0, help="seconds between two SIGKILLs of lmxd, in the mean")
     parser.add_argument("--squeeze", action="store_true", help="others take what is free while one grows")
+    parser.add_argument("--decisions", type=Path, help="a file for all that lmxd decides, a JSON document on each line")
     parser.add_argument("--only", default="", help="the sides whose names match this expression")
     given = parser.parse_args()
     if given.shortest:
@@ -213,17 +226,23 @@ def little(place: Path, scale: int) -> Path:
     return synthetic.write(place / "little.gguf", *synthetic.speaking(parts))
 
 
+def model_file(given: argparse.Namespace, place: Path) -> Path:
+    """The file of a model that is not the user's."""
+    if given.little:
+        return little(place, 1 if given.shortest else given.scale)
+    return written_random(place, given.shape) if given.random else file_of(place, given.shape)
+
+
 def settings(given: argparse.Namespace, place: Path) -> Setting:
-    model = given.gguf or (
-        little(place, 1 if given.shortest else given.scale) if given.little else file_of(place, given.shape)
-    )
+    model = given.gguf or model_file(given, place)
     scale = Scale(given.scale)
     said = trace(given.seed, given.agents, given.talks, scale, pause=given.pause, above=given.above)
     size = size_of(Model("model", model, scale.top, 1 if given.alone else STATIC_SLOTS, given.gpu))
     # alone, there is room for what each has and for what it grows into
     usual = size * 2 * given.agents + GIB if given.alone else round(size * OF_24_GIB)
     return Setting(
-        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, trace=said, scale=scale, start=given.start,
+        engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
+        start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
         alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
@@ -234,7 +253,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         setting = settings(given, Path(name))
         every = [side for side in sides(setting) if re.search(given.only, side.name)]
-        memory: Memory = Card() if given.gpu else Ram(setting.limit, setting.model.parent)
+        memory: Memory = Card(given.device) if given.gpu else Ram(setting.limit, setting.model.parent)
         begin(setting, every, given.seed)
         least, trials = memory.used(), list[Trial]()
         for number in range(given.trials):
@@ -242,6 +261,9 @@ def main() -> None:
             for side in every[first:] + every[:first]:
                 trials.append(measure(setting, side, memory, least))
                 show(trials[-1])
+        if given.decisions:
+            told = ({"side": trial.side} | said for trial in trials for said in trial.seen.decisions)
+            given.decisions.write_text("".join(json.dumps(said) + "\n" for said in told))
         sys.exit(not report(trials, alone=setting.alone))
 
 

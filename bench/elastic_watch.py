@@ -23,7 +23,7 @@ class Seen:
     ``leases``: the most at one time. ``growths``: seconds from each one's request until its lease had moved, and
     ``beyond_load``: those less the load of an instance that was started for it. ``loads``: seconds from each start of
     an instance until something was granted on it, or carried to it. ``overdrawn``: looks at which more was charged
-    than there is.
+    than there is. ``decisions``: all of them, as ``lmxd.watch`` tells them.
     """
 
     byte_seconds: float = 0.0
@@ -35,6 +35,7 @@ class Seen:
     beyond_load: list[float] = field(default_factory=list)
     carries: int = 0
     loads: list[float] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Ledger(Background):
@@ -88,6 +89,7 @@ class Ledger(Background):
 
     def _told(self, _: str, said: dict[str, Any]) -> None:
         """Note a decision."""
+        self.seen.decisions.append(said)
         event, instance, lease = (said.get(key) for key in ("event", "instance", "lease"))
         at = float(said["at"])
         if event == "StartInstance":

@@ -23,6 +23,7 @@ PLACES: Final = FALLIBLE | frozenset(
     request_received request_recorded committed checkpointed loaded ready_recorded before_grant grant_answered
     renewed released stop_performed before_sigterm after_sigterm exited exit_recorded reclaimed client_left reloading
     draining leaving sleep_performed slept wake_performed woken growth_asked growth_saved growth_restored growth_moved
+    conversation_put_by conversation_back
     restore_begin restore_adopting restored restore_sweeping
     """.split()
 )

@@ -131,6 +131,10 @@ class Handler(BaseHTTPRequestHandler):
                 said = {"n_erased": 0}
             elif action == "save":
                 said = {"n_saved": State.slots.save(number, file, State.play.get("slot_version", 2))}
+                said["n_written"] = file.stat().st_size
+                if (room := State.play.get("room")) is not None and said["n_written"] > room:
+                    os.truncate(file, room)  # as the real one does on a disk that is full
+                    said["n_written"] = 0
             elif not State.play.get("restores", True):
                 raise ValueError("it was told not to")
             else:

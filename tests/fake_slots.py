@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import struct
 import threading
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ class Slots:
     def restore(self, slot: int, file: Path) -> int:
         """Read a file into a slot. ValueError if it is another's, or for other streams, or too long."""
         raw = file.read_bytes()
+        if raw[:4] == b"qsgg" and len(raw) < size_of(raw):
+            os.abort()  # as the real one may
         magic, version, count = struct.unpack_from("<4sII", raw)
         (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count)
         if magic != b"qsgg" or version not in (2, 3):
@@ -151,6 +154,13 @@ class Slots:
             raise ValueError("Unable to restore slot, no available space in KV cache or invalid slot save file")
         self.tokens[slot], self.turns[slot] = list(struct.unpack_from(f"<{count}I", raw, 12)), None
         return int(count)
+
+
+def size_of(raw: bytes) -> int:
+    """Bytes of a whole file that begins so."""
+    (count,) = struct.unpack_from("<I", raw, 8)
+    (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count) if len(raw) >= 16 + 4 * count else (1,)
+    return 12 + 4 * int(count) + 4 + 12 * int(count) + 8 + 2 * (12 + int(count)) + 4 * int(streams)
 
 
 def common(first: Tokens, second: Tokens) -> int:

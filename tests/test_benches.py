@@ -20,6 +20,7 @@ FORMS = {
     "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
     "suspend.py --shortest": "suspending",
     "elastic.py --shortest --alone": "80 of 80 answers are equal",
+    "elastic.py --shape llama@small --random --alone --agents 1 --talks 1 --scale 16 --only e": "0 answers failed",
     # large-model-proxy is not there, and is left out
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "fleet_choosing.py --shortest": "first try",
@@ -60,6 +61,7 @@ PARTS = {
     "fast_server.py",
     "fleet_world.py",
     "http_load.py",
+    "random_weights.py",
     "shapes.py",
     "simple_policies.py",
     "simulated_traces.py",

@@ -38,6 +38,7 @@ from lmxd.daemon.answering.metrics import Metrics
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
 from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.answering.shelving import Shelving
 from lmxd.daemon.engine_watch import EngineWatch
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
@@ -136,6 +137,7 @@ class Daemon:
             ModelCalls(state, present, self.asks, self.learning, self.served),
             KeepingAlive(state, access, handle),
             Moving(leasing, self.asks, self.answers, self.performer, self.health, state, handle),
+            Shelving(leasing, self.performer.shelf, state),
         )
         return Service(table, state, access, self.answers, self.served, self.outbox, handle)
 

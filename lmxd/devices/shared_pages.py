@@ -63,8 +63,9 @@ class SharedPages:
 
     def keep(self, pids: Set[int]) -> None:
         """Forget all but these processes. What the others shared with these is theirs now: they are asked again."""
-        left = {pid: shared for pid, shared in self._known.items() if pid in pids}
-        if len(left) < len(self._known):
+        known = self._known.copy()  # one that is asked just now may come to be known meanwhile
+        left = {pid: shared for pid, shared in known.items() if pid in pids}
+        if len(left) < len(known):
             for shared in left.values():
                 shared.asked_at = -_SELDOM
         self._known = left

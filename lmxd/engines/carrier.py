@@ -20,6 +20,13 @@ class SlotUse(NamedTuple):
     busy: bool = False
 
 
+class SavedSlot(NamedTuple):
+    """The tokens that were written of a slot, and the bytes of the file; None if its engine does not say these."""
+
+    tokens: int
+    size: int | None
+
+
 @runtime_checkable
 class Carrier(Protocol):
     """An engine that has the conversations of a slot each, and writes and reads what is in one to and from a file.
@@ -31,12 +38,15 @@ class Carrier(Protocol):
         """The use of each slot; None in place of that of one that is at a prompt. None if it does not say."""
         ...
 
-    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
-        """Write what a slot has, once it is done with what it is at. The tokens; None: it was not saved."""
+    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> SavedSlot | None:
+        """Write what a slot has, once it is done with what it is at. None: it was not saved."""
         ...
 
     async def restore_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
-        """Read a file into a slot. The tokens; None: it was not read, and what the slot has now is not known."""
+        """Read a whole file into a slot, for one that is cut may end the engine.
+
+        The tokens; None: it was not read, and what the slot has now is not known.
+        """
         ...
 
     async def erase_slot(self, endpoint: Endpoint, slot: int) -> bool:

@@ -67,7 +67,7 @@ class Growing:
 
     def __init__(self, leases: Leases) -> None:
         self.leases = leases
-        self.slots = leases.slots
+        self.slots, self.shelf = leases.slots, leases.shelf
         self.counting = Counting(leases.connections)
 
     def of(
@@ -100,6 +100,7 @@ class RequestGrowth:
         met_wall: Callable[[str], None],
     ) -> None:
         self._leases, self._slots, self._counting = means.leases, means.slots, means.counting
+        self._shelf = means.shelf
         self._elastic = elastic
         self._need = need
         self._wait = wait
@@ -125,11 +126,15 @@ class RequestGrowth:
             return replace(wish, ctx=self._least, least_ctx=self._least)
         if wish.ctx is not None:
             return wish
-        near, lies = self._slots.of_conversation(wish.model, self.trace) or (None, None)
-        if lies is not None and self._elastic.learned_from:
-            return replace(wish, ctx=lies, near=near)
+        saved, lies, near = self._slots.of_conversation(wish.model, self.trace)
+        shelved, lay = self._shelf.lies_in(wish.model, self.trace)
+        if shelved > saved:
+            lies, near = lay, ""  # any instance can read it
+        wish = replace(wish, near=near or None)
+        if lies and self._elastic.learned_from:
+            return replace(wish, ctx=lies)
         step = lies or self._enough_for(self._need.guess)
-        return replace(wish, ctx=step if step > self._elastic.steps[0] else None, near=near)
+        return replace(wish, ctx=step if step > self._elastic.steps[0] else None)
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown.

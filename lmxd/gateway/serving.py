@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -124,6 +124,8 @@ class Serving:
             wish = _of(meant.model, wish)
             served.model = wish.model
             growth = self._growing.of(meant.model, call, wish, told, served.met_wall)
+            if growth is None and self._slots.several and (prompt := prompt_of(call)) is not None:
+                wish = replace(wish, near=self._slots.of_conversation(wish.model, trace(prompt.text))[2] or None)
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
@@ -153,7 +155,7 @@ class Serving:
         One that fills its context goes on in an instance with more.
         """
         lay = None if growth is None else growth.lies_in(lease)
-        with self._in_slot(lease, call, growth) as (placed, slot):
+        async with self._in_slot(lease, call, growth) as (placed, slot):
             answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
             with contextlib.closing(answer):
                 head = await answer.head()
@@ -196,18 +198,21 @@ class Serving:
                 raise mended from error
             raise
 
-    @contextlib.contextmanager
-    def _in_slot(
+    @contextlib.asynccontextmanager
+    async def _in_slot(
         self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
-    ) -> Iterator[tuple[UpstreamCall, int | None]]:
+    ) -> AsyncIterator[tuple[UpstreamCall, int | None]]:
         """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
-        if lease.instance_slots == 1 or not takes_slot(call):
-            with contextlib.nullcontext() if growth is None else self._slots.taken(lease, growth.trace) as slot:
-                yield call, slot
+        several = lease.instance_slots > 1 and takes_slot(call)
+        prompt = prompt_of(call) if lease.alone and (several or self._slots.several) else None
+        seen = growth.trace if growth is not None and not several else None if prompt is None else trace(prompt.text)
+        if seen is None and not several:
+            yield call, None
             return
-        prompt = prompt_of(call) if lease.alone else None
-        with self._slots.taken(lease, None if prompt is None else trace(prompt.text)) as slot:
-            yield call if prompt is None or slot is None else replace(call, body=prompt.to(slot)), slot
+        with self._slots.taken(lease, seen) as slot:
+            if seen is not None:
+                await self._leases.shelf.exchange(lease, slot, seen)
+            yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
 
     def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""

@@ -46,6 +46,7 @@ from lmxd.rpc.model_files import Shown, ShowParams
 from lmxd.rpc.notifications import NOTIFICATIONS
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why, WhyParams
+from lmxd.rpc.shelving import Shelved, ShelveParams
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,12 @@ METHODS: Final[Mapping[str, Method]] = {
             "move a lease to an instance with more context; answered as a request is, and if refused, it stays",
             act="have {lease} grow to {ctx} tokens",
             grants=True,
+        ),
+        Method(
+            "shelve",
+            ShelveParams,
+            Shelved,
+            "put by what a slot of an elastic lease has, and read what was put by before in its place",
         ),
         Method("release", LeaseParams, Released, "end a lease", act="release {lease}", lasting=True),
         Method(

@@ -74,7 +74,7 @@ class InstanceShrunk(Notice):
     notification = Notification.SHRUNK
     model: str
     before: str = Field(description="the instance that it was")
-    instance: str
+    instance: str = Field(description="the one that it is now; the same as long as it is about to end")
     ctx: int
     instance_slots: int
     slots: list[tuple[int, int]] = Field(description="slots of the one before, and where what they had lies now")

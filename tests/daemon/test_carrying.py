@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house import House, http, model
 
+from lmxd.core.words import InstanceId
 from lmxd.daemon.launching import ends
 from lmxd.rpc.messages import Granted
 
@@ -134,6 +137,18 @@ async def test_a_disk_that_is_full_carries_nothing(tmp_path: Path, monkeypatch: 
         assert left(h) == []
 
 
+@pytest.mark.parametrize("room", [0, 100, 500])
+async def test_nor_does_one_that_becomes_full_while_its_engine_writes(tmp_path: Path, room: int) -> None:
+    """The engine calls that a success, and one that reads such a file ends."""
+    async with house(tmp_path, play={"room": room}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT * 5)
+        lease = await lmxd.grow(lease.lease, ctx=512)
+        assert (lease.slot, lease.ctx) == (None, 512)
+        assert (await said(lease, PROMPT * 5 + answer))[1] == len(PROMPT * 5 + answer)
+        assert left(h) == []
+
+
 async def test_one_whose_slot_is_at_work_for_too_long_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +158,32 @@ async def test_one_whose_slot_is_at_work_for_too_long_is_not_waited_for(
         await said(lease, PROMPT)
         assert (await asyncio.wait_for(lmxd.grow(lease.lease, ctx=512), 10)).slot is None
         assert left(h) == []
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_an_engine_that_is_stopped_meanwhile_is_waited_for_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    if not patient:
+        monkeypatch.setattr(ends, "LONGEST", 0.3)
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        pid = h.daemon.performer.pid(InstanceId(lease.instance))
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            growing = asyncio.create_task(lmxd.grow(lease.lease, ctx=512))
+            await h.until(lambda: h.phases().get("m#2") == "ready")
+            if not patient:
+                await growing
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        grown = await growing
+        assert (grown.instance, grown.slot) == ("m#2", 0 if patient else None)
+        assert (await said(grown, PROMPT + answer))[1] == (1 if patient else len(PROMPT + answer))
+        await h.until(lambda: list(h.phases().values()) == ["ready"])
+        await h.until(lambda: left(h) == [])
 
 
 async def test_clients_find_no_doorway(tmp_path: Path) -> None:

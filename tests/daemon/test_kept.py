@@ -15,6 +15,7 @@ from lmxd.core.instances import Instance
 from lmxd.core.moves import Carry, Move, Parked
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.daemon.launching.ends import SavedFile
 from lmxd.daemon.launching.kept import Kept
 
 OLD, NEW = InstanceId("m#1"), InstanceId("m#2")
@@ -50,7 +51,7 @@ class Story:
     def save(self, slot: int = 0) -> str:
         file = self.kept.file()
         file.write_bytes(b"tokens")
-        return self.kept.keep(file, 42, OLD, slot)
+        return self.kept.keep(SavedFile(file, 42, 6), OLD, slot)
 
     def park(self) -> None:
         parked = Parked(ask=ASK, back=ASK, carries=(Carry(instance=OLD, slot=0, file=self.name),))
@@ -75,7 +76,7 @@ def story(tmp_path: Path) -> Story:
 async def test_the_file_of_a_parked_lease_outlives_its_instance_and_goes_when_the_lease_has_moved(story: Story) -> None:
     story.park()
     assert await story.decided(ForgetInstance(instance=OLD)) == [story.name]
-    assert story.kept.find(story.name) == (story.directory / story.name, 42)
+    assert story.kept.find(story.name) == (story.directory / story.name, 42, 6)
     story.state.leases[LeaseId("l-1")].parked = None
     assert await story.decided(MOVES) == []
     with pytest.raises(FileNotFoundError):

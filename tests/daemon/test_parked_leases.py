@@ -90,6 +90,21 @@ async def test_two_of_one_instance_get_its_bytes_together_and_each_has_its_own_c
         assert broken(h.state) == []
 
 
+async def test_a_file_that_was_cut_meanwhile_is_not_read(tmp_path: Path) -> None:
+    """The engine would end by it."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT)
+        play(h.directory, load_seconds=1)
+        growing = asyncio.create_task(lmxd.grow(lease.lease, ctx=1024))
+        await h.until(lambda: "starting" in h.phases().values())
+        (file,) = (h.where.state / "moves").glob("*")
+        os.truncate(file, file.stat().st_size - 1)
+        grown = await growing
+        assert (grown.instance, grown.slot) == ("m#2", None)
+        assert (await said(grown, PROMPT + answer))[1] == len(PROMPT + answer)
+
+
 async def test_meanwhile_it_is_shown_as_what_it_is(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd, parked(h, lmxd) as (lease, _, _):
         (moving,) = (await lmxd.instances()).moving
@@ -263,7 +278,7 @@ async def test_who_uses_leases_again_hears_where_conversations_went_and_nobody_e
         for client, reuse, slot in ((once, False, 0), (again, True, 1)):
             async with await client.request("m", ctx=1024, reuse=reuse) as lease:
                 await said(lease, "a" * 40, id_slot=slot)
-        await h.until(lambda: any(name == Notification.SHRUNK for _, name, _ in heard), 30)
-        (found,) = [(who, params) for who, name, params in heard if name == Notification.SHRUNK]
-        told = {"model": "m", "before": "m#1", "instance": "m#2", "ctx": 256, "instance_slots": 2}
-        assert found == ("again", told | {"slots": [[0, 0], [1, 1]]})
+        await h.until(lambda: [name for _, name, _ in heard].count(Notification.SHRUNK) == 2, 30)
+        found = [(who, params) for who, name, params in heard if name == Notification.SHRUNK]
+        told = {"model": "m", "before": "m#1", "ctx": 256, "instance_slots": 2, "slots": [[0, 0], [1, 1]]}
+        assert found == [("again", told | {"instance": name}) for name in ("m#1", "m#2")], "it ends, and is another"

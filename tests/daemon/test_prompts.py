@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ async def test_an_engine_with_a_long_log_saves_as_well(tmp_path: Path) -> None:
         assert launched.log.path.stat().st_size > 20 * MIB
         await end(h, lmxd, lease)
         assert [Path(path).name for path in kept(h)][1:] == ["complete", "slot-0.bin"]
+
+
+@pytest.mark.parametrize("harm", [0, 1, None])
+async def test_a_file_that_is_not_whole_is_not_read(tmp_path: Path, harm: int | None) -> None:
+    """Power was lost before all of it came to the disk; then the engine might end at each start. None: unharmed."""
+    async with house(tmp_path, play={"slot_bytes": 9}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        await http(lease, "/v1/chat/completions", b"{}")
+        await end(h, lmxd, lease)
+        (file,) = (h.where.state / "prompts").rglob("slot-0.bin")
+        os.truncate(file, 9 if harm is None else harm)
+        assert await served(await lmxd.request("a")) == (harm is None)
 
 
 async def test_all_caches_together_keep_within_the_bound(tmp_path: Path) -> None:

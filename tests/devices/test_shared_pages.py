@@ -152,3 +152,21 @@ def test_a_real_family_is_counted_once_and_a_process_alone_is_asked_nothing_more
         assert alone >= 256 * MIB
         wait_until(lambda: taken(me, child) < alone + 128 * MIB, 20)
         assert taken(me) >= 256 * MIB, "by itself it has all that it maps"
+
+
+def test_an_answer_may_come_while_others_are_forgotten(tmp_path: Path) -> None:
+    """The kernel answers in another thread."""
+    m = Machine(tmp_path)
+    m.use(7, 400)
+    m.answer()
+    m.use(8, 400)
+
+    class Answered(set[int]):
+        def __contains__(self, pid: object) -> bool:
+            m.answer()
+            return super().__contains__(pid)
+
+    m.shared.keep(Answered({7, 8}))
+    m.use(8, 400)
+    assert m.answer() <= 1, "it is asked again at most"
+    assert m.use(8, 400) == ProcessUse(total=400, visible=400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,29 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
         grown = client.grow(lease.lease, ctx=STEPS[1])
         for number in range(1, len(TURNS)):
             assert turn(grown, expected[number], TURNS[number]) == (expected[number + 1], counts[number])
+        nothing_is_left_behind(lmxd)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
+def test_a_daemon_that_is_stopped_in_a_growth_and_goes_on_has_lost_nothing(
+    tmp_path: Path, smollm2: Path, gib: float
+) -> None:
+    with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client, ThreadPoolExecutor(1) as pool:
+        expected, counts = static(client)
+        lease = client.request("grows", hold="explicit")
+        assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
+        before = orphans(lmxd.directory / "lmxd.sock.d")
+        growing = pool.submit(client.grow, lease.lease, ctx=STEPS[1])
+        wait_until(lambda: orphans(lmxd.directory / "lmxd.sock.d") != before)
+        stat = Path(f"/proc/{lmxd.process.pid}/stat")
+        lmxd.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        lmxd.process.send_signal(signal.SIGCONT)
+        grown = growing.result()
+        for number in range(1, len(TURNS)):
+            assert turn(grown, expected[number], TURNS[number]) == (expected[number + 1], counts[number])
+        wait_until(lambda: [i.instance for i in client.instances().instances] == [grown.instance])
         nothing_is_left_behind(lmxd)
 
 

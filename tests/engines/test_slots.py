@@ -7,7 +7,7 @@ import json
 import pytest
 from engines.canned import engine
 
-from lmxd.engines.carrier import SlotUse
+from lmxd.engines.carrier import SavedSlot, SlotUse
 from lmxd.engines.llama_cpp import slots
 
 
@@ -57,7 +57,8 @@ async def test_whatever_else_it_says_is_nothing(said: object) -> None:
 async def test_what_is_done_and_what_is_not() -> None:
     asked: list[bytes] = []
     async with engine(answer({"n_saved": 7, "n_restored": 8, "n_erased": 0}), asked) as endpoint:
-        assert (await slots.save(endpoint, 1, "x"), await slots.restore(endpoint, 2, "x")) == (7, 8)
+        assert await slots.save(endpoint, 1, "x") == SavedSlot(7, None)
+        assert await slots.restore(endpoint, 2, "x") == 8
         assert await slots.erase(endpoint, 3)
     assert [line.split()[1] for line in asked] == [
         b"/slots/1?action=save", b"/slots/2?action=restore", b"/slots/3?action=erase",
@@ -65,3 +66,10 @@ async def test_what_is_done_and_what_is_not() -> None:
     async with engine(answer({"error": "no"}, 400)) as endpoint:
         assert (await slots.save(endpoint, 0, "x"), await slots.restore(endpoint, 0, "x")) == (None, None)
         assert not await slots.erase(endpoint, 0)
+
+
+@pytest.mark.parametrize(("tokens", "size", "saved"), [(7, 99, True), (7, 0, False), (0, 0, True)])
+async def test_what_did_not_come_to_a_disk_that_is_full_was_not_saved(tokens: int, size: int, saved: bool) -> None:
+    """Build 11434 answers with 200, with the tokens of the slot, and with no bytes."""
+    async with engine(answer({"n_saved": tokens, "n_written": size})) as endpoint:
+        assert await slots.save(endpoint, 0, "x") == (SavedSlot(tokens, size) if saved else None)

@@ -40,8 +40,8 @@ async def talk(front: Front, name: str, who: str, turns: int = 6) -> list[str]:
     return found
 
 
-def contexts(house: House) -> list[int]:
-    return sorted(i.ask.context for i in house.state.instances.values() if i.live and i.ask.profile == "elastic")
+def contexts(house: House, name: str = "elastic") -> list[int]:
+    return sorted(i.ask.context for i in house.state.instances.values() if i.live and i.ask.profile == name)
 
 
 async def test_a_conversation_grows_by_steps_and_is_carried(tmp_path: Path) -> None:
@@ -98,14 +98,15 @@ async def test_a_conversation_goes_on_where_it_lies_though_others_start_with_mor
         assert contexts(h) == [512, 1024]
 
 
-async def test_two_that_have_grown_go_on_each_in_the_instance_that_has_its_conversation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["elastic", "fixed"])
+async def test_each_of_two_goes_on_in_the_instance_that_has_its_conversation(tmp_path: Path, name: str) -> None:
     """Both are idle between two turns, so that each could be served by either."""
     async with opened(h := house(tmp_path), instances=8) as front:
         prompts = dict.fromkeys("az", "")
 
         async def turn(who: str, size: int) -> int:
             prompts[who] += who * size
-            answer = await front.ask("/completion", {"model": "elastic", "prompt": prompts[who], "n_predict": 5})
+            answer = await front.ask("/completion", {"model": name, "prompt": prompts[who], "n_predict": 5})
             said = json.loads(answer.text)
             prompts[who] += said["content"]
             await front.until(lambda: not h.state.leases)  # an agent works a while between two turns
@@ -113,7 +114,7 @@ async def test_two_that_have_grown_go_on_each_in_the_instance_that_has_its_conve
 
         for _ in range(3):
             await asyncio.gather(turn("a", 400), turn("z", 400))
-        await front.until(lambda: contexts(h) == [3072, 3072])
+        await front.until(lambda: contexts(h, name) == [3072, 3072])
         processed = [await turn(who, 20) for who in "aaazzaz"]
         assert all(count <= 22 for count in processed), processed
 

@@ -62,6 +62,20 @@ async def test_all_conversations_go_on_in_the_smaller_instance(
         assert live(h) == [(512, begun[1])]
 
 
+async def test_while_it_ends_the_context_that_it_gives_back_is_not_asked_for_again(tmp_path: Path) -> None:
+    """Its engine takes its time to end, and what takes its place has no name yet."""
+    (h := house(tmp_path, 1)).write(engine={"stop_timeout": 3})
+    async with opened(h) as front:
+        (tmp_path / "elastic.json").write_text(json.dumps({"counts": True, "ignore_sigterm": True}))
+        talks = Talks(front)
+        await talks.turn("a", 200, None)
+        assert live(h) == [(3072, 1)]
+        await front.until(lambda: h.phases().get("elastic#1") == "stopping")
+        (tmp_path / "elastic.json").write_text(json.dumps({"counts": True}))
+        await talks.turn("a", 20, 5)
+        assert {i.ask.context for i in h.state.instances.values() if i.id != "elastic#1"} == {512}
+
+
 async def test_a_program_with_one_lease_goes_on_with_all_of_its_conversations(tmp_path: Path) -> None:
     h = house(tmp_path, 12)
     (tmp_path / "own").mkdir(mode=0o700)

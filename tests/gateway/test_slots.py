@@ -99,15 +99,15 @@ def test_what_lay_in_an_instance_that_shrank_is_known_in_the_smaller_one() -> No
     before = lease("m#1", slots=3).model_copy(update={"ctx": 4096, "ctx_most": 4096})
     with every.taken(before, prompts[0]), every.taken(before, prompts[1]), every.taken(before, prompts[2]):
         pass
-    assert every.of_conversation("m", prompts[2]) == ("m#1", 4096)
+    assert every.of_conversation("m", prompts[2])[1:] == (4096, "m#1")
     told = InstanceShrunk(model="m", before="m#1", instance="m#2", ctx=1024, instance_slots=2, slots=[(2, 0), (0, 1)])
     every.shrunk(told)
-    assert [every.of_conversation("m", prompts[n]) for n in (0, 2)] == [("m#2", 1024)] * 2
+    assert [every.of_conversation("m", prompts[n])[1:] for n in (0, 2)] == [(1024, "m#2")] * 2
     now = before.model_copy(update={"instance": "m#2", "instance_slots": 2, "ctx": 1024})
     with every.taken(now, prompts[0]) as first, every.taken(now, prompts[2]) as third:
         assert (first, third) == (1, 0)
     every.shrunk(told.model_copy(update={"before": "m#7", "instance": "m#8"}))
-    assert every.of_conversation("m", prompts[0]) == ("m#2", 1024), "of others nothing was known"
+    assert every.of_conversation("m", prompts[0])[1:] == (1024, "m#2"), "of others nothing was known"
 
 
 class Requests(RuleBasedStateMachine):

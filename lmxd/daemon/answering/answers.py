@@ -13,7 +13,7 @@ from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, Move
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, TicketId
+from lmxd.core.words import Ask, ConnectionId, Demand, DeviceId, InstanceId, TicketId
 from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.beyond import ways_out
@@ -95,6 +95,7 @@ class Answers:
     def forget(self, connection: Connection) -> None:
         """A client has left."""
         self.reusing.discard(connection.id)
+        self._performer.shelf.left(ConnectionId(connection.id))
         self.watchers.forget(connection)
 
     def decided(self, decision: Decision) -> None:

@@ -83,9 +83,8 @@ class Moving:
     def _carry(self, lease: Lease, instance: Instance, params: GrowParams) -> Carry | None:
         """The conversation that goes along: only one that is known to be the caller's. None: it is processed anew."""
         launched, slots = self._performer.launched(instance.id), instance.ask.spread
-        if params.slot is not None and params.slot >= slots:
-            what = f"slot is {params.slot}, but {instance.id} has the slots 0 to {slots - 1}"
-            raise LmxdError("invalid_params", what, "name one of them, or leave it out")
+        if params.slot is not None:
+            require_slot(instance, params.slot)
         slot = params.slot if params.slot is not None or slots > 1 else 0
         if not params.carry or slot is None or launched is None or not launched.plan.carried:
             return None
@@ -110,3 +109,10 @@ class Moving:
             raise
         assert isinstance(granted, Granted)
         return granted
+
+
+def require_slot(instance: Instance, slot: int) -> None:
+    """LmxdError for a slot that an instance does not have."""
+    if slot >= instance.ask.spread:
+        what = f"slot is {slot}, but {instance.id} has the slots 0 to {instance.ask.spread - 1}"
+        raise LmxdError("invalid_params", what, "name one of them, or leave it out")

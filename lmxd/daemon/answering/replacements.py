@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, MoveLease, StartInstance
+from lmxd.core.decisions import Decision, MoveLease, StartInstance, StopInstance
 from lmxd.core.moves import Move
-from lmxd.core.words import Ask, InstanceId
+from lmxd.core.words import Ask, Cause, InstanceId
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.rpc.notifications import InstanceShrunk
 from lmxd.rpc.server import Connection
@@ -34,6 +34,9 @@ class Replacements:
     def tell(self, decision: Decision) -> None:
         """Take in a decision that is carried out: conversations may lie elsewhere now, or will when it is ready."""
         match decision:
+            case StopInstance(cause=Cause.SHRUNK) if (now := self._state.instances.get(decision.instance)) is not None:
+                if (smaller := now.smaller) is not None:  # it is known soon what that is called
+                    self._notify(now.id, now.id, smaller, {slot: slot for slot in range(now.ask.spread)})
             case StartInstance() if decision.carries:
                 slots = {carry.slot: n for n, carry in enumerate(decision.carries)}
                 self._notify(decision.carries[0].instance, decision.instance, decision.ask, slots)

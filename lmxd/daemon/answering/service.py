@@ -24,6 +24,7 @@ from lmxd.daemon.answering.keeping_alive import KeepingAlive
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
+from lmxd.daemon.answering.shelving import Shelving
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
@@ -51,6 +52,7 @@ def calls(
     models: ModelCalls,
     keeping_alive: KeepingAlive,
     moving: Moving,
+    shelving: Shelving,
 ) -> Calls:
     """The table of all methods but ``watch``, which the service answers itself."""
     return {
@@ -58,6 +60,7 @@ def calls(
         "describe": lambda c, i, p: described(),
         "request": requests.request,
         "grow": moving.grow,
+        "shelve": lambda c, i, p: shelving.shelve(c, p),
         "release": lambda c, i, p: leasing.release(c, p.lease),
         "renew": lambda c, i, p: leasing.renew(c, p),
         "cancel": lambda c, i, p: leasing.cancel(c, p),

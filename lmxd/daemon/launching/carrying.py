@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
-from pathlib import Path
 from typing import Any
 
 from lmxd.core.books.state import State
@@ -18,7 +17,8 @@ from lmxd.core.decisions import CarryConversation, SaveConversation
 from lmxd.core.events import ConversationCarried, ConversationSaved, Event
 from lmxd.core.moves import Carry
 from lmxd.core.words import InstanceId, LeaseId
-from lmxd.daemon.launching.ends import End, end, longest, tried
+from lmxd.daemon.launching.ahead import Ahead
+from lmxd.daemon.launching.ends import End, SavedFile, end, longest, tried
 from lmxd.daemon.launching.kept import Kept
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
@@ -37,6 +37,7 @@ class Carrying:
         report: Callable[[Event], None],
     ) -> None:
         self.kept = kept
+        self.ahead = Ahead(kept, launched, state)
         self._launched = launched
         self._state = state
         self._report = report
@@ -61,7 +62,7 @@ class Carrying:
         """One that cannot be carried is no obstacle to the others. The time is for all of them together."""
         lease, instance, until = decision.lease, decision.instance, longest()
         what = f"{lease}: its conversation is processed anew on {instance}"
-        slots = [await tried(self._carried(carry, lease, instance), what, until) for carry in decision.carries]
+        slots = [await tried(self._carried(decision, carry), what, until) for carry in decision.carries]
         self._report(ConversationCarried(at=time.monotonic(), ticket=decision.ticket, slots=tuple(slots)))
 
     async def _save(self, decision: SaveConversation) -> None:
@@ -82,45 +83,46 @@ class Carrying:
         """The conversation of a slot, in a file. Raises Uncarried, and OSError for files."""
         begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self.kept.file()
         try:
-            tokens = await source.save(slot, file)
+            saved = await source.save(slot, file)
             hit("growth_saved")
-            name = self.kept.keep(file, tokens, instance, slot)
+            name = self.kept.keep(saved, instance, slot)
         finally:
             file.unlink(missing_ok=True)
-        log.info("%s: %d tokens of slot %d saved in %.2f s", instance, tokens, slot, time.monotonic() - begun)
+        log.info("%s: %d tokens of slot %d saved in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
         return Carry(instance=instance, slot=slot, file=name, spread=source.slots)
 
-    async def _carried(self, carry: Carry, lease: LeaseId, instance: InstanceId) -> int:
+    async def _carried(self, decision: CarryConversation, carry: Carry) -> int:
         """The slot in which it lies. Raises Uncarried, and OSError for files."""
+        lease, instance = decision.lease, decision.instance
         begun, target = time.monotonic(), await end(self._launched(instance), instance)
         if carry.file:
-            file, tokens = self.kept.find(carry.file)
-            slot = await self._moved(file, tokens, carry.spread, target, lease)
+            saved = self.kept.find(carry.file)
+            slot = await self._moved(saved, carry.spread, target, lease)
         else:
             source, file = await end(self._launched(carry.instance), carry.instance), self.kept.file()
             try:
-                tokens = await source.save(carry.slot, file)
+                saved = await self.ahead.take(decision.ticket, carry, source) or await source.save(carry.slot, file)
+                file = saved.path
                 hit("growth_saved")
-                slot = await self._moved(file, tokens, source.slots, target, lease)
+                slot = await self._moved(saved, source.slots, target, lease)
             finally:
                 file.unlink(missing_ok=True)
         hit("growth_restored")
         seconds = time.monotonic() - begun
         log.info("%s: %d tokens carried from %s to %s, slot %d, in %.2f s",
-                 lease, tokens, carry.instance, instance, slot, seconds)  # fmt: skip
+                 lease, saved.tokens, carry.instance, instance, slot, seconds)  # fmt: skip
         return slot
 
-    async def _moved(self, file: Path, tokens: int, slots: int, target: End, lease: LeaseId) -> int:
+    async def _moved(self, saved: SavedFile, slots: int, target: End, lease: LeaseId) -> int:
         """The slot into which a file of an instance with ``slots`` was read: one that nobody uses, and has the least.
 
         Raises Uncarried, and OSError for files.
         """
-        if slots != target.slots:
-            await target.fit(file)
+        await target.fit(saved, slots)
         async with target.doorway.turn:
             lying = self._awaited(target.instance)
             slot = await target.free_slot(lying)
-            await target.restore(slot, file, tokens)
+            await target.restore(slot, saved)
             lying[slot] = lease
             return slot
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from lmxd.core.policy.growing import CARRIED_WITHIN
 from lmxd.core.words import InstanceId
@@ -31,6 +31,14 @@ class Uncarried(Exception):
     """A conversation cannot be carried, for the reason that it says."""
 
 
+class SavedFile(NamedTuple):
+    """The conversation of a slot on disk: the tokens in it, and the bytes that were written."""
+
+    path: Path
+    tokens: int
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
     """One of the two instances of a move."""
@@ -41,28 +49,38 @@ class End:
     doorway: Doorway
     slots: int
 
-    async def save(self, slot: int, file: Path) -> int:
-        """Have what a slot has written to a file. The tokens. Raises Uncarried, and OSError for files."""
+    async def save(self, slot: int, file: Path) -> SavedFile:
+        """Have what a slot has written to a file. Raises Uncarried, and OSError for files."""
         async with self.doorway.turn:
             try:
                 self.doorway.open()
                 self.doorway.make(file.name)
                 self.doorway.admit()
                 saving = self.carrier.save_slot(self.endpoint, slot, file.name)
-                tokens = await self.doorway.written(saving, _room(file.parent), LONGEST)
-                if not tokens:
+                saved = await self.doorway.written(saving, _room(file.parent), LONGEST)
+                if saved is None or not saved.tokens:
                     raise Uncarried(f"slot {slot} of {self.instance} was not saved, or has nothing")
                 self.doorway.take(file.name, file)
-                return tokens
+                size = file.stat().st_size
+                if saved.size not in (None, size):
+                    raise Uncarried(f"the file of slot {slot} of {self.instance} is not whole: the disk may be full")
+                return SavedFile(file, saved.tokens, size)
             finally:
                 self.doorway.shut()
 
-    async def fit(self, file: Path) -> None:
-        """Make a file of another number of slots one that can be read. Raises Uncarried, and OSError for files."""
-        if _room(file.parent) < file.stat().st_size:  # it may have to be copied
+    async def fit(self, saved: SavedFile, slots: int) -> None:
+        """Make the file of an instance with ``slots`` one that can be read, if it is not as it was written there.
+
+        One of another size was fitted before, or is not whole: an engine that reads such a one may end by it. Raises
+        Uncarried, and OSError for files.
+        """
+        size = saved.path.stat().st_size
+        if (slots, saved.size) == (self.slots, size):
+            return
+        if _room(saved.path.parent) < size:  # it may have to be copied
             raise Uncarried("the disk is full")
-        if not await asyncio.to_thread(self.carrier.fit, file, self.slots):
-            raise Uncarried("what its engine saved is laid out in another way than lmxd knows")
+        if not await asyncio.to_thread(self.carrier.fit, saved.path, self.slots):
+            raise Uncarried("its file is not whole, or is laid out in another way than lmxd knows")
 
     async def used(self) -> Sequence[SlotUse | None]:
         """The use of each slot; None in place of that of one that is at a prompt. None at all if it does not say."""
@@ -75,8 +93,9 @@ class End:
             raise Uncarried(f"no slot of {self.instance} is free")
         return slot
 
-    async def restore(self, slot: int, file: Path, tokens: int) -> None:
+    async def restore(self, slot: int, saved: SavedFile) -> None:
         """Have a file read into a slot. Raises Uncarried, and OSError for files."""
+        file = saved.path
         try:
             self.doorway.open()
             self.doorway.hand_over(file)
@@ -85,7 +104,7 @@ class End:
             restored = await self.carrier.restore_slot(self.endpoint, slot, file.name)
         finally:
             self.doorway.shut()
-        if restored != tokens:
+        if restored != saved.tokens:
             await self.carrier.erase_slot(self.endpoint, slot)  # it may have a part
             raise Uncarried(f"{self.instance} did not read it")
 

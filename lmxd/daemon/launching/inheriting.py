@@ -24,9 +24,10 @@ async def inherit(kept: Kept, launched: Launched) -> None:
 
 async def _read(kept: Kept, carry: Carry, launched: Launched, slot: int) -> None:
     """Raises Uncarried, and OSError for files."""
-    begun, (file, tokens) = time.monotonic(), kept.find(carry.file)
+    begun, saved = time.monotonic(), kept.find(carry.file)
     target = await end(launched, launched.instance)
-    if target.slots != carry.spread:
-        await target.fit(file)
-    await target.restore(slot, file, tokens)
-    log.info("%s: %d tokens read into slot %d in %.2f s", launched.instance, tokens, slot, time.monotonic() - begun)
+    await target.fit(saved, carry.spread)
+    await target.restore(slot, saved)
+    log.info(
+        "%s: %d tokens read into slot %d in %.2f s", launched.instance, saved.tokens, slot, time.monotonic() - begun
+    )

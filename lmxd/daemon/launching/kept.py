@@ -16,11 +16,12 @@ from typing import Final
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance, MoveLease, StartInstance
 from lmxd.core.words import InstanceId, Phase
+from lmxd.daemon.launching.ends import SavedFile
 
 log = logging.getLogger(__name__)
 
-_NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9]{1,9})\.bin")
-"""The name of a kept file: it says how many tokens are in it."""
+_NAME: Final = re.compile(r"[0-9a-f]{32}-([0-9]{1,9})-([0-9]{1,15})\.bin")
+"""The name of a kept file: it says how many tokens are in it, and bytes."""
 
 
 class Kept:
@@ -39,20 +40,20 @@ class Kept:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._directory / f"{secrets.token_hex(16)}.bin"
 
-    def keep(self, file: Path, tokens: int, instance: InstanceId, slot: int) -> str:
+    def keep(self, saved: SavedFile, instance: InstanceId, slot: int) -> str:
         """Keep what a slot had, instead of what is kept of it already. The name of the file. Raises OSError."""
-        name = f"{file.stem}-{tokens}.bin"
-        file.rename(self._directory / name)
+        name = f"{saved.path.stem}-{saved.tokens}-{saved.size}.bin"
+        saved.path.rename(self._directory / name)
         self._let_go(before for before, source in self._of.items() if source == (instance, slot))
         self._for[name], self._of[name] = instance, (instance, slot)
         return name
 
-    def find(self, name: str) -> tuple[Path, int]:
-        """A kept file, and the tokens in it. FileNotFoundError if there is none of that name."""
+    def find(self, name: str) -> SavedFile:
+        """A kept file. FileNotFoundError if there is none of that name."""
         known, file = _NAME.fullmatch(name), self._directory / name
         if known is None or not file.is_file():
             raise FileNotFoundError(f"its file {name!r} is gone")
-        return file, int(known[1])
+        return SavedFile(file, int(known[1]), int(known[2]))
 
     def decided(self, decision: Decision) -> None:
         """Take in a decision that is carried out: by some of them, files are not needed any more."""
@@ -87,7 +88,7 @@ class Kept:
         for name in unowned - {carry.file for each in parked for carry in each.carries}:
             del self._for[name]
             self._of.pop(name, None)
-            _remove(self._directory / name)
+            remove_file(self._directory / name)
 
     def _is_stale(self, name: str, owner: InstanceId) -> bool:
         """Whether an instance goes on, and has worked since it was saved, or is not to end any more."""
@@ -107,10 +108,11 @@ class Kept:
             log.warning("no conversation can be kept: %s", error)
             return
         for path in left:
-            _remove(path)
+            remove_file(path)
 
 
-def _remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there. One that cannot be is left behind."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -41,6 +41,7 @@ from lmxd.daemon.launching.launched import Launched, Limits, Start
 from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.shelf import Shelf
 from lmxd.daemon.launching.startup import Notes, Startup
 from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
@@ -85,6 +86,7 @@ class Performer:
         self.launches = Launches(report, self.startup, where.logs, groups, contexts)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
         self.carrying = Carrying(self.kept, self.launches.get, state, report)
+        self.shelf = Shelf(self.kept, self.launches.get, state)
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -102,6 +104,8 @@ class Performer:
     def carry_out(self, decision: Decision) -> None:
         """The same, but it may raise."""
         self.kept.decided(decision)
+        self.shelf.decided(decision)
+        self.carrying.ahead.decided(decision)
         match decision:
             case StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)

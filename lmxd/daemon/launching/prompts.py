@@ -29,7 +29,7 @@ from lmxd.files import file_name
 log = logging.getLogger(__name__)
 
 _COMPLETE: Final = "complete"
-"""An empty file that is written last: without it a cache is not read."""
+"""A file that is written last: it has the sizes of all others by name, as JSON. Without it a cache is not read."""
 _SHUT: Final = ".shut"
 _LONGEST: Final = 30.0
 """Seconds that all slots may take: others wait for the bytes of the engine, and clients could make it busy again."""
@@ -111,11 +111,20 @@ class PromptCache:
     def begin(self, slots: int) -> None:
         """Open the doorway for an engine that starts, with what is kept. Raises OSError."""
         self._open()
-        if (self.path / _COMPLETE).exists():
-            for name in map(slot_file, range(slots)):
-                with suppress(FileNotFoundError):
+        sizes = self._sizes()
+        for name in map(slot_file, range(slots)):
+            with suppress(FileNotFoundError):
+                if (self.path / name).lstat().st_size == sizes.get(name):
                     self.doorway.offer(name, self.path / name)
         self.doorway.admit()
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of the files that are kept, by name: an engine may end by one that lost some with the power."""
+        try:
+            found = json.loads((self.path / _COMPLETE).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     async def restore(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
         """Have the engine read what is kept, if there is anything; then shut the door. Raises OSError if it stays open.
@@ -164,6 +173,8 @@ class PromptCache:
                     file.unlink()
             remove(self.path)
             (self._saved / _COMPLETE).touch(0o600)
+            sizes = {file.name: file.lstat().st_size for file in self._saved.iterdir() if file.name in wanted}
+            (self._saved / _COMPLETE).write_text(json.dumps(sizes))
             os.utime(self._saved)
             self._saved.rename(self.path)
         self._caches.trim()

@@ -11,7 +11,7 @@ from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.devices import pci
-from lmxd.engines.carrier import SlotUse
+from lmxd.engines.carrier import SavedSlot, SlotUse
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.environment import environment
 from lmxd.engines.http import get
@@ -139,7 +139,7 @@ class LlamaServer:
     async def used(self, endpoint: Endpoint) -> tuple[SlotUse | None, ...] | None:
         return await slots.used(endpoint)
 
-    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:
+    async def save_slot(self, endpoint: Endpoint, slot: int, file: str) -> SavedSlot | None:
         return await slots.save(endpoint, slot, file)
 
     async def restore_slot(self, endpoint: Endpoint, slot: int, file: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from lmxd.engines.carrier import SlotUse
+from lmxd.engines.carrier import SavedSlot, SlotUse
 from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get, post
 
@@ -33,24 +33,36 @@ def _use(slot: dict[str, Any]) -> SlotUse | None:
     return SlotUse(tokens=tokens, kept=max(0, min(tokens, kept)), task=_number(slot, "id_task"), busy=bool(busy))
 
 
-async def save(endpoint: Endpoint, slot: int, file: str) -> int | None:
-    """Write what a slot has to a file, once it is done with what it is at. The tokens; None: it was not saved."""
-    return await _done(endpoint, slot, "save", {"filename": file}, "n_saved")
+async def save(endpoint: Endpoint, slot: int, file: str) -> SavedSlot | None:
+    """Write what a slot has to a file, once it is done with what it is at. None: it was not saved.
+
+    On a disk that is full llama-server calls it a success, with as many tokens as ever and no bytes.
+    """
+    said = await _done(endpoint, slot, "save", {"filename": file})
+    if said is None:
+        return None
+    saved = SavedSlot(_number(said, "n_saved"), _number(said, "n_written") if "n_written" in said else None)
+    return None if saved.tokens and saved.size == 0 else saved
 
 
 async def restore(endpoint: Endpoint, slot: int, file: str) -> int | None:
     """Read a file into a slot. The tokens; None: it was not read."""
-    return await _done(endpoint, slot, "restore", {"filename": file}, "n_restored")
+    said = await _done(endpoint, slot, "restore", {"filename": file})
+    return None if said is None else _number(said, "n_restored")
 
 
 async def erase(endpoint: Endpoint, slot: int) -> bool:
     """Empty a slot; whether it says that it did."""
-    return await _done(endpoint, slot, "erase", {}, "n_erased") is not None
+    return await _done(endpoint, slot, "erase", {}) is not None
 
 
-async def _done(endpoint: Endpoint, slot: int, action: str, body: dict[str, Any], figure: str) -> int | None:
+async def _done(endpoint: Endpoint, slot: int, action: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer to an action; None if it was not done."""
     status, text = await post(endpoint, f"/slots/{slot}?action={action}", body, _TIMEOUT)
-    return _number(_parsed(text), figure) if status == 200 else None
+    if status != 200:
+        return None
+    said = _parsed(text)
+    return said if isinstance(said, dict) else {}
 
 
 def _parsed(text: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.leasing.known_shelf import KnownShelf
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
@@ -66,7 +67,8 @@ class Leases:
         self._keeper: asyncio.Task[None] | None = None
         self.connections = KeptConnections()
         self._spare = SpareLeases(self._let_go)
-        self.slots = InstanceSlots()
+        self.slots = InstanceSlots(several=instances > 1)
+        self.shelf = KnownShelf(self.slots, self.client.shelve, self._in_background)
 
     async def __aenter__(self) -> Leases:
         await self.client.__aenter__()

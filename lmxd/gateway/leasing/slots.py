@@ -11,7 +11,7 @@ import contextlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import InstanceShrunk
@@ -22,8 +22,8 @@ _MOST: Final = 2**23
 """Bytes of a prompt that are looked at, two million tokens or some pictures: bodies may be larger, and slots many."""
 Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
-_ELASTIC: Final = 64
-"""The most instances of an elastic model whose slots are remembered: those that were used last."""
+_BESIDE: Final = 64
+"""The most instances of a model that may run beside each other whose slots are remembered: those used last."""
 
 
 def trace(prompt: bytes) -> Trace:
@@ -39,6 +39,20 @@ def agreeing(one: Trace, other: Trace) -> int:
     return bisect_left(range(min(len(one), len(other))), True, key=lambda n: one[n] != other[n])
 
 
+def gained(seen: Trace, prompt: Trace) -> int:
+    """Blocks of a prompt that need not be computed where ``seen`` lies, less those of it that are lost. At least 0:
+    a prompt that is lost may be one of which nothing is heard again."""
+    common = agreeing(seen, prompt)
+    return max(0, common - (len(seen) - common))
+
+
+class Before(NamedTuple):
+    """The prompt that lay in a slot before the present request, and whether another had gone on with it already."""
+
+    seen: Trace = ()
+    went_on: bool = False
+
+
 class Slots:
     """The slots of one instance, and the prompt that each has seen last. ``seen``: those that it begins with.
 
@@ -48,6 +62,9 @@ class Slots:
     def __init__(self, count: int, seen: Sequence[Trace] = (), context: int = 0) -> None:
         self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
+        self.before = [Before()] * count
+        self._going_on: set[int] = set()
+        """The slots whose conversation has had a second request: one that has none may never have."""
         self._last_used = [0] * count
         self._uses = 0
         self._busy: set[int] = set()
@@ -69,8 +86,16 @@ class Slots:
             return None
         slot = max(free, key=lambda each: (self.saved(each, prompt), -self._last_used[each]))
         self._busy.add(slot)
+        self.before[slot] = Before(self.seen[slot], slot in self._going_on)
+        self._going_on.discard(slot)
+        if self.saved(slot, prompt):
+            self.goes_on(slot)
         self.seen[slot] = prompt
         return slot
+
+    def goes_on(self, slot: int) -> None:
+        """Note that its request goes on with a conversation."""
+        self._going_on.add(slot)
 
     def give_back(self, slot: int | None) -> None:
         """A request that ``take`` gave ``slot`` has ended."""
@@ -82,10 +107,8 @@ class Slots:
         self._last_used[slot] = self._uses
 
     def saved(self, slot: int, prompt: Trace) -> int:
-        """Blocks that need not be computed in this slot, less those that its last prompt would lose. At least 0:
-        a prompt that is lost may be one of which nothing is heard again."""
-        common = agreeing(self.seen[slot], prompt)
-        return max(0, common - (len(self.seen[slot]) - common))
+        """Blocks that are gained in this slot."""
+        return gained(self.seen[slot], prompt)
 
     def has(self, prompt: Trace) -> int | None:
         """The slot in which a conversation lies that goes on with this prompt; None if it lies in none that is free.
@@ -106,9 +129,10 @@ class Slots:
 
 
 class InstanceSlots:
-    """The slots of every instance that requests are at."""
+    """The slots of every instance that requests are at. ``several``: of any model more than one may run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self.several = several
         self._known: dict[str, dict[str, Slots]] = {}
         """Model -> instance -> its slots."""
 
@@ -122,17 +146,24 @@ class InstanceSlots:
         finally:
             slots.give_back(slot)
 
-    def of_conversation(self, model: str, prompt: Trace) -> tuple[str, int] | None:
-        """The instance with most of a conversation that goes on with this prompt, and its context; None if in none.
+    def before(self, lease: Granted, slot: int) -> Before:
+        """The prompt that lay in a slot of a lease's instance before the request that has taken it."""
+        return self._of(lease).before[slot]
 
-        Of several with as much it is the one with the largest.
+    def goes_on(self, lease: Granted, slot: int) -> None:
+        """Note that the request that has taken a slot goes on with a conversation, though it did not lie there."""
+        self._of(lease).goes_on(slot)
+
+    def of_conversation(self, model: str, prompt: Trace) -> tuple[int, int, str]:
+        """Most that is gained at an instance by a conversation that goes on with this prompt, its context, and it.
+
+        Of several with as much it is the one with the largest. Zeros if it lies in none.
         """
         found = [
             (max(slots.saved(slot, prompt) for slot in range(len(slots.seen))), slots.context, instance)
             for instance, slots in self._known.get(model, {}).items()
         ]
-        saved, context, instance = max(found, default=(0, 0, ""))
-        return (instance, context) if saved else None
+        return max((each for each in found if each[0]), default=(0, 0, ""))
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
@@ -150,7 +181,9 @@ class InstanceSlots:
     def shrunk(self, told: InstanceShrunk) -> None:
         """An instance with less context has taken the place of another."""
         known = self._known.get(told.model, {})
-        if (left := known.get(told.before)) is not None:
+        if (left := known.get(told.before)) is not None and told.instance == told.before:
+            left.context = told.ctx
+        elif left is not None:
             there = known.setdefault(told.instance, Slots(told.instance_slots, (), told.ctx))
             left.go_on_in(there, told.slots)
 
@@ -162,12 +195,13 @@ class InstanceSlots:
     def _of(self, lease: Granted) -> Slots:
         """The slots of a lease's instance: one that is new may have the prompts of one that was suspended.
 
-        One of an elastic model is never suspended, and others of it run beside it.
+        One of an elastic model is never suspended, and others of it run beside it. Where several of any may, nobody
+        can tell which of those that are idle was suspended.
         """
         known = self._known.setdefault(lease.model, {})
-        if lease.ctx_most is not None:
+        if lease.ctx_most is not None or self.several:
             found = known.pop(lease.instance, None) or Slots(lease.instance_slots, (), lease.ctx)
-            while len(known) >= _ELASTIC:
+            while len(known) >= _BESIDE:
                 del known[next(iter(known))]
             known[lease.instance] = found
         elif lease.instance not in known:

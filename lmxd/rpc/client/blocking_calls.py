@@ -30,6 +30,7 @@ from lmxd.rpc.messages import (
 from lmxd.rpc.model_files import Shown
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
+from lmxd.rpc.shelving import Shelved
 
 
 class BlockingCalls(ABC):
@@ -116,6 +117,10 @@ class BlockingCalls(ABC):
             wait=wait,
             deadline=deadline,
         )
+
+    def shelve(self, lease: str, slot: int, *, keep: bool = True, back: str | None = None) -> Shelved:
+        """Put by what a slot of an elastic lease has, and read what was put by before in its place."""
+        return self._call("shelve", Shelved, lease=lease, slot=slot, keep=keep, back=back)
 
     def release(self, lease: str) -> Released:
         """End a lease."""

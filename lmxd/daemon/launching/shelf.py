@@ -1,0 +1,124 @@
+"""The shelf: conversations on disk that lost their slot to another, until they have one again.
+
+Each is of the connection that had it put by, which alone knows its name. It is removed when it is read back, when that
+connection ends, and when no instance is left that could read it, as what lies in slots is gone by then, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.core.books.state import State
+from lmxd.core.decisions import Decision, ForgetInstance
+from lmxd.core.words import ConnectionId, InstanceId, Kind
+from lmxd.daemon.launching.ends import SavedFile, Uncarried, end, longest, tried
+from lmxd.daemon.launching.kept import Kept, remove_file
+from lmxd.daemon.launching.launched import Launched
+from lmxd.failpoints import hit
+
+log = logging.getLogger(__name__)
+
+MOST: Final = 64
+"""Conversations of one connection."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PutBy:
+    """A conversation in a file. ``kind`` is that of its instance, which had ``spread`` slots."""
+
+    saved: SavedFile
+    kind: Kind
+    spread: int
+    of: ConnectionId
+
+
+class Shelf:
+    """The conversations that were put by, the oldest first. They take no more bytes than are free beside them."""
+
+    def __init__(self, kept: Kept, launched: Callable[[InstanceId], Launched | None], state: State) -> None:
+        self._kept = kept
+        self._launched = launched
+        self._state = state
+        self._known: dict[str, _PutBy] = {}
+
+    async def put_by(self, instance: InstanceId, slot: int, of: ConnectionId) -> str | None:
+        """Write what a slot has to a file, of which the name is returned; None if that failed."""
+        what = f"what slot {slot} of {instance} has is processed anew"
+        return await tried(self._saved(instance, slot, of), what, longest())
+
+    async def bring_back(self, name: str, instance: InstanceId, slot: int, of: ConnectionId) -> bool:
+        """Read a conversation into a slot; whether it lies there now. Its file is gone, whatever came of it."""
+        found = self._known.get(name)
+        if found is None or found.of != of:
+            return False
+        del self._known[name]
+        try:
+            what = f"a conversation is processed anew in slot {slot} of {instance}"
+            return await tried(self._read(found, instance, slot), what, longest()) or False
+        finally:
+            remove_file(found.saved.path)
+
+    def left(self, connection: ConnectionId) -> None:
+        """A connection has ended, and with it all that knew what it had put by."""
+        self._remove([name for name, known in self._known.items() if known.of == connection])
+
+    def decided(self, decision: Decision) -> None:
+        """Take in a decision that is carried out: an instance may have been the last of its kind."""
+        if isinstance(decision, ForgetInstance) and self._known:
+            left = {instance.ask.kind for instance in self._state.instances.values()}
+            self._remove([name for name, known in self._known.items() if known.kind not in left])
+
+    async def _saved(self, instance: InstanceId, slot: int, of: ConnectionId) -> str:
+        """Raises Uncarried, and OSError for files."""
+        begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self._kept.file()
+        try:
+            saved = await source.save(slot, file)
+            hit("conversation_put_by")
+            now = self._state.instances.get(instance)
+            if now is None:
+                raise Uncarried(f"{instance} has ended")
+            self._known[file.stem] = _PutBy(saved=saved, kind=now.ask.kind, spread=source.slots, of=of)
+        finally:
+            if file.stem not in self._known:
+                remove_file(file)
+        self._trim(of, file.parent)
+        if file.stem not in self._known:
+            raise Uncarried("the disk is full")
+        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
+        return file.stem
+
+    async def _read(self, found: _PutBy, instance: InstanceId, slot: int) -> bool:
+        """Raises Uncarried, and OSError for files."""
+        begun, target, now = time.monotonic(), await end(self._launched(instance), instance), self._state.instances
+        if instance not in now or now[instance].ask.kind != found.kind:
+            raise Uncarried(f"it is of another model or another configuration than {instance}")
+        await target.fit(found.saved, found.spread)
+        async with target.doorway.turn:
+            await target.restore(slot, found.saved)
+        hit("conversation_back")
+        seconds = time.monotonic() - begun
+        log.info("%s: %d tokens are back in slot %d after %.2f s", instance, found.saved.tokens, slot, seconds)
+        return True
+
+    def _trim(self, of: ConnectionId, directory: Path) -> None:
+        """Remove the oldest of a connection that has too many, and the oldest of all while there is little room."""
+        own = [name for name, known in self._known.items() if known.of == of]
+        self._remove(own[:-MOST])
+        while self._known and sum(known.saved.size for known in self._known.values()) > free_bytes(directory):
+            self._remove((next(iter(self._known)),))
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            remove_file(self._known.pop(name).saved.path)
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes of its disk that may be written."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize

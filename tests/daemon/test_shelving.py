@@ -1,0 +1,73 @@
+"""The call ``shelve``: a conversation is put by for who had it so, and read by instances of its kind alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from daemon.test_carrying import PROMPT, STEPS, left, said, slots_of
+from house import House, model
+
+from lmxd.daemon.launching import shelf
+from lmxd.errors import LmxdError
+
+
+def house(tmp_path: Path, slots: int = 1) -> House:
+    """Two models of the same kind of cache, of 256 to 1,024 tokens."""
+    profile = {"estimated_memory_gb": 0.1, "context_length": 1024, "slots": slots, "elastic": STEPS}
+    for name in "mn":
+        model(tmp_path, name, counts=True)
+    return House(tmp_path, models=dict.fromkeys("mn", profile), gpu={"device": "host", "max_memory_gb": 1})
+
+
+async def test_it_comes_back_once_to_any_slot_of_its_kind(tmp_path: Path) -> None:
+    async with house(tmp_path, slots=4).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        answer, _ = await said(lease, PROMPT, id_slot=3)
+        told = await lmxd.shelve(lease.lease, 3)
+        assert told.kept is not None
+        await said(lease, "Another. ", id_slot=3)
+        larger = await lmxd.request("m", ctx=512)
+        assert (larger.instance, larger.instance_slots) == ("m#2", 2)
+        assert (await lmxd.shelve(larger.lease, 1, keep=False, back=told.kept)).back
+        assert (await said(larger, PROMPT + answer, id_slot=1))[1] == 1, "all but the last were there"
+        assert not (await lmxd.shelve(larger.lease, 0, keep=False, back=told.kept)).back
+        assert left(h) == []
+
+
+async def test_nobody_else_and_no_other_model_has_it(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        lease, foreign = await lmxd.request("m"), await lmxd.request("n")
+        await said(lease, PROMPT)
+        kept = (await lmxd.shelve(lease.lease, 0)).kept
+        assert not (await other.shelve(lease.lease, 0, keep=False, back=kept)).back, "it is another connection's"
+        assert len(left(h)) == 1
+        assert not (await lmxd.shelve(foreign.lease, 0, keep=False, back=kept)).back
+        assert (left(h), await slots_of(foreign)) == ([], [0])
+
+
+async def test_beside_another_client_nobody_knows_whose_slots_are_whose(tmp_path: Path) -> None:
+    async with house(tmp_path, slots=4).open() as h, h.client() as lmxd, h.client() as other:
+        lease = await lmxd.request("m")
+        assert (await other.request("m")).instance == lease.instance
+        await said(lease, PROMPT, id_slot=0)
+        assert (await lmxd.shelve(lease.lease, 0)).kept is None
+        with pytest.raises(LmxdError, match="has the slots 0 to 3"):
+            await lmxd.shelve(lease.lease, 4)
+        assert left(h) == []
+
+
+async def test_the_oldest_goes_where_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "MOST", 2)
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        await said(lease, PROMPT)
+        names = [(await lmxd.shelve(lease.lease, 0)).kept for _ in range(3)]
+        assert left(h) == sorted(f"{name}.bin" for name in names[1:])
+
+
+async def test_an_empty_slot_is_not_kept(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        assert await lmxd.shelve(lease.lease, 0) == (await lmxd.shelve(lease.lease, 0, keep=False))
+        assert left(h) == []
