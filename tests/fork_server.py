@@ -106,6 +106,10 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     sys.argv = ["-m", *request["words"]]
     sys.path[0] = request["cwd"]
+    # The server's own know whether its files can be sought in.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 

@@ -28,6 +28,14 @@ def test_it_says_and_ends_as_one_that_was_started(tmp_path: Path) -> None:
     assert run(WRONG).returncode == 78
 
 
+def test_its_output_is_a_pipe_as_that_of_one_that_was_started(tmp_path: Path) -> None:
+    """A file and a pipe are not written to in one way, and the server has files."""
+    with Lmxd(tmp_path, {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {}}) as lmxd:
+        done = lmxd.lmxctl("top")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "DEVICE" in done.stdout
+
+
 def test_it_has_the_environment_and_the_place_that_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "none.yaml").write_text("models: {m: {path: '${env.SOME}/x.gguf'}}\n")
     said = run(WRONG, cwd=tmp_path, env=os.environ | {"SOME": "/of/its/own"})
