@@ -33,7 +33,7 @@ def test_its_output_is_a_pipe_as_that_of_one_that_was_started(tmp_path: Path) ->
     with Lmxd(tmp_path, {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {}}) as lmxd:
         done = lmxd.lmxctl("top")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "DEVICE" in done.stdout
+    assert "host RAM: 1.00 GiB free" in done.stdout
 
 
 def test_it_has_the_environment_and_the_place_that_it_is_given(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_run_passes_environment_exit_status_and_signals(running: Lmxd) -> None:
     child.send_signal(signal.SIGUSR1)
     assert child.communicate(timeout=20)[0] == "told\n"
     assert child.returncode == 9
-    running.until(lambda: not any(i.leases for i in running.instances().values()), 2)
+    running.until(lambda: not any(i.leases for i in running.instances().values()))
 
 
 def test_run_passes_a_signal_that_comes_as_the_command_begins(running: Lmxd) -> None:

@@ -312,7 +312,7 @@ def test_a_client_comes_back_to_its_lease(running: Lmxd) -> None:
         restart(running)
         assert client.status().leases == 1
         assert client.renew(lease.lease).lease == lease.lease
-    running.until(lambda: running.json("status")["leases"] == 0, 5)
+    running.until(lambda: running.json("status")["leases"] == 0)
 
 
 def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
@@ -326,7 +326,7 @@ def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
         assert work.stdin is not None
         work.stdin.close()
         work.wait(10)
-    running.until(lambda: running.json("status")["leases"] == 0, 5)
+    running.until(lambda: running.json("status")["leases"] == 0)
 
 
 def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> None:
@@ -433,14 +433,14 @@ def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
         assert work.stdin is not None
         work.stdin.close()
         work.wait(10)
-    running.until(lambda: not running.instances(), 5)
+    running.until(lambda: not running.instances())
 
 
 def test_a_yield_outlives_the_daemon(running: Lmxd) -> None:
     made = running.json("yield", "8G", "--for", "1h")  # more than what others here take meanwhile, which counts for it
     over = running.json("yield", "100M", "--for", "1s")
     restart(running)
-    running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64, 5)
+    running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64)
     assert running.json("devices")["devices"][0]["yielded"] > 0
     assert running.lmxctl("yield", "--end", made["id"]).returncode == 0
     assert running.json("devices")["devices"][0]["yielded"] == 0
