@@ -163,10 +163,10 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_daemon_that_is_stopped_in_a_growth_and_goes_on_has_lost_nothing(
-    tmp_path: Path, smollm2: Path, gib: float
+    tmp_path: Path, smollm2: Path, static: Static, gib: float
 ) -> None:
+    expected, counts = static
     with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client, ThreadPoolExecutor(1) as pool:
-        expected, counts = static(client)
         lease = client.request("grows", hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         before = orphans(lmxd.directory / "lmxd.sock.d")
