@@ -96,6 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == "/metrics":
                 text = (
                     f"llamacpp:prompt_tokens_total {State.served}\nllamacpp:tokens_predicted_total {State.served * 5}\n"
+                    f"llamacpp:prompt_seconds_total {State.served * State.play.get('prompt_seconds', 0)}\n"
                     f"llamacpp:n_decode_total {State.decoded // max(1, State.busy)}\n"
                     f"llamacpp:requests_processing {State.busy}\nllamacpp:requests_deferred 0\n"
                 )

@@ -53,6 +53,10 @@ class Carrier(Protocol):
         """Empty a slot; whether it says that it did."""
         ...
 
+    async def seconds_a_token(self, endpoint: Endpoint) -> float | None:
+        """How long it took to process a token of a prompt, in the mean. None if it does not say."""
+        ...
+
     def fit(self, file: Path, slots: int) -> bool:
         """Make a saved file one for an instance of another number of slots. False: it cannot be. Raises OSError."""
         ...

@@ -71,3 +71,17 @@ async def test_an_empty_slot_is_not_kept(tmp_path: Path) -> None:
         lease = await lmxd.request("m")
         assert await lmxd.shelve(lease.lease, 0) == (await lmxd.shelve(lease.lease, 0, keep=False))
         assert left(h) == []
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(60, True), (1e-9, False)], ids=["slow", "fast"])
+async def test_a_file_that_takes_longer_than_its_prompt_is_not_written_again(
+    tmp_path: Path, seconds: float, kept: bool
+) -> None:
+    """``seconds``: of the engine, for each token of a prompt."""
+    h = house(tmp_path)
+    model(tmp_path, "m", counts=True, prompt_seconds=seconds)
+    async with h.open(), h.client() as lmxd:
+        lease = await lmxd.request("m")
+        await said(lease, PROMPT)
+        assert (await lmxd.shelve(lease.lease, 0)).kept is not None, "nobody knows yet"
+        assert ((await lmxd.shelve(lease.lease, 0)).kept is not None) is kept

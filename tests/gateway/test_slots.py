@@ -100,6 +100,9 @@ def test_what_lay_in_an_instance_that_shrank_is_known_in_the_smaller_one() -> No
     with every.taken(before, prompts[0]), every.taken(before, prompts[1]), every.taken(before, prompts[2]):
         pass
     assert every.of_conversation("m", prompts[2])[1:] == (4096, "m#1")
+    ends = InstanceShrunk(model="m", before="m#1", instance="m#1", ctx=1024, instance_slots=2, slots=[(0, 0), (2, 2)])
+    every.shrunk(ends)
+    assert [every.of_conversation("m", prompts[n])[1:] for n in (0, 2)] == [(1024, "m#1")] * 2, "it is about to"
     told = InstanceShrunk(model="m", before="m#1", instance="m#2", ctx=1024, instance_slots=2, slots=[(2, 0), (0, 1)])
     every.shrunk(told)
     assert [every.of_conversation("m", prompts[n])[1:] for n in (0, 2)] == [(1024, "m#2")] * 2

@@ -20,12 +20,15 @@ from lmxd.core.words import ConnectionId, InstanceId, Kind
 from lmxd.daemon.launching.ends import SavedFile, Uncarried, end, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
+from lmxd.engines.carrier import Carrier
 from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
 
 MOST: Final = 64
 """Conversations of one connection."""
+_HOPE: Final = 0.9
+"""Of the time that files took it is believed each time that this was too long: a disk may be faster later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,14 @@ class _PutBy:
     of: ConnectionId
 
 
+@dataclass(slots=True)
+class _Pace:
+    """Seconds in which the last file was written, and the last one read, for each of its tokens."""
+
+    write: float = 0.0
+    read: float = 0.0
+
+
 class Shelf:
     """The conversations that were put by, the oldest first. They take no more bytes than are free beside them."""
 
@@ -46,9 +57,12 @@ class Shelf:
         self._launched = launched
         self._state = state
         self._known: dict[str, _PutBy] = {}
+        self._paces: dict[Kind, _Pace] = {}
 
     async def put_by(self, instance: InstanceId, slot: int, of: ConnectionId) -> str | None:
-        """Write what a slot has to a file, of which the name is returned; None if that failed."""
+        """Write what a slot has to a file, of which the name is returned; None if that failed, or is not worth it."""
+        if not await self._is_sooner(instance):
+            return None
         what = f"what slot {slot} of {instance} has is processed anew"
         return await tried(self._saved(instance, slot, of), what, longest())
 
@@ -74,6 +88,18 @@ class Shelf:
             left = {instance.ask.kind for instance in self._state.instances.values()}
             self._remove([name for name, known in self._known.items() if known.kind not in left])
 
+    async def _is_sooner(self, instance: InstanceId) -> bool:
+        """Whether files are written and read sooner than prompts are processed, as far as is known."""
+        launched, now = self._launched(instance), self._state.instances.get(instance)
+        pace = None if now is None else self._paces.get(now.ask.kind)
+        if pace is None or launched is None or launched.endpoint is None or not isinstance(launched.engine, Carrier):
+            return True
+        anew = await launched.engine.seconds_a_token(launched.endpoint)
+        if anew is None or pace.write + pace.read < anew:
+            return True
+        pace.write, pace.read = _HOPE * pace.write, _HOPE * pace.read
+        return False
+
     async def _saved(self, instance: InstanceId, slot: int, of: ConnectionId) -> str:
         """Raises Uncarried, and OSError for files."""
         begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self._kept.file()
@@ -87,10 +113,12 @@ class Shelf:
         finally:
             if file.stem not in self._known:
                 remove_file(file)
+        took = time.monotonic() - begun
+        self._paces.setdefault(now.ask.kind, _Pace()).write = took / saved.tokens
         self._trim(of, file.parent)
         if file.stem not in self._known:
             raise Uncarried("the disk is full")
-        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
+        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, saved.tokens, slot, took)
         return file.stem
 
     async def _read(self, found: _PutBy, instance: InstanceId, slot: int) -> bool:
@@ -103,6 +131,7 @@ class Shelf:
             await target.restore(slot, found.saved)
         hit("conversation_back")
         seconds = time.monotonic() - begun
+        self._paces.setdefault(found.kind, _Pace()).read = seconds / found.saved.tokens
         log.info("%s: %d tokens are back in slot %d after %.2f s", instance, found.saved.tokens, slot, seconds)
         return True
 

@@ -33,7 +33,8 @@ _REQUESTS: Final = ("llamacpp:requests_processing", "llamacpp:requests_deferred"
 _PROMPTED: Final = "llamacpp:prompt_tokens_total"
 _DECODED: Final = "llamacpp:n_decode_total"
 _WORK: Final = (_PROMPTED, "llamacpp:prompt_tokens_cached_total", "llamacpp:tokens_predicted_total", _DECODED)
-_FIGURES: Final = dict.fromkeys(_REQUESTS, REQUESTS) | dict.fromkeys(_WORK, COUNTER)
+_PROMPTING: Final = "llamacpp:prompt_seconds_total"
+_FIGURES: Final = dict.fromkeys(_REQUESTS, REQUESTS) | dict.fromkeys((*_WORK, _PROMPTING), COUNTER)
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 
 
@@ -127,6 +128,11 @@ class LlamaServer:
             processing=int(found[_REQUESTS[0]]),
             decoded=found.get(_DECODED, 0.0),
         )
+
+    async def seconds_a_token(self, endpoint: Endpoint) -> float | None:
+        found = await self._metrics.ask(endpoint) or {}
+        prompted, seconds = found.get(_PROMPTED), found.get(_PROMPTING)
+        return seconds / prompted if prompted and seconds else None
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         done = [await self.save_slot(endpoint, slot, slot_file(slot)) for slot in range(slots)]
