@@ -117,7 +117,7 @@ def post(lease: Any, path: str, body: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def opened(lease: Any, path: str, body: dict[str, Any] | bytes, timeout: float = 120) -> Iterator[HTTPResponse]:
+def opened(lease: Any, path: str, body: dict[str, Any] | bytes, timeout: float = 280) -> Iterator[HTTPResponse]:
     """The answer of a leased model to a POST, as it comes, over whichever endpoint it has."""
     connection = over_socket(lease.socket) if lease.socket else HTTPConnection(lease.endpoint.rpartition("/")[2])
     connection.timeout = timeout
