@@ -121,7 +121,9 @@ def many_queues(nodes: int, jobs: list[Job], until: float, gateways: int) -> Fou
     tally = fleet.tally
     said = (
         f"first try {tally.first / max(1, tally.asked):.1%} of {tally.asked}; {tally.moved} moved, {tally.twice} twice "
-        f"granted; {fleet.beats / until / nodes:.2f} heartbeats a second and node"
+        f"granted; {fleet.beats / until / nodes:.2f} heartbeats a second and node\n  choosing took "
+        f"{tally.choosing / 1e3 / max(1, len(tally.waits)):.0f} us a request, all its tries included; a heartbeat "
+        f"{tally.hearing / 1e3 / max(1, fleet.beats * gateways):.0f} us"
     )
     return Found(tally.waits, packing.part, time.process_time() - begun, said)
 

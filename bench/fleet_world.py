@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseReleased, LeaseRequested, TicketCancelled, TimePassed
 from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, ConnectionId, DeviceId, Hold, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.daemon.answering.views import served_in
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.ranking import ranking
@@ -158,7 +160,6 @@ class SimulatedNode(World):
         state = self.state
         idle = [i for i in state.instances.values() if i.phase is Phase.READY and i.vacant]
         waiting = list(state.queue)
-        told = [t.told[1] or 0.0 for t in waiting if t.told is not None]
         room = DeviceRoom(
             device=GPU,
             capacity=self.capacity[GPU],
@@ -174,7 +175,7 @@ class SimulatedNode(World):
                 rooms=(room,),
                 running=self._running(),
                 waiting=len(waiting),
-                eta=max(told, default=0.0),
+                eta=served_in(state) or 0.0,
             )
         )
 
@@ -205,6 +206,9 @@ class Tally:
     moved: int = 0
     twice: int = 0
     """Grants that came when the request had been served elsewhere."""
+    choosing: int = 0
+    hearing: int = 0
+    """Nanoseconds of CPU that gateways took to rank nodes, and to take in heartbeats with the moves that follow."""
 
 
 class SimulatedGateway:
@@ -220,15 +224,20 @@ class SimulatedGateway:
         self._asks: dict[tuple[str, int, int], Ask] = {}
 
     def hear(self, beat: Heartbeat) -> None:
-        if self.table.hear(beat, self.clock.now):
-            for waiter, prospect in self.waiters.moves(self.table, beat.node, self.clock.now):
-                self._try_move(self._requests[waiter.id], prospect)
+        begun = time.thread_time_ns()
+        news = self.table.hear(beat, self.clock.now)
+        moves = self.waiters.moves(self.table, beat.node, self.clock.now) if news else []
+        self.tally.hearing += time.thread_time_ns() - begun
+        for waiter, prospect in moves:
+            self._try_move(self._requests[waiter.id], prospect)
 
     def arrive(self, job: Job) -> None:
         self._at_once(Request(job, self.clock.now, self))
 
     def _order(self, request: Request) -> list[Prospect]:
+        begun = time.thread_time_ns()
         order = ranking(self.table, Sought(model=request.job.model), self.clock.now, self.rng.randrange)
+        self.tally.choosing += time.thread_time_ns() - begun
         return [prospect for prospect in order if prospect.node not in request.full]
 
     def _at_once(self, request: Request) -> None:

@@ -163,6 +163,8 @@ class Handler(BaseHTTPRequestHandler):
                 State.decoded += 1
                 self.event(self.token(last=number == tokens - 1))
                 time.sleep(State.play.get("token_seconds", 0.005))
+                while (gate := State.play.get("until")) and not Path(gate).exists():
+                    time.sleep(0.01)
             if self.path.startswith("/v1/"):
                 self.event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}})
             self.wfile.write(b"0\r\n\r\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ from fleet_node import Node, free_address
 from forked import Forked
 from house import fake_engine, model
 from lmxd_process import Lmxd
+from waiting import GENEROUS
+from wires import Wire
 
 from lmxd.config import keys
 from lmxd.fleet.home import FleetHome
@@ -38,7 +40,7 @@ class FleetGateway:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", "fleet", "--home", str(self.home.state), "gateway"]
             self.process = Forked(command, stdout=log, stderr=log)
-        Lmxd.until(self.answers, 30)
+        Lmxd.until(self.answers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,14 +51,18 @@ class FleetGateway:
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health", timeout=20).status_code == 200
         except httpx.TransportError:
             return False
+
+    def said(self, words: str) -> int:
+        """How often its log has some words."""
+        return self.log.read_text().count(words)
 
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with a user's key, or another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=GENEROUS)
 
     def nodes_of(self, name: str) -> set[str]:
         """The nodes that have a model, as the gateway lists it."""
@@ -71,6 +77,10 @@ class Boxes:
     def __init__(self, directory: Path, broker: Broker, gateway: FleetGateway) -> None:
         self.directory, self.broker, self.gateway = directory, broker, gateway
         self.nodes: dict[str, Node] = {}
+        self.join: Callable[[str, Models], Node]
+        """A further box, with these models."""
+        self.wires: dict[str, list[Wire]] = {}
+        """The ways of a box to others and from them, where there are such."""
         self.lmxds: dict[str, Lmxd] = {}
 
     def chat(self, name: str = "m", text: str = "hi", **more: Any) -> httpx.Response:
@@ -80,25 +90,70 @@ class Boxes:
         with self.gateway.client() as client:
             return client.post("/v1/chat/completions", json=body, headers=headers)
 
+    def warm(self, name: str = "m") -> None:
+        """Have each node start an instance of a model: a node that has none gets nothing while others have slots."""
+        body = {"model": name, "messages": [{"role": "user", "content": "hi"}]}
+        for node in self.nodes.values():
+            answer = node.asked_now("/v1/chat/completions", body, by=self.gateway.home)
+            assert answer.status == 200, answer.text
+
+    def cut_off(self, *names: str) -> Callable[[], None]:
+        """Have nothing pass between those boxes and others; what is returned mends it."""
+        wires = [wire for name in names for wire in self.wires[name]]
+
+        def mend() -> None:
+            for wire in wires:
+                wire.mend()
+
+        for wire in wires:
+            wire.hold()
+        return mend
+
     def until_known(self, name: str, *nodes: str) -> None:
         """Returns when the gateway lists a model at those nodes, and no others."""
-        Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes), 30)
+        Lmxd.until(lambda: self.gateway.nodes_of(name) == set(nodes))
 
 
 @contextlib.contextmanager
 def boxes(
-    directory: Path, models: Mapping[str, Models], *, gib: float = 1.0, gateway: Mapping[str, Any] | None = None
+    directory: Path,
+    models: Mapping[str, Models],
+    *,
+    gib: float = 1.0,
+    gateway: Mapping[str, Any] | None = None,
+    wired: bool = False,
 ) -> Iterator[Boxes]:
-    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section."""
+    """``models``: of each node by its name. ``gib``: memory of each. ``gateway``: keys of the gateway's section.
+
+    ``wired``: nodes and the gateway have ``wires``.
+    """
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(Broker(made(directory / "broker")))
         section = {"listen": free_address(), "keys_file": str(directory / "keys")} | dict(gateway or {})
-        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section))
+        wires: dict[str, list[Wire]] = {}
+
+        def wire(name: str, target: str) -> str:
+            wires.setdefault(name, []).append(stack.enter_context(Wire(target)))
+            return wires[name][-1].address
+
+        def way(name: str) -> dict[str, Any]:
+            return {"brokers": [f"tls://{wire(name, broker.address)}"]} if wired else {}
+
+        front = FleetGateway(broker.box("g1", [MemberRole.GATEWAY], gateway=section, **way("g1")))
         found = Boxes(directory, broker, front)
-        for name, offered in models.items():
-            home = broker.box(name, [MemberRole.NODE], door=free_address())
+        found.wires = wires
+
+        def join(name: str, offered: Models) -> Node:
+            listen = free_address()
+            door = {"door": wire(name, listen), "listen": listen} if wired else {"door": listen}
+            home = broker.box(name, [MemberRole.NODE], **door, **way(name))
             lmxd = found.lmxds[name] = stack.enter_context(lmxd_with(made(directory / name), offered, gib))
             found.nodes[name] = stack.enter_context(Node(lmxd, home))
+            return found.nodes[name]
+
+        found.join = join
+        for name, offered in models.items():
+            join(name, offered)
         stack.enter_context(front)
         for name in {name for offered in models.values() for name in offered}:
             found.until_known(name, *(node for node, offered in models.items() if name in offered))

@@ -34,7 +34,8 @@ class Broker:
     def __init__(self, directory: Path, fleet: str = "home") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_port()
-        self.url = f"tls://127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"tls://{self.address}"
         self.members: set[Member] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
@@ -43,7 +44,7 @@ class Broker:
     def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
         """The home of a box that has joined."""
         roles = list(roles)
-        home = box(self.authority, self.directory / name, name, roles, brokers=[self.url], **settings)
+        home = box(self.authority, self.directory / name, name, roles, **({"brokers": [self.url]} | settings))
         self.admit(*map(home.member, roles))
         return home
 
@@ -59,13 +60,13 @@ class Broker:
             loads = self.log.read_text().count("Reloaded")
             self._write()
             self.process.send_signal(signal.SIGHUP)
-            wait_until(lambda: self.log.read_text().count("Reloaded") > loads, 20)
+            wait_until(lambda: self.log.read_text().count("Reloaded") > loads)
 
     def _write(self) -> None:
         role = MemberRole.BROKER
         server = BusServer(
             member=self.home.member(role),
-            address=f"127.0.0.1:{self.port}",
+            address=self.address,
             certificate=self.home.certificate(role),
             key=self.home.key(role),
             ca=self.home.ca,
@@ -77,7 +78,7 @@ class Broker:
         self._write()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([program(), "-c", str(self.file)], stdout=log, stderr=log)
-        wait_until(self._is_ready, 20)
+        wait_until(self._is_ready)
 
     def _is_ready(self) -> bool:
         assert self.process is not None

@@ -6,13 +6,17 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+from waiting import GENEROUS, PAUSE
 
 from lmxd.fleet.names import ANSWERED_BY
+
+_CONVERSATION = 3
+"""Requests of one conversation."""
 
 
 @dataclass
@@ -30,7 +34,11 @@ class Outcome:
 
 
 class FleetLoad:
-    """``clients`` ask for ``model`` one after the other, a stream or a whole answer in turn."""
+    """``clients`` ask for ``model`` one after the other, a stream or a whole answer in turn.
+
+    Every third request begins a conversation: each stays at its node, so that a few of them without end might leave out
+    a node for ever.
+    """
 
     def __init__(self, url: str, key: str, *, model: str = "m", clients: int = 6, tokens: int = 20) -> None:
         self._url, self._key, self._model, self._tokens = url, key, model, tokens
@@ -52,19 +60,33 @@ class FleetLoad:
 
     async def _client(self, number: int) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
-        async with httpx.AsyncClient(base_url=self._url, headers=headers, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self._url, headers=headers, timeout=GENEROUS) as client:
             turn = number
             while not self._ends:
                 turn += 1
-                await self._ask(client, number, stream=turn % 2 == 0)
+                await self._ask(client, number, f"client {number}, {turn // _CONVERSATION}", stream=turn % 2 == 0)
 
     def each_has(self, count: int, since: float) -> bool:
         """Every client has so many whole answers to what it asked since that time."""
         seen = Counter(each.client for each in self.outcomes if each.whole and each.begun >= since)
         return all(seen[number] >= count for number in range(self._count))
 
-    async def _ask(self, client: httpx.AsyncClient, number: int, *, stream: bool) -> None:
-        message = {"role": "user", "content": f"client {number}"}
+    def each_is_served_by(self, nodes: Iterable[str], since: float = 0.0) -> bool:
+        """Each of the nodes has given two whole answers to what was asked since that time."""
+        seen = Counter(each.node for each in self.outcomes if each.whole and each.begun >= since)
+        return all(seen[name] >= 2 for name in nodes)
+
+    def broken(self) -> list[Outcome]:
+        """The requests without a whole answer."""
+        return [each for each in self.outcomes if not each.whole]
+
+    def shown(self) -> str:
+        """What has come of the requests so far, for an error of a test."""
+        by_node = Counter((each.node, each.status, each.whole) for each in self.outcomes)
+        return f"{dict(by_node)}; the last: {self.outcomes[-3:]}"
+
+    async def _ask(self, client: httpx.AsyncClient, number: int, text: str, *, stream: bool) -> None:
+        message = {"role": "user", "content": text}
         body = {"model": self._model, "messages": [message], "max_tokens": self._tokens}
         found = Outcome(number, time.monotonic(), stream)
         try:
@@ -80,3 +102,5 @@ class FleetLoad:
         except (httpx.TransportError, ValueError) as error:
             found.said = repr(error)
         self.outcomes.append(found)
+        if not found.whole:
+            await asyncio.sleep(PAUSE)  # as a client does that asks again

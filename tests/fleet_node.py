@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, lmxd: Lmxd, home: FleetHome) -> None:
         self.lmxd, self.home = lmxd, home
-        self.name, self.address = home.settings.node, home.settings.door
+        self.name, self.address = home.settings.node, home.settings.listen or home.settings.door
         self.log = home.state / "node.log"
 
     def start(self) -> Node:
@@ -40,7 +40,7 @@ class Node:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", *words]
             self.process = Forked(command, stdout=log, stderr=log, env=self.lmxd.env)
-        Lmxd.until(self.listens, 30)
+        Lmxd.until(self.listens)
         return self
 
     def listens(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 from forked import Forked
-from waiting import wait_until
+from waiting import GENEROUS, wait_until
 
 from lmxd.__main__ import main
 from lmxd.fleet.home import FleetHome
@@ -85,7 +85,7 @@ class BrokerProcess:
         before = self.said(SERVED)
         with self._box.log.open("ab") as log:
             self.process = Forked(self._box.command("broker"), stdout=log, stderr=log)
-        wait_until(lambda: self._begun(before), 30)
+        wait_until(lambda: self._begun(before))
         return self
 
     def _begun(self, before: int) -> bool:
@@ -98,7 +98,7 @@ class BrokerProcess:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(GENEROUS)
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:

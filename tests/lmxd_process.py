@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 from forked import Forked, run
-from waiting import wait_until
+from waiting import GENEROUS, wait_until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
@@ -43,7 +43,7 @@ class Lmxd:
 
     def start(self) -> Self:
         self.begin()
-        self.until(self.answers, 60)
+        self.until(self.answers)
         return self
 
     def begin(self) -> None:
@@ -99,7 +99,7 @@ class Lmxd:
             return {i.instance: i for i in client.instances().instances}
 
     @staticmethod
-    def until(holds: Callable[[], Any], seconds: float = 20.0) -> float:
+    def until(holds: Callable[[], Any], seconds: float = GENEROUS) -> float:
         """Seconds until something held; fails if it does not in time."""
         return wait_until(holds, seconds)
 

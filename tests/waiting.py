@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 PAUSE = 0.01
+GENEROUS = 100.0
+"""Seconds for what takes a moment. On a machine with other work that is far longer; where it is not, nobody waits."""
 
 
 def comes_about(holds: Callable[[], Any], seconds: float) -> bool:
@@ -20,21 +22,21 @@ def comes_about(holds: Callable[[], Any], seconds: float) -> bool:
     return True
 
 
-def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> float:
+def wait_until(holds: Callable[[], Any], seconds: float = GENEROUS) -> float:
     """The seconds until something held; fails if it does not in time."""
     begun = time.monotonic()
     assert comes_about(holds, seconds), "it did not come about in time"
     return time.monotonic() - begun
 
 
-async def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
-    """The same on a loop that has other work. ``holds`` may be a coroutine function."""
+async def until(holds: Callable[[], Any], seconds: float = GENEROUS, seen: Callable[[], object] = str) -> None:
+    """The same on a loop that has other work. ``holds`` may be a coroutine function; ``seen``: what is said if not."""
     deadline = time.monotonic() + seconds
     while True:
         found = holds()
         if await found if isinstance(found, Awaitable) else found:
             return
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, f"it did not come about in time {seen()}"
         await asyncio.sleep(PAUSE)
 
 

@@ -36,6 +36,12 @@ class LastingClient(Client):
     A server tells one when its authority has written its configuration anew, or was too slow: that passes.
     """
 
+    async def _process_op_err(self, e: Exception) -> None:
+        """Break off the connection: nats-py would close it, and wait 30 s for a frozen server to close it, too."""
+        if (writer := getattr(self._transport, "_io_writer", None)) is not None and not self.is_reconnecting:
+            writer.transport.abort()
+        await super()._process_op_err(e)
+
     async def _process_err(self, err_msg: str) -> None:
         if _NOT_PERMITTED in err_msg.lower():
             await super()._process_err(err_msg)

@@ -14,14 +14,13 @@ import contextlib
 import random
 import secrets
 import ssl
-import time
 from collections.abc import AsyncIterator
 from typing import Final, Self
 
 from nats.aio.client import Client as Bus
 
 from lmxd.errors import LmxdError
-from lmxd.fleet import calls, tls
+from lmxd.fleet import calls, clock, tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.calls import CallName, Direct, DirectRenewed, LeaseCall
 from lmxd.fleet.choosing.prospects import Prospect, Sought
@@ -56,13 +55,13 @@ class FleetClient:
         self._home, self._role = home or FleetHome.at(None, user=False), role
         self.tls: ssl.SSLContext = tls.client_context(self._home, role)
         self._table = NodeTable()
-        metrics = FleetMetrics(self._table, time.monotonic)
+        metrics = FleetMetrics(self._table, clock.now)
         below = random.SystemRandom().randrange
-        self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, time.monotonic)
+        self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, clock.now)
 
     async def __aenter__(self) -> Self:
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
-        hearing = Hearing(self._table, lambda _, __: self._spoken.set(), time.monotonic)
+        hearing = Hearing(self._table, lambda _, __: self._spoken.set(), clock.now)
         self._bus: Bus = await connect(self._home, self._role, context=self.tls, lost=hearing.lost, found=hearing.found)
         self._heard = asyncio.create_task(hearing.run(self._bus))
         return self
@@ -81,7 +80,7 @@ class FleetClient:
         ``wait``: the most seconds in queues. LmxdError if no node has it to give.
         """
         await self._known(model)
-        wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=time.monotonic())
+        wanted = WantedAnswer(sought=Sought(model=model, ctx=ctx or 0), user=user, wait=wait, since=clock.now())
         lease = await self._finding.answer(wanted, _LeaseAsker(self._bus, self._table, wanted), lambda _: None)
         renewing = asyncio.create_task(self._renew(lease))
         try:
@@ -100,7 +99,7 @@ class FleetClient:
 
     def _all_spoke(self, model: str) -> bool:
         having = [node for node in self._table.nodes.values() if model in node.offered]
-        return bool(having) and all(self._table.is_alive(node.name, time.monotonic()) for node in having)
+        return bool(having) and all(self._table.is_alive(node.name, clock.now()) for node in having)
 
     async def _renew(self, lease: Direct) -> None:
         """Keep it alive. A node that does not answer is asked again: its lease lives for as long as it said."""
@@ -121,7 +120,7 @@ class _LeaseAsker:
 
     async def ask(self, prospect: Prospect, wait: float | None) -> Direct:
         """A node's lease. It is watched by its heartbeats. Raises Away, or NodeRefusal."""
-        name, wanted, now = prospect.node, self._wanted, time.monotonic()
+        name, wanted, now = prospect.node, self._wanted, clock.now()
         said = LeaseCall(
             model=wanted.sought.model,
             ctx=wanted.sought.ctx or None,
@@ -136,12 +135,12 @@ class _LeaseAsker:
         try:
             while not asked.done():
                 await asyncio.wait((asked,), timeout=_LOOK)
-                if not asked.done() and not self._table.is_alive(name, time.monotonic()):
+                if not asked.done() and not self._table.nodes[name].speaks(clock.now()):
                     raise Away(name, "it is silent")
             return await asked
         except LmxdError as error:
             if isinstance(error, Away) or error.code == "daemon_unavailable":
-                self._table.failed(name, time.monotonic())
+                self._table.failed(name, clock.now())
                 raise error if isinstance(error, Away) else Away(name, error.message) from error
             raise NodeRefusal(name, status_of(error), error) from error
         finally:

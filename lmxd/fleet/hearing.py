@@ -37,11 +37,11 @@ class Hearing:
 
     async def lost(self) -> None:
         """NATS is gone: the table is believed for a while."""
-        self._table.deaf(self._now())
+        self._table.lost()
 
     async def found(self) -> None:
         """NATS is there again."""
-        self._table.hears(self._now())
+        self._table.found(self._now())
         self._again.set()
 
     async def run(self, bus: Bus) -> None:

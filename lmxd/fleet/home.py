@@ -58,6 +58,7 @@ class FleetSettings(Section):
     )
     authority: HostPort = Field(description="HOST:PORT where members join, and renew their certificates")
     door: HostPort = Field(description="HOST:PORT at which the fleet's gateways reach this node")
+    listen: HostPort | None = Field(None, description="HOST:PORT where the door listens, if another leads to it")
     labels: dict[str, str] = Field({}, description="what else is to be known of this node: name -> value")
     gateway: GatewayConfig = Field(GatewayConfig(), description="the fleet's gateway, if it runs here")
 

@@ -16,6 +16,8 @@ USER: Final = "X-Lmxd-Fleet-User"
 """The caller for whom a gateway asks; a node believes it of a gateway's certificate alone. Absent: nobody's key."""
 WAITED: Final = "X-Lmxd-Fleet-Waited"
 """Seconds that the request has waited already, here and at other nodes: clocks of two boxes need not agree."""
+ALIVE: Final = "/fleet/alive"
+"""The path of a door for a sign of life: ``{"now": SECONDS}`` by the clock that the node's heartbeats have."""
 ANSWERED_BY: Final = "X-Lmxd-Node"
 """The node that answered, told to the client."""
 

@@ -66,10 +66,10 @@ class Running(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Heartbeat(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
-    """A node as it is now. ``sent``: by its own clock; ``number``: counts from 1 at each start of its agent.
+    """A node as it is now. ``sent``: when it looked, by its own clock.
 
-    ``waiting``: requests in its queue, ``eta``: seconds until one that came now would be served. ``used``: byte-seconds
-    of each user of the fleet since the agent was started.
+    ``number``: counts from 1 at each start of its agent. ``waiting``: requests in its queue, ``eta``: seconds until one
+    that came now would be served. ``used``: byte-seconds of each user of the fleet since the agent was started.
     """
 
     node: _Text

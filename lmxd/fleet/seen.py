@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.choosing.table import SILENT, NodeTable
 from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
 
 
@@ -24,8 +24,8 @@ class SeenNode:
 
     @property
     def state(self) -> str:
-        """In a word."""
-        if not self.alive:
+        """In a word. One that is still believed, since nobody is heard, is silent all the same."""
+        if not self.alive or (self.silent or 0.0) > SILENT:
             return "silent"
         return "draining" if self.beat is not None and self.beat.draining else "up"
 

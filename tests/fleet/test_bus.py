@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, NoRespondersError
 from nats.errors import TimeoutError as Late
-from waiting import until
+from waiting import GENEROUS, until
 
 from lmxd.fleet import bus, names
 from lmxd.fleet.authority.certificates import Authority
@@ -92,7 +92,7 @@ async def test_a_node_may_neither_hear_nor_answer_for_another(broker: Broker, co
         await rogue.subscribe(wanted, cb=answer_falsely)
     await rogue.flush()
     await honest.flush()
-    answers = [(await asking.request(subject("n1", CallName.PLAN), b"", timeout=5)).data for _ in range(20)]
+    answers = [(await asking.request(subject("n1", CallName.PLAN), b"", timeout=GENEROUS)).data for _ in range(20)]
     assert answers == [b"mine"] * 20
     with pytest.raises(Late):
         await rogue.request(subject("n1", CallName.PLAN), b"", timeout=HEARD)
@@ -113,7 +113,7 @@ async def test_only_an_operator_drains(broker: Broker, connected: Bus, role: Mem
     with pytest.raises(Late):
         await other.request(subject("n1", CallName.DRAIN), b"forbidden", timeout=HEARD)
     operator = await connected(broker.box("o1", [OPERATOR]), OPERATOR)
-    assert (await operator.request(subject("n1", CallName.DRAIN), b"allowed", timeout=5)).data == b"done"
+    assert (await operator.request(subject("n1", CallName.DRAIN), b"allowed", timeout=GENEROUS)).data == b"done"
     assert drained == [b"allowed"]
 
 
@@ -125,20 +125,20 @@ async def test_cards(broker: Broker, connected: Bus) -> None:
     cards = await node.jetstream().key_value(names.BUCKET)
     await cards.put("n1", b"mine")
     for liar in (rogue, gateway):
-        theirs = await liar.jetstream(timeout=HEARD).key_value(names.BUCKET)
-        with pytest.raises(Late):
-            await theirs.put("n1", b"a lie")
-        with pytest.raises(Late):
-            await theirs.delete("n1")
+        stream = liar.jetstream(timeout=HEARD)
+        for said, headers in ((b"a lie", {}), (b"", {"KV-Operation": "DEL"})):
+            with pytest.raises(Late):
+                await stream.publish(f"$KV.{names.BUCKET}.n1", said, headers=headers)
+        theirs = await liar.jetstream().key_value(names.BUCKET)
         assert (await theirs.get("n1")).value == b"mine"
         with pytest.raises(Late):
-            await liar.jetstream(timeout=HEARD).delete_stream(f"KV_{names.BUCKET}")
+            await stream.delete_stream(f"KV_{names.BUCKET}")
     watching = await (await gateway.jetstream().key_value(names.BUCKET)).watchall()
     seen = (entry async for entry in watching if entry is not None)  # None: that was all there is
-    first = await asyncio.wait_for(anext(seen), 5)
+    first = await asyncio.wait_for(anext(seen), GENEROUS)
     assert (first.key, first.value) == ("n1", b"mine")
     await cards.put("n1", b"again")
-    assert (await asyncio.wait_for(anext(seen), 5)).value == b"again"
+    assert (await asyncio.wait_for(anext(seen), GENEROUS)).value == b"again"
 
 
 async def refused(home: FleetHome, role: MemberRole, fleet: str = "home") -> Exception:
@@ -149,7 +149,7 @@ async def refused(home: FleetHome, role: MemberRole, fleet: str = "home") -> Exc
             tls=client_context(home, role),
             tls_hostname=any_host(fleet, MemberRole.BROKER),
             allow_reconnect=False,
-            connect_timeout=5,
+            connect_timeout=60,
         )
     return found.value
 
@@ -189,12 +189,12 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     await client.subscribe(subject("n7", CallName.PS), cb=answer)
     await client.flush()
     await asyncio.to_thread(broker.forget, home.member(NODE))
-    await until(lambda: events == ["lost"])
+    await until(lambda: "lost" in events)
     with pytest.raises(NoRespondersError):
-        await gateway.request(subject("n7", CallName.PS), b"", timeout=5)
+        await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)
     await asyncio.to_thread(broker.admit, home.member(NODE))
-    await until(lambda: events == ["lost", "found"])
-    assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=5)).data == b"here"
+    await until(lambda: "found" in events)
+    assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)).data == b"here"
 
 
 async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path) -> No
     await asyncio.to_thread(broker.start)
     client = await coming
     await asyncio.to_thread(broker.end, signal.SIGKILL)
-    await until(lambda: events == ["lost"])
+    await until(lambda: "lost" in events)
     await asyncio.to_thread(broker.start)
-    await until(lambda: events == ["lost", "found"])
+    await until(lambda: "found" in events)
     await client.flush()
     await client.close()
     broker.end()

@@ -73,7 +73,7 @@ class Choosing(RuleBasedStateMachine):
         self.sent: dict[tuple[str, str, int], float] = {}
         self.last_asked = dict.fromkeys(NODES, -inf)
         self.answering: list[Attempt] = []
-        self.deaf_at: float | None = None
+        self.lost = False
         self.excused_at = -inf
         for name in NODES:
             self.table.hear_card(card(name, SIZES, slots=SLOTS))
@@ -87,16 +87,27 @@ class Choosing(RuleBasedStateMachine):
         self.sent[name, said.started, said.number] = self.now
         self.flying.append((self.now, said))
 
-    @precondition(lambda self: self.flying and self.deaf_at is None)
+    @property
+    def last_at(self) -> float:
+        return max(node.spoke_at for node in self.table.nodes.values())
+
+    @property
+    def deaf(self) -> bool:
+        """Nobody is heard."""
+        return self.lost or self.now - self.last_at > SILENT
+
+    @precondition(lambda self: self.flying and not self.lost)
     @rule(number=st.integers(0, 20), again=st.booleans())
     def hear(self, number: int, again: bool = False) -> None:
         _, said = self.flying[number % len(self.flying)]
-        before = self.table.nodes[said.node].beat
+        before, deaf = self.table.nodes[said.node].beat, self.deaf
         news = self.table.hear(said, self.now)
         after = self.table.nodes[said.node].beat
         assert after is (said if news else before)
         if before.started == said.started:
             assert news == (said.number > before.number)
+        if deaf and not self.deaf:
+            self.excused_at = self.now
         if not again:
             del self.flying[number % len(self.flying)]
 
@@ -180,17 +191,17 @@ class Choosing(RuleBasedStateMachine):
     @rule(gone=st.booleans())
     def nats(self, gone: bool) -> None:
         if gone:
-            self.table.deaf(self.now)
-            self.deaf_at = self.now if self.deaf_at is None else self.deaf_at
-        elif self.deaf_at is not None:
-            self.table.hears(self.now)
-            self.deaf_at, self.excused_at = None, self.now
+            self.table.lost()
+        else:
+            self.table.found(self.now)
+            self.excused_at = self.now if self.lost else self.excused_at
+        self.lost = gone
 
     @invariant()
     def whoever_is_alive_has_spoken_lately(self) -> None:
         """No heartbeat counts as newer than it is by more than the least delay, which is unknown, allows."""
         for node in self.table.alive(self.now):
-            until = self.now if self.deaf_at is None else self.deaf_at
+            until = self.last_at if self.deaf else self.now
             assert self.now - until <= REMEMBERED
             assert until - max(node.spoke_at, self.excused_at) <= SILENT
             told = self.sent.get((node.name, node.beat.started, node.beat.number), -inf)

@@ -78,7 +78,7 @@ class Pair:
             steps.append(await self.copies.copy(params))
             return steps[-1].finished
 
-        await until(ended, 60)
+        await until(ended)
         return steps[-1]
 
 

@@ -53,7 +53,7 @@ async def doors(directory: Path, door: PlayedDoor, *, name: str = "n1") -> Async
     port = server.sockets[0].getsockname()[1]
     card = NodeCard(node="n1", address=f"127.0.0.1:{port}", version="1", started="s")
     try:
-        yield Doors(tls.client_context(gateway, MemberRole.GATEWAY), "home"), card
+        yield Doors(tls.client_context(gateway, MemberRole.GATEWAY), "home", lambda *_: None), card
     finally:
         server.close()
 
@@ -98,7 +98,7 @@ async def test_a_frozen_node_breaks_off_by_itself(tmp_path: Path) -> None:
     async with doors(tmp_path, door) as (there, card):
         with pytest.raises(Away, match="it is silent"):
             await there.ask(card, GET)
-    assert [request.split()[1] for request in door.requests] == [b"/x", b"/v1/models"]
+    assert [request.split()[1] for request in door.requests] == [b"/x", b"/fleet/alive"]
 
 
 async def test_a_door_that_is_not_there_is_told_so(tmp_path: Path) -> None:

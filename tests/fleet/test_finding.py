@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from waiting import until
+from waiting import turns, until
 
 from fleet.reported import beat, card
 from lmxd.errors import LmxdError
@@ -160,6 +160,33 @@ async def test_it_keeps_its_place_where_the_other_node_has_no_room_after_all() -
     assert nodes.left == []
 
 
+async def test_it_leaves_a_node_whose_heartbeats_turn_out_to_be_old() -> None:
+    """What made that the best one was so 10 s ago."""
+    fleet, turn = Fleet({"a": 0, "b": 0}, {"a": 5.0, "b": 30.0}), asyncio.get_running_loop().create_future()
+    nodes = PlayedNodes({"a": turn})
+    asked = await waits_at_a(fleet, nodes)
+    since = fleet.now
+    fleet.now += 2
+    fleet.hear("b", 2, 0, 30.0)
+    assert not fleet.table.told_time("b", fleet.now, fleet.now)
+    assert fleet.table.told_time("a", fleet.now + 8, fleet.now), "it sent its heartbeat at 100, and 110 was 2 s later"
+    fleet.places.leave("a")
+    assert await asked == Served("b")
+    assert nodes.asked == [("a", 60.0), ("b", 60.0 - (fleet.now - since))]
+    await until(lambda: nodes.left == ["a"])
+
+
+async def test_it_stays_at_a_node_that_is_not_believed_where_there_is_no_other() -> None:
+    fleet, turn = Fleet({"a": 0}, {"a": 5.0}), asyncio.get_running_loop().create_future()
+    nodes = PlayedNodes({"a": turn})
+    asked = await waits_at_a(fleet, nodes)
+    fleet.places.leave("a")
+    await turns(3)
+    turn.set_result(None)
+    assert await asked == Served("a")
+    assert (nodes.asked, nodes.left) == ([("a", 60.0)], [])
+
+
 async def test_nothing_is_left_of_a_client_that_leaves() -> None:
     fleet, turn = Fleet({"a": 0}), asyncio.get_running_loop().create_future()
     nodes = PlayedNodes({"a": turn})
@@ -172,7 +199,7 @@ async def test_nothing_is_left_of_a_client_that_leaves() -> None:
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (lambda fleet: setattr(fleet, "now", fleet.now + 10), "stopped", "nothing has been heard of any node"),
+        (lambda fleet: setattr(fleet, "now", fleet.now + 70), "stopped", "nothing has been heard of any node"),
         (lambda fleet: fleet.table.forget_card("a"), "stopped", "nothing has been heard of any node"),
         (lambda fleet: fleet.table.hear_card(card("a", {"other": 8})), "unknown_model", "no node has a model 'm'"),
         (lambda fleet: fleet.table.hear(beat("a", 2, fleet.now, draining=True), fleet.now), "stopped", "m is at a"),
@@ -190,7 +217,7 @@ async def test_where_no_node_can_be_asked_the_reason_is_told(
 
 async def test_the_table_is_believed_for_a_minute_when_nats_is_gone() -> None:
     fleet = Fleet({"a": 1})
-    fleet.table.deaf(fleet.now)
+    fleet.table.lost()
     fleet.now += 59
     assert await fleet.answer(PlayedNodes({})) == Served("a")
     fleet.now += 2

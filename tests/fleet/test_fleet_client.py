@@ -48,7 +48,7 @@ async def test_a_program_asks_the_node_itself(fleet: Boxes, home: FleetHome) -> 
 
 async def test_leases_go_where_there_is_room_and_are_refused_where_there_is_none(fleet: Boxes, home: FleetHome) -> None:
     async with FleetClient(home) as client:
-        async with client.request("m", wait=30) as one, client.request("m", wait=30) as two:
+        async with client.request("m", wait=60) as one, client.request("m", wait=60) as two:
             assert {one.node, two.node} == {"n1", "n2"}
             with pytest.raises(LmxdError) as refused:
                 async with client.request("m"):

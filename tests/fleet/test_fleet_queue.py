@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +13,9 @@ import httpx
 import pytest
 from fleet_boxes import Boxes, boxes
 from lmxd_process import Lmxd
+from waiting import GENEROUS
 
+from lmxd.fleet.members import MemberRole
 from lmxd.fleet.names import ANSWERED_BY
 
 
@@ -40,6 +45,13 @@ def waiting_at(fleet: Boxes) -> list[str]:
     return found
 
 
+def moved(fleet: Boxes) -> float:
+    """Requests that went from one queue to another node."""
+    with fleet.gateway.client() as client:
+        lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("lmxd_fleet_moves_total "))
+
+
 def test_a_request_that_will_not_wait_is_refused_as_a_node_refuses_it(fleet: Boxes) -> None:
     with busy(fleet, "first"), busy(fleet, "second"):
         answer = fleet.chat(headers={"Prefer": "wait=0"})
@@ -54,16 +66,36 @@ def test_a_request_goes_from_the_queue_of_one_node_to_another_that_has_room(flee
     with ExitStack() as first, ExitStack() as second:
         stacks = {each.enter_context(busy(fleet, name)): each for each, name in ((first, "first"), (second, "second"))}
         assert set(stacks) == {"n1", "n2"}
+        moves = moved(fleet)
         asked = threading.Thread(target=lambda: found.append(fleet.chat(text="third")))
         asked.start()
         Lmxd.until(lambda: waiting_at(fleet))
         (where,) = waiting_at(fleet)
         (other,) = set(stacks) - {where}
         stacks[other].close()
-        asked.join(30)
+        asked.join(GENEROUS)
     assert found[0].headers[ANSWERED_BY] == other
-    with fleet.gateway.client() as client:
-        assert "lmxd_fleet_moves_total 1.0\n" in client.get("/metrics").text
+    assert moved(fleet) == moves + 1
+
+
+def test_an_operator_sees_who_waits_where(fleet: Boxes) -> None:
+    desk, found = fleet.broker.box("desk", [MemberRole.OPERATOR]), list[httpx.Response]()
+
+    with ExitStack() as stack:
+        for text in ("first", "second"):
+            stack.enter_context(busy(fleet, text))
+        asked = threading.Thread(target=lambda: found.append(fleet.chat(text="third")))
+        asked.start()
+        Lmxd.until(lambda: waiting_at(fleet))
+        (where,) = waiting_at(fleet)
+        command = [sys.executable, "-m", "lmxd.cli.main", "fleet", "--home", str(desk.state), "queue", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GENEROUS)
+        queues = json.loads(done.stdout)["nodes"]
+        (ticket,) = queues[where]["tickets"]
+        assert (ticket["model"], ticket["user"], ticket["position"]) == ("m", "user", 1)
+        assert [queues[name]["tickets"] for name in fleet.nodes if name != where] == [[]]
+    asked.join(GENEROUS)
+    assert found[0].status_code == 200
 
 
 def test_a_client_that_leaves_leaves_no_request_in_a_queue(fleet: Boxes) -> None:

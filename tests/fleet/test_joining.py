@@ -271,12 +271,12 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         own_first.home.config.write_text(json.dumps(settings | {"brokers": settings["brokers"][-1:]}))
         client = await bus.connect(own_first.home, NODE, found=again)
         cards = await _cards(client)
-        await until(lambda: _is_put(cards, b"card"), 90)
+        await until(lambda: _is_put(cards, b"card"))
         last.end(signal.SIGKILL)
         os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
-        await until(lambda: found, 90)
-        await until(lambda: _is_there(cards, b"card"), 90)
-        await until(lambda: _is_put(cards, b"another"), 90)
+        await until(lambda: found)
+        await until(lambda: _is_there(cards, b"card"))
+        await until(lambda: _is_put(cards, b"another"))
         await client.close()
 
 

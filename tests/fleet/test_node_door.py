@@ -16,9 +16,10 @@ from fleet_node import Node, free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 
+from lmxd.fleet import clock
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.members import MemberRole
-from lmxd.fleet.names import USER, WAITED
+from lmxd.fleet.names import ALIVE, USER, WAITED
 from lmxd.fleet.tls import client_context
 
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
@@ -52,16 +53,22 @@ def test_a_gateway_is_served_as_by_the_gateway_of_the_box(place: SimpleNamespace
     assert (unknown.status, unknown.json["error"]["code"]) == (404, "model_not_found")
 
 
+def test_a_sign_of_life_has_the_time_by_the_clock_of_heartbeats(place: SimpleNamespace) -> None:
+    before = clock.now()
+    assert before <= asked(place, ALIVE).json["now"] <= clock.now()
+    assert asked(place, ALIVE, role="node").status == 403
+
+
 def test_a_lease_is_for_the_user_whom_the_gateway_names(place: SimpleNamespace) -> None:
     async def both() -> list[str | None]:
-        body = CHAT | {"max_tokens": 600, "stream": True}  # a stream takes 5 ms a token
+        body = CHAT | {"max_tokens": 20_000, "stream": True}  # a stream takes 5 ms a token
         slow = place.node.ask("/v1/chat/completions", body, by=place.member, **{USER: "bob"})
         asking = asyncio.get_running_loop().create_task(slow)
         found: list[str | None] = []
         while "bob" not in found and not asking.done():  # the lease of who asked before may linger
             shown = await asyncio.to_thread(place.lmxd.instances)
             found = [lease.user for i in shown.values() for lease in i.leases if lease.user]
-        await asking
+        asking.cancel()
         return found
 
     assert "bob" in asyncio.run(both())

@@ -61,14 +61,16 @@ def test_clocks_of_boxes_need_not_agree() -> None:
 
 
 def test_a_heartbeat_that_lies_behind_is_old_though_it_was_just_heard() -> None:
-    heard = table("n1")
-    for second in range(1, 10):
-        heard.hear(beat("n1", 1 + second, second), second)
+    heard = table("n1", "n2")
+    for second in range(1, 20):
+        heard.hear(beat("n2", 1 + second, second), second)
+        if second < 10:
+            heard.hear(beat("n1", 1 + second, second), second)
     heard.hear(beat("n1", 11, 10.0, vacant={"a": 1}), 20.0)
     assert heard.nodes["n1"].spoke_at == 10.0
-    assert names(heard, 20.0) == []
+    assert names(heard, 20.0) == ["n2"]
     heard.hear(beat("n1", 12, 20.5), 20.5)
-    assert names(heard, 20.5) == ["n1"]
+    assert names(heard, 20.5) == ["n1", "n2"]
 
 
 def test_a_heartbeat_that_lies_behind_is_old_whenever_it_comes() -> None:
@@ -82,12 +84,33 @@ def test_a_heartbeat_that_lies_behind_is_old_whenever_it_comes() -> None:
 
 def test_a_clock_that_stood_still_is_believed_again_after_two_minutes() -> None:
     """A paused machine does not know that time has passed."""
-    heard = table("n1")
+    heard = table("n1", "n2")
     for second in range(1, 200):
-        heard.hear(beat("n1", 1 + second, second), second + (10 if second > 20 else 0))
+        now = second + (10 if second > 20 else 0)
+        heard.hear(beat("n2", 1 + second, now), now)
+        heard.hear(beat("n1", 1 + second, second), now)
         if second == 30:
-            assert names(heard, 40) == []
-    assert names(heard, 209) == ["n1"]
+            assert names(heard, 40) == ["n2"]
+    assert names(heard, 209) == ["n1", "n2"]
+
+
+def test_a_node_whose_heartbeats_all_come_late_is_found_out_by_its_door() -> None:
+    """They come over a slow connection to NATS from the beginning; its clock is another than ours."""
+    heard = table("n2")
+    heard.hear_card(card("n1", {"a": 8}))
+    for second in range(20):
+        heard.hear(beat("n1", 1 + second, 5000.0 + second - 10, started="t"), second)
+        heard.hear(beat("n2", 2 + second, second), second)
+    assert names(heard, 19.0) == ["n2", "n1"]
+    assert heard.told_time("n1", 5018.9, 19.0), "the answer was on its way for 0.1 s"
+    assert not heard.told_time("n2", 19.0, 19.0)
+    assert abs(heard.nodes["n1"].spoke_at - 9.1) < 1e-6
+    assert names(heard, 19.0) == ["n2"]
+    heard.hear(beat("n1", 21, 5010.0, started="t"), 20.0)
+    assert names(heard, 20.0) == ["n2"], "later ones are as late"
+    heard.hear(beat("n1", 22, 5021.0, started="t"), 21.1)
+    assert names(heard, 21.1) == ["n2", "n1"]
+    assert not heard.told_time("nobody", 0.0, 21.1)
 
 
 def test_heartbeats_that_overtake_each_other_are_taken_in_order() -> None:
@@ -118,15 +141,57 @@ def test_a_node_that_could_not_be_reached_is_left_alone_for_longer_each_time() -
     assert heard.is_alive("n1", 8.0), "it had worked meanwhile"
 
 
+def test_requests_that_fail_with_one_another_are_one_failure() -> None:
+    heard = table("n1")
+    for _ in range(10):
+        heard.failed("n1", 0.0)
+    assert heard.is_alive("n1", 1.0)
+
+
+def test_a_node_that_was_started_again_is_not_left_alone_any_longer() -> None:
+    heard = table("n1")
+    for now in (0.0, 1.0):
+        heard.failed("n1", now)
+    heard.hear(beat("n1", 1, 5.0, started="t"), 1.5)
+    assert heard.is_alive("n1", 1.5)
+
+
 def test_without_nats_the_table_is_believed_for_a_minute() -> None:
     heard = table("n1", "n2")
-    heard.hear(beat("n2", 2, 4.0), 4.0)
-    heard.deaf(5.0)
-    assert names(heard, 5.0 + REMEMBERED) == ["n2"], "n1 had been silent before"
-    assert names(heard, 5.1 + REMEMBERED) == []
-    heard.hears(20.0)
+    for second in (2, 4):
+        heard.hear(beat("n2", second, second), second)
+    heard.lost()
+    assert names(heard, 4.0 + REMEMBERED) == ["n2"], "n1 had been silent before"
+    assert names(heard, 4.1 + REMEMBERED) == []
+    heard.found(20.0)
     assert names(heard, 20.0 + SILENT) == ["n2"], "it has time to speak"
-    assert names(heard, 20.1 + SILENT) == []
+    heard.hear(beat("n1", 2, 21.0), 21.0)
+    heard.hear(beat("n1", 3, 24.0), 24.0)
+    assert names(heard, 24.1) == ["n1"]
+
+
+def test_when_nobody_is_heard_it_is_not_the_nodes_that_are_away() -> None:
+    """A frozen nats-server is found out after 4 s and more, and a gateway that was frozen itself hears later."""
+    heard = table("n1", "n2", "n3")
+    for number, second in enumerate((2.0, 4.0), start=2):
+        heard.hear(beat("n2", number, second), second)
+        heard.hear(beat("n3", number, second + 0.5), second + 0.5)
+    assert names(heard, 4.5 + SILENT + 0.1) == ["n2", "n3"]
+    heard.lost()
+    assert names(heard, 12.0) == ["n2", "n3"], "they spoke before it was frozen, though NATS is lost only now"
+    heard.found(20.0)
+    heard.hear(beat("n3", 4, 20.5), 20.5)
+    assert names(heard, 21.0) == ["n2", "n3"], "one is heard first, and the other has time to speak"
+    heard.hear(beat("n3", 5, 23.0), 23.0)
+    assert names(heard, 20.6 + SILENT) == ["n3"]
+
+
+def test_a_node_that_could_not_be_reached_when_nats_was_lost_is_asked_again_meanwhile() -> None:
+    heard = table("n1", "n2")
+    heard.failed("n1", 0.5)
+    heard.lost()
+    assert names(heard, 1.0) == ["n2"]
+    assert names(heard, 2.0) == ["n1", "n2"]
 
 
 def test_what_was_asked_is_gone_at_once_and_until_the_node_can_know() -> None:

@@ -54,9 +54,14 @@ def test_ready_then_fits_then_what_makes_way_then_the_shortest_queue() -> None:
     ]
 
 
-def test_bytes_beside_a_queue_are_the_queue_s_first() -> None:
-    table = fleet(beat("queue", 1, 0, free=8, waiting=1, eta=3), beat("free", 1, 0, free=20))
-    assert order(table) == [("free", Standing.FITS), ("queue", Standing.WAITS)]
+def test_bytes_beside_a_queue_are_asked_for_when_nobody_else_has_room() -> None:
+    """They are the queue's first, and nothing is ended for others."""
+    table = fleet(
+        beat("queue", 1, 0, free=8, waiting=1, eta=3),
+        beat("idle", 1, 0, free=2, idle=12),
+        beat("both", 1, 0, free=2, idle=12, waiting=1, eta=3),
+    )
+    assert order(table) == [("idle", Standing.MAKES_WAY), ("queue", Standing.BESIDE), ("both", Standing.WAITS)]
 
 
 def test_the_node_of_a_conversation_is_first_if_it_is_ready() -> None:
@@ -147,6 +152,17 @@ def test_who_waited_longest_moves_first_and_no_more_than_there_is_room_for() -> 
     table.hear(beat("other", 2, 1.0, vacant={"a": 2}), 1.0)
     assert [w.id for w, _ in waiters.moves(table, "other", 1.0)] == ["old", "middle"]
     assert waiters.moves(table, "other", 1.0) == [], "the table is lowered"
+
+
+def test_a_waiter_moves_to_where_idle_instances_make_way_or_bytes_are_free_beside_a_queue() -> None:
+    """Else whoever comes later would have them."""
+    table = fleet(beat("idle", 1, 0, idle=9), beat("queue", 1, 0, free=9, waiting=1, eta=70))
+    waiters = Waiters()
+    waiting = waiter("w", "full", -9.0, 60.0)
+    waiters.add(waiting)
+    for node, standing in (("idle", Standing.MAKES_WAY), ("queue", Standing.BESIDE)):
+        ((found, prospect),) = waiters.moves(table, node, 0.0)
+        assert (found, prospect.standing) == (waiting, standing)
 
 
 def test_a_move_must_be_sooner_unless_the_node_has_broken_its_word() -> None:

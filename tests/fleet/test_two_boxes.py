@@ -25,12 +25,12 @@ def test_one_endpoint(tmp_path: Path) -> None:
         two = held.enter_context(lmxd_with(made(tmp_path / "2"), {"there": {}}))
         held.enter_context(Node(one, first.home))
         front = held.enter_context(FleetGateway(first.home))
-        wait_until(lambda: front.nodes_of("here") == {"n1"}, 30)
+        wait_until(lambda: front.nodes_of("here") == {"n1"})
 
         second.run("join", first.run("token"), "--node", "n2", "--door", str(free_ports(1)))
         held.enter_context(Node(two, FleetHome.at(second.directory, user=False)))
 
-        wait_until(lambda: front.nodes_of("there") == {"n2"}, 30)
+        wait_until(lambda: front.nodes_of("there") == {"n2"})
         with front.client() as client:
             for name, node in (("here", "n1"), ("there", "n2")):
                 body = {"model": name, "messages": [{"role": "user", "content": "hi"}]}

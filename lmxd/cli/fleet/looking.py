@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 from nats.aio.client import Client as Bus
 
 from lmxd.errors import LmxdError
+from lmxd.fleet import clock
 from lmxd.fleet.bus import connect
 from lmxd.fleet.calls import CallName, ask
 from lmxd.fleet.choosing.table import NodeTable
@@ -42,7 +43,7 @@ class FleetView:
     def __init__(self, home: FleetHome) -> None:
         self.home = home
         self._table = NodeTable()
-        self._hearing = Hearing(self._table, lambda node, now: None, time.monotonic)
+        self._hearing = Hearing(self._table, lambda node, now: None, clock.now)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._bus: Bus | None = None
@@ -110,7 +111,7 @@ class FleetView:
         self._heard = self._loop.create_task(self._hearing.run(self._bus))
 
     async def _seen(self) -> list[SeenNode]:
-        return seen(self._table, time.monotonic())
+        return seen(self._table, clock.now())
 
     def _do(self, wanted: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(wanted, self._loop).result()

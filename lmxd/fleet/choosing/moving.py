@@ -53,7 +53,7 @@ class Waiters:
         for waiter in sorted(wanted, key=lambda each: each.since):
             prospect = node.view.prospect(name, node.offered[waiter.sought.model], waiter.sought)
             sooner = waiter.due <= now or now + prospect.eta < waiter.due
-            if prospect.standing <= Standing.FITS and sooner:
+            if prospect.standing < Standing.WAITS and sooner:
                 table.asked(waiter.sought, prospect, now)
                 found.append((waiter, prospect))
         return found

@@ -11,13 +11,15 @@ class Standing(IntEnum):
     """How a node could serve a request, best first.
 
     ``READY``: a slot is vacant. ``FITS``: a new instance has room now, or one that loads will have a slot.
-    ``MAKES_WAY``: instances that nobody uses would end for it. ``WAITS``: it would stand in the node's queue.
+    ``MAKES_WAY``: instances that nobody uses would end for it. ``BESIDE``: bytes are free that the node's queue
+    does not take, and that it may have if it puts off nobody there. ``WAITS``: it would stand in the node's queue.
     """
 
     READY = 0
     FITS = 1
     MAKES_WAY = 2
-    WAITS = 3
+    BESIDE = 3
+    WAITS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

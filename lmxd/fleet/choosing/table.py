@@ -58,12 +58,18 @@ class Node:
             return False
         if beat.started != self.beat.started:
             self._delays = Delays()
+            self.failures, self.shunned_until = 0, -inf
             self._former = [*self._former[1 - _FORMER :], beat.started]
         self.beat, self.spoke_at = beat, self._delays.sent_at(beat.sent, now)
         self.asked = [asked for asked in self.asked if asked.at + _SETTLES >= self.spoke_at]
         self.ended = [ended for ended in self.ended if ended.at + _SETTLES >= self.spoke_at]
         self._look_again()
         return True
+
+    def told_time(self, at: float, now: float) -> None:
+        """Take in what its clock says, as an answer of its door has it that came ``now``."""
+        self._delays.sent_at(at, now)
+        self.spoke_at = min(self.spoke_at, self._delays.sent_at(self.beat.sent, now))
 
     def _look_again(self) -> None:
         self.view = View(self.beat)
@@ -88,7 +94,7 @@ class Node:
     def promising(self, models: Collection[str]) -> Iterable[str]:
         """All of ``models`` for which it might have a slot or bytes now, and others; few where it has neither."""
         view = self.view
-        if not view.waiting and max(view.free.values(), default=0) >= self._least:
+        if (max(view.free.values(), default=0) if view.waiting else view.most) >= self._least:
             return models
         return [model for model in view.slotted if model in models]
 
@@ -96,10 +102,9 @@ class Node:
         offered = self.offered.get(asked.sought.model)
         self.view.lower(asked, 1 if offered is None else offered.slots)
 
-    def alive(self, now: float) -> bool:
-        """Whether it may be asked: it has a card, has spoken lately, and could be reached, as far as is known."""
-        silent = now - max(self.spoke_at, self.excused_at)
-        return self.card is not None and silent <= SILENT and now >= self.shunned_until
+    def speaks(self, at: float) -> bool:
+        """Whether it has a card, and had spoken lately at that time."""
+        return self.card is not None and at - max(self.spoke_at, self.excused_at) <= SILENT
 
 
 class NodeTable:
@@ -110,7 +115,10 @@ class NodeTable:
         self._by_model: dict[str, dict[str, Node]] = {}
         self._slotted: dict[str, dict[str, Node]] = {}
         """Of a model, the nodes that have instances: of many nodes, these are few."""
-        self._deaf_at: float | None = None
+        self._last_at = -inf
+        """The time at which the newest heartbeat of any node was sent."""
+        self._is_lost = False
+        """NATS is gone, as its connection says, which is a while after it was frozen."""
 
     def hear_card(self, card: NodeCard) -> None:
         """Take in a node's card, which replaces the one before."""
@@ -131,11 +139,24 @@ class NodeTable:
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take in a heartbeat. Whether it is news."""
-        node = self._node(beat.node)
-        before = node.view.slotted
+        node, last_at = self._node(beat.node), self._last_at
+        before, was_deaf = node.view.slotted, self._is_deaf(now)
         news = node.hear(beat, now)
         self._seen_anew(node, before)
+        self._last_at = max(last_at, node.spoke_at)
+        if was_deaf and not self._is_deaf(now):
+            self._excuse(last_at, now)
         return news
+
+    def told_time(self, name: str, at: float, now: float) -> bool:
+        """Take in a node's clock, by its door. Whether its heartbeats lie too far behind: nothing new is asked of it.
+
+        Where all come equally late, as over a slow connection to NATS, they tell nothing of that themselves.
+        """
+        if (node := self.nodes.get(name)) is None:
+            return False
+        node.told_time(at, now)
+        return not self._is_alive(node, now)
 
     def _seen_anew(self, node: Node, before: set[str]) -> None:
         """Bring ``_slotted`` up to date. ``before``: the models of which the node had instances."""
@@ -150,19 +171,29 @@ class NodeTable:
             self.nodes[name] = Node(name)
         return self.nodes[name]
 
-    def deaf(self, now: float) -> None:
-        """NATS is gone: from now on silence says nothing, and the table is believed for ``REMEMBERED`` seconds."""
-        if self._deaf_at is None:
-            self._deaf_at = now
+    def lost(self) -> None:
+        """NATS is gone: from now on silence says nothing."""
+        self._is_lost = True
 
-    def hears(self, now: float) -> None:
-        """NATS is there again. Nodes that were alive before have ``SILENT`` seconds to speak."""
-        if self._deaf_at is None:
-            return
-        for node in self.nodes.values():
-            if self._deaf_at - node.spoke_at <= SILENT and now - self._deaf_at <= REMEMBERED:
-                node.excused_at = now
-        self._deaf_at = None
+    def found(self, now: float) -> None:
+        """NATS is there again."""
+        if self._is_lost:
+            self._is_lost = False
+            self._excuse(self._last_at, now)
+
+    def _is_deaf(self, now: float) -> bool:
+        """Whether silence says nothing: where not one node is heard, NATS or this process was away, not all nodes.
+
+        The table is then believed, as it was when a node spoke last, for ``REMEMBERED`` seconds.
+        """
+        return self._is_lost or now - self._last_at > SILENT
+
+    def _excuse(self, last_at: float, now: float) -> None:
+        """Give nodes that were alive when one spoke last ``SILENT`` seconds to speak."""
+        if now - last_at <= REMEMBERED:
+            for node in self.nodes.values():
+                if node.speaks(last_at):
+                    node.excused_at = now
 
     def alive(self, now: float) -> list[Node]:
         """The nodes of which something may be asked, those that drain included."""
@@ -173,9 +204,11 @@ class NodeTable:
         return name in self.nodes and self._is_alive(self.nodes[name], now)
 
     def _is_alive(self, node: Node, now: float) -> bool:
-        if self._deaf_at is None:
-            return node.alive(now)
-        return now - self._deaf_at <= REMEMBERED and node.alive(self._deaf_at) and now >= node.shunned_until
+        if now < node.shunned_until:
+            return False
+        if self._is_deaf(now):
+            return now - self._last_at <= REMEMBERED and node.speaks(self._last_at)
+        return node.speaks(now)
 
     def offering(self, model: str, now: float, *, slotted: bool = False) -> Iterator[tuple[Node, Offered]]:
         """The nodes that may start or serve a model: alive, not draining. ``slotted``: those that have instances."""
@@ -212,8 +245,11 @@ class NodeTable:
         self._seen_anew(node, before)
 
     def failed(self, name: str, now: float) -> None:
-        """A node could not be reached, or was silent. It is left alone for a while, each time for longer."""
-        if (node := self.nodes.get(name)) is not None:
+        """A node could not be reached, or was silent. It is left alone for a while, each time for longer.
+
+        Requests that fail with one another tell of one failure: a node with many has not failed more often.
+        """
+        if (node := self.nodes.get(name)) is not None and now >= node.shunned_until:
             first, most = _SHUNNED
             node.shunned_until = now + min(most, first * 2.0 ** min(node.failures, 10))
             node.failures += 1

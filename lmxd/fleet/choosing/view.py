@@ -45,7 +45,7 @@ class View:
         return self.vacant.keys() | self.coming.keys()
 
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
-        """The chance of a request for a model that the node offers. Bytes of a node with a queue are its queue's."""
+        """The chance of a request for a model that the node offers. Beside a queue nothing is ended for it."""
         model = offered.model
         if model in self.refused:
             return self._waits(node, offered)
@@ -54,7 +54,9 @@ class View:
             return Prospect(Standing.READY, -vacant, 0.0, node)
         if enough and self.coming.get(model, 0) >= sought.slots:
             return Prospect(Standing.FITS, -1.0, offered.load, node, joins=True)
-        found = None if self.waiting else self._room(node, offered)
+        found = self._room(node, offered)
+        if found is not None and self.waiting:
+            found = found._replace(standing=Standing.BESIDE) if found.standing is Standing.FITS else None
         return found if found is not None else self._waits(node, offered)
 
     def _waits(self, node: str, offered: Offered) -> Prospect:

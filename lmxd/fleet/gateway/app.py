@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from lmxd.acts import Acts
 from lmxd.config.gateway import GatewayConfig
+from lmxd.fleet import clock
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.board import FleetBoard
@@ -43,11 +43,16 @@ class FleetFront:
 
 def front(config: GatewayConfig, entrance: Entrance, tls: ssl.SSLContext, fleet: str) -> FleetFront:
     """The gateway of a fleet of that name. ``tls``: for connections to nodes, with a gateway's certificate."""
-    now, table = time.monotonic, NodeTable()
+    now, table = clock.now, NodeTable()
     places, metrics, models = QueuePlaces(table), FleetMetrics(table, now), FleetModels(table, now)
     below = random.Random().randrange  # noqa: S311  # nobody gains by guessing which of three is asked
     finding = Finding(table, places, metrics, below, now)
-    asking = Asking(table, Doors(tls, fleet), finding, metrics)
+
+    def told_time(node: str, at: float) -> None:
+        if table.told_time(node, at, now()):
+            places.leave(node)
+
+    asking = Asking(table, Doors(tls, fleet, told_time), finding, metrics)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
     requests = FleetRequests(asking, models, bodies, metrics, config.wait)
     acts = Acts(logging.getLogger("lmxd.gateway.audit"))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
+import msgspec
+
 from lmxd.errors import LmxdError
+from lmxd.fleet import names
 from lmxd.fleet.gateway.watching import Watch
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.reports import NodeCard
+from lmxd.gateway.answers.events import collected
 from lmxd.gateway.http.chunks import BadAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.kept_connections import KeptConnections
@@ -23,6 +28,10 @@ _CONNECT: Final = 4.0
 _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
 _AGAIN: Final = "ask again"
+
+
+class _Alive(msgspec.Struct):
+    now: float
 
 
 class Away(LmxdError):
@@ -66,10 +75,13 @@ class DoorExchange(Exchange):
 
 
 class Doors:
-    """The doors of all nodes of a fleet. ``tls``: for connections with a gateway's certificate."""
+    """The doors of all nodes of a fleet. ``tls``: for connections with a gateway's certificate.
 
-    def __init__(self, tls: ssl.SSLContext, fleet: str) -> None:
-        self._tls, self._fleet = tls, fleet
+    ``told_time``: hears the clock of a node that gave a sign of life.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, fleet: str, told_time: Callable[[str, float], None]) -> None:
+        self._tls, self._fleet, self._told_time = tls, fleet, told_time
         self._kept = KeptConnections(_KEPT)
         self._watch = Watch(self._probe)
 
@@ -118,10 +130,11 @@ class Doors:
 
     async def _probe(self, card: NodeCard) -> None:
         """Ask for what its lmxd alone can say. Raises Away. An error is an answer, too: a frozen node has none."""
-        exchange = await self._sent(card, UpstreamCall(method="GET", path="/v1/models", headers={}), ())
+        exchange = await self._sent(card, UpstreamCall(method="GET", path=names.ALIVE, headers={}), ())
         with contextlib.closing(exchange):
-            await exchange.head()
-            await exchange.body(lambda _: None)
+            said = await collected(exchange, await exchange.head())
+        with contextlib.suppress(msgspec.MsgspecError):
+            self._told_time(card.node, msgspec.json.decode(said, type=_Alive).now)
 
     def forget(self, node: str) -> None:
         """Close the connections to a node that could not be reached."""

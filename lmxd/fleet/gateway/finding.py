@@ -111,15 +111,20 @@ class Finding:
         told(RequestProgress(state="queued", eta=prospect.eta, instances=(prospect.node,)))
         try:
             with self._places.taken(wanted, prospect, self.now()) as place:
-                return await self._waited(wanted, asker, place)
+                return await self._waited(wanted, asker, place, refused)
         except (Away, NodeRefusal) as error:
             if isinstance(error, NodeRefusal) and wanted.left(self.now()) == 0:
                 raise
             _note(error, refused)
         return None
 
-    async def _waited(self, wanted: WantedAnswer, asker: Asker[AnswerT], place: QueuePlace) -> AnswerT:
-        """The answer of the node where a request waits, or of one that turns out to be better. Raises as ``ask``."""
+    async def _waited(
+        self, wanted: WantedAnswer, asker: Asker[AnswerT], place: QueuePlace, refused: Refused
+    ) -> AnswerT | None:
+        """The answer of the node where a request waits, or of one that turns out to be better. Raises as ``ask``.
+
+        None if that node is not believed any more, and there is another one.
+        """
         loop = asyncio.get_running_loop()
         here = loop.create_task(asker.ask(place.prospect, wanted.left(self.now())))
         there = taken = None
@@ -129,7 +134,13 @@ class Finding:
                 if here.done():
                     taken = here
                     break
-                there = loop.create_task(asker.ask(place.take(), 0.0))
+                better = place.take()
+                if better is None:
+                    if any(p.node != place.prospect.node for p in self._ranked(wanted, refused)):
+                        self._metrics.moved()
+                        return None
+                    continue
+                there = loop.create_task(asker.ask(better, 0.0))
                 await asyncio.wait((here, there), timeout=_TAKEN, return_when=asyncio.FIRST_COMPLETED)
                 if here.done() and here.exception() is None:
                     taken = here

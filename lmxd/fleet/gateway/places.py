@@ -14,18 +14,21 @@ from lmxd.fleet.gateway.wanted import WantedAnswer
 
 
 class QueuePlace:
-    """The place of one request in the queue of a node. ``better``: done when another node seems to serve it at once."""
+    """The place of one request in the queue of a node. ``better``: done when another node seems to serve it at once.
+
+    It is None if what was known of the node was old, so that it is worth a look whether another one is better.
+    """
 
     def __init__(self, prospect: Prospect) -> None:
         self.prospect = prospect
-        self.better: asyncio.Future[Prospect] = asyncio.get_running_loop().create_future()
+        self.better: asyncio.Future[Prospect | None] = asyncio.get_running_loop().create_future()
 
-    def tell(self, prospect: Prospect) -> None:
+    def tell(self, prospect: Prospect | None) -> None:
         """Another node seems to; the one that was told first is asked first."""
         if not self.better.done():
             self.better.set_result(prospect)
 
-    def take(self) -> Prospect:
+    def take(self) -> Prospect | None:
         """The better node that was told; from now on another may be."""
         found, self.better = self.better.result(), asyncio.get_running_loop().create_future()
         return found
@@ -56,6 +59,12 @@ class QueuePlaces:
         finally:
             self._waiters.remove(waiter)
             del self._places[name]
+
+    def leave(self, node: str) -> None:
+        """Tell those that wait at a node that all it said of itself is old."""
+        for place in self._places.values():
+            if place.prospect.node == node:
+                place.tell(None)
 
     def heard(self, node: str, now: float) -> None:
         """A heartbeat of a node came: tell those for which it is the better one."""

@@ -15,6 +15,8 @@ ANSWERS_IN: Final = 2.5
 """Seconds that it has to answer. With both, and a look, a dead node is waited for less than 5 s."""
 _LOOK: Final = 0.5
 """Seconds between two looks at the requests that a node has."""
+_SLEPT: Final = 1.0
+"""Seconds by which a timer is late only if this process did not run: it was frozen, or had no core."""
 
 
 class WatchedExchange(Protocol):
@@ -62,9 +64,17 @@ class Watch:
             del self._tasks[name], self._over[name]
 
     async def _lives(self, card: NodeCard) -> bool:
-        try:
-            async with asyncio.timeout(ANSWERS_IN):
-                await self._probe(card)
-        except (LmxdError, TimeoutError):
-            return False
-        return True
+        """Whether a node answers. Who did not run meanwhile heard nothing, and asks again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_at = loop.time()
+            try:
+                async with asyncio.timeout(ANSWERS_IN):
+                    await self._probe(card)
+            except LmxdError:
+                return False
+            except TimeoutError:
+                if loop.time() - asked_at < ANSWERS_IN + _SLEPT:
+                    return False
+            else:
+                return True

@@ -23,7 +23,7 @@ from nats.aio.client import Client as Bus
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.fleet import names
+from lmxd.fleet import clock, names
 from lmxd.fleet.node.observing import NodeLook, Use, heartbeat, offered
 from lmxd.fleet.reports import NodeCard
 from lmxd.rpc.client import AsyncClient
@@ -109,8 +109,8 @@ class Agent:
 
     async def beat(self, lmxd: AsyncClient, bus: Bus) -> None:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
+        now = clock.now()  # the answers may take a while: nothing in them is older than this
         status, found = await asyncio.gather(lmxd.status(), lmxd.instances())
-        now = time.monotonic()
         self._use.look(found.instances, now)
         if not bus.is_connected:
             return

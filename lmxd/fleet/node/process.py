@@ -18,6 +18,7 @@ from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.node.agent import Agent, NodeIdentity
+from lmxd.fleet.node.alive import SignOfLife
 from lmxd.fleet.node.direct_leases import DirectLeases
 from lmxd.fleet.node.door import FleetEntrance
 from lmxd.fleet.node.services import NodeServices
@@ -46,13 +47,15 @@ async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
     outwards = tls.client_context(home, MemberRole.NODE)
     async with Leases(socket, instances=config.instances) as leases, AsyncClient(socket) as lmxd:
         direct = DirectLeases(lmxd, socket, node=settings.node, address=settings.door)
-        routes = [*direct.routes(), *Offering(lmxd).routes()]
+        routes = [*direct.routes(), *Offering(lmxd).routes(), *SignOfLife(lmxd).routes()]
         running = runner(config, leases, FleetEntrance(settings.fleet), pulls, routes)
         await running.setup()
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
         speaking = Speaking(home, outwards, agent, NodeServices(settings.node, lmxd, direct, copies))
         try:
-            await listen(running, "door", bound(settings.door), Connections.within(descriptors()), tls=door)
+            await listen(
+                running, "door", settings.listen or bound(settings.door), Connections.within(descriptors()), tls=door
+            )
             notifier.ready(f"node {settings.node} of {settings.fleet}, at {settings.door}")
             log.info("the node %s of the fleet %s is at %s", settings.node, settings.fleet, settings.door)
             renewing = keep_renewed(home, MemberRole.NODE, [door, outwards])
