@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Self
 import httpx
 from fleet_broker import Broker
 from fleet_node import Node
+from forked import Forked
 from free_ports import free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
@@ -40,7 +40,7 @@ class FleetGateway:
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", "fleet", "--home", str(self.home.state), "gateway"]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = Forked(command, stdout=log, stderr=log)
         Lmxd.until(self.answers)
         return self
 

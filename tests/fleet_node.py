@@ -7,12 +7,12 @@ import json
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from forked import Forked
 from lmxd_process import Lmxd
 
 from lmxd.fleet.home import FleetHome
@@ -33,7 +33,7 @@ class Node:
         words += ["fleet", "--home", str(self.home.state), "node"]
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "lmxd", *words]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.lmxd.env)
+            self.process = Forked(command, stdout=log, stderr=log, env=self.lmxd.env)
         Lmxd.until(self.listens)
         return self
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from forked import Forked
 from free_ports import free_ports
 from waiting import GENEROUS, wait_until
 
@@ -60,7 +60,7 @@ class BrokerProcess:
         self._box.log.touch()
         before = self.said(SERVED)
         with self._box.log.open("ab") as log:
-            self.process = subprocess.Popen(self._box.command("broker"), stdout=log, stderr=log)
+            self.process = Forked(self._box.command("broker"), stdout=log, stderr=log)
         wait_until(lambda: self._begun(before))
         return self
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from typing import Any
 
+from forked import Forked, run
 from free_ports import free_ports
 from lmxd_process import Lmxd
 
@@ -36,11 +36,13 @@ class Gateway:
         return [sys.executable, "-m", "lmxd", *place, *words]
 
     def lmxd_command(self, *words: str) -> str:
-        return subprocess.run(self.command(*words), check=True, capture_output=True, text=True).stdout.strip()
+        done = run(self.command(*words))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def __enter__(self) -> Gateway:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*self.prefix, *self.command("gateway")], stdout=log, stderr=log)
+            self.process = Forked([*self.prefix, *self.command("gateway")], stdout=log, stderr=log)
         Lmxd.until(self.answers, 30)
         return self
 

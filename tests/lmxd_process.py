@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import yaml
+from forked import Forked, run
 from waiting import GENEROUS, wait_until
 
 from lmxd.errors import LmxdError
@@ -48,9 +49,7 @@ class Lmxd:
     def begin(self) -> None:
         """Start it without waiting for its answers, for one that may end before."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.daemon_command(), stdout=log, stderr=log, env=self.env, start_new_session=True
-            )
+            self.process = Forked(self.daemon_command(), stdout=log, stderr=log, env=self.env, start_new_session=True)
 
     def daemon_command(self) -> list[str]:
         return [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
@@ -81,9 +80,7 @@ class Lmxd:
 
     def lmxctl(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a command of lmxctl to its end."""
-        return subprocess.run(
-            self.command(*words), env=self.ctl_env, capture_output=True, text=True, timeout=120, **more
-        )
+        return run(self.command(*words), env=self.ctl_env, **more)
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "lmxd.cli.main", *words]
@@ -120,7 +117,7 @@ def post(lease: Any, path: str, body: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def opened(lease: Any, path: str, body: dict[str, Any] | bytes, timeout: float = 120) -> Iterator[HTTPResponse]:
+def opened(lease: Any, path: str, body: dict[str, Any] | bytes, timeout: float = 280) -> Iterator[HTTPResponse]:
     """The answer of a leased model to a POST, as it comes, over whichever endpoint it has."""
     connection = over_socket(lease.socket) if lease.socket else HTTPConnection(lease.endpoint.rpartition("/")[2])
     connection.timeout = timeout

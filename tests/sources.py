@@ -25,3 +25,9 @@ def parse(source: str) -> ast.Module:
 def parsed(path: Path) -> ast.Module:
     """The tree of a file."""
     return parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All of a file's tree."""
+    return tuple(ast.walk(parsed(path)))

@@ -6,10 +6,12 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
-from sources import parsed
+from sources import nodes, parsed
 
 from lmxd.rpc.notifications import NOTIFICATIONS, Notification
 
@@ -241,14 +243,24 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def name(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def found_in(each: Mapping[str, Collection[object]]) -> dict[str, Collection[object]]:
+    """The modules of which something was found, and that."""
+    return {path: found for path, found in each.items() if found}
+
+
 def room(path: Path) -> str:
     inside = path.relative_to(PACKAGE)
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
 
+@cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -257,22 +269,19 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
-    mine = room(path)
-    if mine == "__init__":
-        return
-    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("lmxd.")} - {"__version__", mine}
-    assert rooms <= SEES[mine], f"{mine} may not import {rooms - SEES[mine]}"
+def test_imports_point_down() -> None:
+    up = {}
+    for path in modules():
+        if (mine := room(path)) != "__init__":
+            rooms = {name.split(".")[1] for name in imports(path) if name.startswith("lmxd.")}
+            up[name(path)] = rooms - {"__version__", mine} - SEES[mine]
+    assert found_in(up) == {}, "rooms that they may not import"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in modules() if room(p) in PURE or CHOOSING in p.parents],
-    ids=lambda p: str(p.relative_to(PACKAGE)),
-)
-def test_the_core_is_pure(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+def test_the_core_is_pure() -> None:
+    pure = [path for path in modules() if room(path) in PURE or CHOOSING in path.parents]
+    assert len(pure) > 50
+    assert found_in({name(path): {x.split(".")[0] for x in imports(path)} & IMPURE for path in pure}) == {}
 
 
 def inner_room(name: str) -> str:
@@ -285,28 +294,30 @@ def inner_room(name: str) -> str:
     return first if first in IN_DAEMON else "assembly" if first in ASSEMBLY else "ground"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room(p) in INSIDE], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down_inside_of_a_room(path: Path) -> None:
-    outer = room(path)
-    mine = inner_room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
-    seen = {inner_room(x.removeprefix("lmxd.")) for x in imports(path) if x.startswith(f"lmxd.{outer}.")}
-    assert seen - {mine} <= INSIDE[outer][mine]
+def test_imports_point_down_inside_of_a_room() -> None:
+    up = {}
+    for path in [path for path in modules() if room(path) in INSIDE]:
+        outer = room(path)
+        mine = inner_room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+        seen = {inner_room(x.removeprefix("lmxd.")) for x in imports(path) if x.startswith(f"lmxd.{outer}.")}
+        up[name(path)] = seen - {mine} - INSIDE[outer][mine]
+    assert found_in(up) == {}
 
 
 def test_every_room_is_in_the_table() -> None:
     assert {room(p) for p in modules()} - {"__init__"} == set(SEES)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_module_outgrows_one_noun(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_no_module_outgrows_one_noun() -> None:
+    lines = {name(path): len(path.read_text().splitlines()) for path in modules()}
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
 
 
 def test_no_function_outgrows_a_screen() -> None:
     long = {
         f"{path.relative_to(ROOT)}:{node.name}": lines
         for path in modules()
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (lines := (node.end_lineno or 0) - node.body[0].lineno + 1) > 45
     }
@@ -320,7 +331,7 @@ _OF_THE_CORE = re.compile(r"(^|\.)_?state\.\w")
 def writes(path: Path) -> list[str]:
     """Where a module assigns to something of a ``state``, or has it changed in place."""
     found = []
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign | ast.Delete):
             targets = node.targets
@@ -332,9 +343,8 @@ def writes(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room(p) != "core"], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_nothing_outside_the_core_changes_its_state(path: Path) -> None:
-    assert writes(path) == []
+def test_nothing_outside_the_core_changes_its_state() -> None:
+    assert found_in({name(path): writes(path) for path in modules() if room(path) != "core"}) == {}
 
 
 def test_writes_are_found(tmp_path: Path) -> None:
@@ -347,9 +357,8 @@ def test_writes_are_found(tmp_path: Path) -> None:
 
 def reads_of_a_command(path: Path) -> list[str]:
     """Where a module reads an attribute ``command``; a method of that name is called, not read."""
-    nodes = list(ast.walk(parsed(path)))
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    reads = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "command"]
+    called = {id(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
+    reads = [node for node in nodes(path) if isinstance(node, ast.Attribute) and node.attr == "command"]
     return [ast.unparse(node) for node in reads if id(node) not in called]
 
 
@@ -400,9 +409,9 @@ def test_a_circle_is_found() -> None:
     assert on_a_circle(graph) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room(p) == "daemon"], ids=lambda p: p.stem)
-def test_only_the_entry_imports_the_assembly(path: Path) -> None:
-    assert not any(name.startswith("lmxd.daemon.assembly") for name in imports(path))
+def test_only_the_entry_imports_the_assembly() -> None:
+    found = {name(p): [x for x in imports(p) if x.startswith("lmxd.daemon.assembly")] for p in modules()}
+    assert list(found_in(found)) == ["__main__.py"]
 
 
 def named_types(path: Path) -> list[str]:
@@ -424,16 +433,19 @@ def test_a_type_name_means_one_thing() -> None:
     assert {name for name in names if names.count(name) > 1} == set()
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_has_no_name_of_a_letter_or_two(path: Path) -> None:
+def test_a_module_has_no_name_of_a_letter_or_two() -> None:
     """Whoever reads a line should not have to look up at the imports."""
-    aliases = [
-        alias.asname
-        for node in ast.walk(parsed(path))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias in node.names
-    ]
-    assert not [name for name in aliases if name is not None and len(name) < 3]
+    aliases = {
+        name(path): [
+            alias.asname
+            for node in nodes(path)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+            if alias.asname is not None and len(alias.asname) < 3
+        ]
+        for path in modules()
+    }
+    assert found_in(aliases) == {}
 
 
 @pytest.mark.parametrize("word", ["lmxd", "tests", "bench", "contrib"])

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
-from sources import parse, parsed
+from sources import nodes, parse
 
 TESTS = Path(__file__).parent
 SLEEPERS = {
     "fake_llama_server.py",  # loads and answers as slowly as it is told to
     "fake_vllm.py",  # takes its time, as scripted
     "fake_open_engine.py",  # waits to be told to listen
+    "fleet_load.py",  # its clients wait before they ask again
+    "wires.py",  # are late, as scripted
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
     "gpu/ballast.py",  # holds memory until it is ended
-    "wires.py",  # has pieces come late, as it is told to
     "waiting.py",  # waits for conditions
 }
 INSIDERS = {
@@ -45,21 +46,21 @@ def word(call: ast.Call) -> str:
     return ast.unparse(call.func).rpartition(".")[2]
 
 
-def sleeps(tree: ast.AST) -> list[int]:
+def sleeps(tree: Iterable[ast.AST]) -> list[int]:
     """The lines that let time pass; ``asyncio.sleep(0)`` only lets others run."""
     return [
         node.lineno
-        for node in ast.walk(tree)
+        for node in tree
         if isinstance(node, ast.Call)
         and word(node) in ("sleep", "wait_for_timeout")
         and ast.unparse(node.args[0]) != "0"
     ]
 
 
-def reaches(tree: ast.AST) -> set[str]:
+def reaches(tree: Iterable[ast.AST]) -> set[str]:
     """Private names of other objects: as attributes, as imports, or as words for setattr and its like."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in tree:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
             found.add(node.attr)
         elif isinstance(node, ast.ImportFrom):
@@ -70,21 +71,20 @@ def reaches(tree: ast.AST) -> set[str]:
     return {name for name in found if name.startswith("_") and not name.endswith("__")}
 
 
-@pytest.mark.parametrize("path", sources(), ids=name)
-def test_nothing_sleeps(path: Path) -> None:
-    lines = sleeps(parsed(path))
-    assert bool(lines) == (name(path) in SLEEPERS), f"{path}:{lines}: wait for a condition (tests/waiting.py)"
+def test_nothing_sleeps() -> None:
+    """It waits for a condition (tests/waiting.py)."""
+    found = {name(path): sleeps(nodes(path)) for path in sources()}
+    assert {path: lines for path, lines in found.items() if bool(lines) != (path in SLEEPERS)} == {}
 
 
-@pytest.mark.parametrize("path", sources(), ids=name)
-def test_what_is_private_is_left_alone(path: Path) -> None:
-    assert reaches(parsed(path)) == INSIDERS.get(name(path), set())
+def test_what_is_private_is_left_alone() -> None:
+    found = {name(path): reaches(nodes(path)) for path in sources()}
+    assert {path: names for path, names in found.items() if names} == INSIDERS
 
 
-@pytest.mark.parametrize("path", sources(), ids=name)
-def test_sources_are_parsed_where_nothing_is_collected_meanwhile(path: Path) -> None:
-    calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
-    assert name(path) == "sources.py" or "ast.parse" not in map(ast.unparse, calls)
+def test_sources_are_parsed_where_nothing_is_collected_meanwhile() -> None:
+    calls = {path: [n.func for n in nodes(path) if isinstance(n, ast.Call)] for path in sources()}
+    assert [name(path) for path, called in calls.items() if "ast.parse" in map(ast.unparse, called)] == ["sources.py"]
 
 
 def test_both_are_found() -> None:
@@ -92,8 +92,8 @@ def test_both_are_found() -> None:
         "from a import _b\nself._mine\nx._theirs\nself.x._other\nf()._made\nmonkeypatch.setattr('a.b._SOME', 1)\n"
         "time.sleep(1)\nawait asyncio.sleep(0)\n"
     )
-    assert reaches(tree) == {"_b", "_theirs", "_other", "_made", "_SOME"}
-    assert sleeps(tree) == [7]
+    assert reaches([*ast.walk(tree)]) == {"_b", "_theirs", "_other", "_made", "_SOME"}
+    assert sleeps([*ast.walk(tree)]) == [7]
 
 
 def test_modules_of_tests_have_names_of_their_own() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from forked import Forked
 from lmxd_process import Lmxd, opened
 from waiting import wait_until
 
@@ -87,7 +88,7 @@ def test_a_script_ends_when_its_request_is_ended(fake: Make) -> None:
     """As by ``timeout 60 lmxctl request --shell m``."""
     with fake() as running, running.client() as client:
         client.hold(800 * 2**20)
-        asking = subprocess.Popen(
+        asking = Forked(
             [sys.executable, "-m", "lmxd.cli.main", "request", "--shell", "m"],
             env=running.ctl_env,
             stdout=subprocess.PIPE,

@@ -10,7 +10,6 @@ import os
 import random
 import secrets
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,10 +89,7 @@ class History:
         lmxd.env = {k: v for k, v in lmxd.env.items() if k != "LMXD_FAILPOINT"}
         if place:
             lmxd.env["LMXD_FAILPOINT"] = f"{place}:kill@{nth}"
-        with lmxd.log.open("ab") as log:
-            lmxd.process = subprocess.Popen(
-                lmxd.daemon_command(), stdout=log, stderr=log, env=lmxd.env, start_new_session=True
-            )
+        lmxd.begin()
         wait_until(lambda: self.is_dead or self.answers())
         return not self.is_dead
 

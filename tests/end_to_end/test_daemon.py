@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import synthetic
 import yaml
+from forked import Forked
 from lmxd_process import Lmxd, get_over, post
 from recorded import uncovered
 
@@ -41,9 +42,7 @@ def test_sigint_drains_cleanly(lmxd: Make) -> None:
 def test_who_waits_is_told_that_it_is_draining(fake: Make) -> None:
     with fake() as running, running.client() as client:
         leases = [client.request("m") for _ in range(3)]
-        waits = subprocess.Popen(
-            running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
-        )
+        waits = Forked(running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True)
         running.until(lambda: running.json("queue")["tickets"])
         assert running.stop() == 0
         assert "lmxd is draining" in waits.communicate(timeout=20)[1]

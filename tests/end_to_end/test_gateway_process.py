@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forked import Forked, run
 from gateway_process import Gateway
 from house import model
 from lmxd_process import Lmxd
@@ -38,7 +39,7 @@ def begun(lmxd: Lmxd, **settings: Any) -> subprocess.CompletedProcess[str]:
     config = json.loads(gateway.config.read_text())
     config["gateway"] |= settings
     gateway.config.write_text(json.dumps(config))
-    return subprocess.run(gateway.command("gateway"), capture_output=True, text=True, timeout=60)
+    return run(gateway.command("gateway"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_unix_socket_is_for_its_group(lmxd: Lmxd, tmp_path: Path) -> None:
     stale.bind(str(path))
     stale.close()
     gateway = Gateway(lmxd, listen=f"unix:{path}", anonymous=True)
-    process = subprocess.Popen(gateway.command("gateway"))
+    process = Forked(gateway.command("gateway"))
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://lmxd") as client:
             lmxd.until(lambda: answers(client))
@@ -174,9 +175,7 @@ def test_a_private_key_that_everybody_can_read_is_said_when_it_begins(lmxd: Lmxd
 
 
 def test_a_key_needs_a_file_to_be_in(lmxd: Lmxd) -> None:
-    done = subprocess.run(
-        [*Gateway(lmxd).command()[:3], "--config", str(lmxd.config_path), "key", "me"], capture_output=True, text=True
-    )
+    done = run([*Gateway(lmxd).command()[:3], "--config", str(lmxd.config_path), "key", "me"])
     assert done.returncode == 78
     assert "gateway.keys_file is not set" in done.stderr
 

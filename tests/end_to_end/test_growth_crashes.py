@@ -23,11 +23,11 @@ ROOMY, TIGHT = 1.0, 0.25
 """GiB for all: in the one a larger instance has room beside the smaller one, in the other only in its place."""
 TWO_IF_ONE_SHRINKS = 0.37
 """GiB for a static instance beside an elastic one of the first step, but not beside one of the last."""
-IN_PLACE = ("growth_saved", "stop_performed@2", "reclaimed@2", "loaded@3", "growth_restored", "growth_moved")
-"""The edges of a move in which the old instance ends first. The first of all is the static one, which has ended."""
-SHRINKS = ("growth_saved", "stop_performed@2", "reclaimed@2", "growth_moved")
+IN_PLACE = ("growth_saved", "stop_performed", "reclaimed", "loaded@2", "growth_restored", "growth_moved")
+"""The edges of a move in which the old instance ends first."""
+SHRINKS = ("growth_saved", "stop_performed", "reclaimed", "growth_moved")
 """Some of them, where the static instance is to start again meanwhile."""
-OF_TWO = ("growth_saved@2", "stop_performed@2", "growth_restored@2", "growth_moved")
+OF_TWO = ("growth_saved@2", "stop_performed", "growth_restored@2", "growth_moved")
 """Edges of a shrink of an instance with two conversations."""
 TOKENS = 8
 TURNS = [
@@ -63,17 +63,39 @@ def turn(lease: Any, before: list[int], text: str) -> tuple[list[int], int]:
     return [*before, *asked, *answer["tokens"]], answer["timings"]["prompt_n"]
 
 
-def static(client: Client) -> tuple[list[list[int]], list[int]]:
-    """The conversation after each turn, and the tokens processed, on an instance that has the top from the start."""
+Static = tuple[list[list[int]], list[int]]
+"""A conversation after each turn, and the tokens processed."""
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> tuple[Static, ...]:
+    """What is said in each of two conversations where an instance has the top from the start: greedily, as ever."""
+    with daemon(tmp_path_factory.mktemp("static"), smollm2) as lmxd, lmxd.client() as client:
+        return tuple(_static(client, texts) for texts in zip(*map(two_talks, TURNS), strict=True))
+
+
+def _static(client: Client, texts: tuple[str, ...]) -> Static:
+    """An instance of its own says it: with what another conversation left in a slot fewer tokens are processed."""
     tokens: list[list[int]] = [[]]
     counts: list[int] = []
     lease = client.request("static")
-    for text in TURNS:
+    for text in texts:
         said, count = turn(lease, tokens[-1], text)
         tokens, counts = [*tokens, said], [*counts, count]
     client.release(lease.lease)
     client.stop(lease.instance)
     return tokens, counts
+
+
+@pytest.fixture(scope="module")
+def static(talks: tuple[Static, ...]) -> Static:
+    """The first of them."""
+    return talks[0]
+
+
+def two_talks(text: str) -> list[str]:
+    """What is said in each of two conversations."""
+    return [text, text.replace("thing", "beast").replace("bear", "ship")]
 
 
 def nothing_is_left_behind(lmxd: Lmxd) -> None:
@@ -89,10 +111,10 @@ def nothing_is_left_behind(lmxd: Lmxd) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_conversation_that_crosses_two_steps_says_what_a_static_one_does(
-    tmp_path: Path, smollm2: Path, gib: float
+    tmp_path: Path, smollm2: Path, static: Static, gib: float
 ) -> None:
+    expected, counts = static
     with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client:
-        expected, counts = static(client)
         lease = client.request("grows", hold="explicit")
         for number, text in enumerate(TURNS):
             if number:
@@ -116,12 +138,12 @@ def begun_to_die_at(lmxd: Lmxd, place: str) -> dict[str, str]:
     ("gib", "place"), [*((ROOMY, place) for place in sorted(OF_GROWTH)), *((TIGHT, place) for place in IN_PLACE)]
 )
 def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
-    tmp_path: Path, smollm2: Path, gib: float, place: str
+    tmp_path: Path, smollm2: Path, static: Static, gib: float, place: str
 ) -> None:
+    expected, counts = static
     lmxd = daemon(tmp_path, smollm2, gib)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
-        expected, counts = static(client)
         lease = client.request("grows", hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         with pytest.raises(LmxdError):
@@ -141,10 +163,10 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_daemon_that_is_stopped_in_a_growth_and_goes_on_has_lost_nothing(
-    tmp_path: Path, smollm2: Path, gib: float
+    tmp_path: Path, smollm2: Path, static: Static, gib: float
 ) -> None:
+    expected, counts = static
     with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client, ThreadPoolExecutor(1) as pool:
-        expected, counts = static(client)
         lease = client.request("grows", hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         before = orphans(lmxd.directory / "lmxd.sock.d")
@@ -173,10 +195,10 @@ def shrinks(lmxd: Lmxd, lease: Any) -> Any:
 
 @pytest.mark.timeout(300)
 def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what_it_had(
-    tmp_path: Path, smollm2: Path
+    tmp_path: Path, smollm2: Path, static: Static
 ) -> None:
+    expected, counts = static
     with daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS) as lmxd, lmxd.client() as client:
-        expected, counts = static(client)
         lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         lease = shrinks(lmxd, lease)
@@ -187,11 +209,13 @@ def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", SHRINKS)
-def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, smollm2: Path, place: str) -> None:
+def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(
+    tmp_path: Path, smollm2: Path, static: Static, place: str
+) -> None:
+    expected, counts = static
     lmxd = daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
-        expected, counts = static(client)
         lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         with contextlib.suppress(LmxdError):  # it may have what it wants before the lease has moved
@@ -205,36 +229,24 @@ def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(tmp_path: Path, sm
         nothing_is_left_behind(lmxd)
 
 
-def two_talks(text: str) -> list[str]:
-    """What is said in each of two conversations."""
-    return [text, text.replace("thing", "beast").replace("bear", "ship")]
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", OF_TWO)
 def test_whatever_step_of_a_shrink_it_dies_at_both_conversations_of_an_instance_go_on(
-    tmp_path: Path, smollm2: Path, place: str
+    tmp_path: Path, smollm2: Path, talks: tuple[Static, ...], place: str
 ) -> None:
     lmxd = daemon(tmp_path, smollm2)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
-        lease = client.request("static")
-        expected = []
-        for first, second in zip(two_talks(TURNS[0]), two_talks(TURNS[1]), strict=True):
-            said, _ = turn(lease, [], first)
-            expected.append((said, *turn(lease, said, second)))
-        client.release(lease.lease)
-        client.stop(lease.instance)
         lease = client.request("pair", ctx=STEPS[-1], hold="explicit")
         assert lease.instance_slots == 2
-        assert [turn(lease, [], first)[0] for first in two_talks(TURNS[0])] == [said for said, _, _ in expected]
+        assert [turn(lease, [], first)[0] for first in two_talks(TURNS[0])] == [tokens[1] for tokens, _ in talks]
         assert lmxd.process.wait(60) == -signal.SIGKILL, "nobody asks it for anything"
     lmxd.env = usual
     with lmxd, lmxd.client() as client:
         wait_until(lambda: client.instances().instances and not client.instances().moving)
         now = client.renew(lease.lease, instance=lease.instance).moved or lease
-        for (said, whole, count), second in zip(expected, two_talks(TURNS[1]), strict=True):
-            assert turn(now, said, second) == (whole, count)
+        for (tokens, counts), second in zip(talks, two_talks(TURNS[1]), strict=True):
+            assert turn(now, tokens[1], second) == (tokens[2], counts[1])
         wait_until(lambda: {i.ctx for i in client.instances().instances if i.phase == "ready"} == {STEPS[0]})
         wait_until(lambda: not client.instances().moving)
         nothing_is_left_behind(lmxd)

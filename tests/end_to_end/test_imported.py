@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import vision
 import yaml
 from adapters import adapter
+from forked import run
 from lmxd_process import Lmxd, get_over, post
 
 
@@ -23,9 +23,7 @@ def test_an_imported_model_has_the_names_the_context_and_the_time_that_it_had(
     source = tmp_path / "llama-swap.yaml"
     command = {"cmd": f"bash -c 'llama-server --port ${{PORT}} -m {tmp_path}/m.gguf'", "aliases": ["org/name:Q4"]}
     source.write_text(yaml.safe_dump({"models": {"m": command}}))
-    done = subprocess.run(
-        [sys.executable, "-m", "lmxd", "import", "llama-swap", str(source)], capture_output=True, text=True, timeout=120
-    )
+    done = run([sys.executable, "-m", "lmxd", "import", "llama-swap", str(source)])
     assert done.returncode == 0, done.stderr
     imported = yaml.safe_load(done.stdout)
     with fake(**imported) as running, running.client() as client, client.request("org/name:Q4"):
@@ -68,7 +66,7 @@ def test_what_was_beside_a_model_is_loaded_with_it(
     vision.projector(tmp_path / "eyes.gguf", 576)
     adapter(tmp_path / "one.gguf", 576)
     command = [sys.executable, "-m", "lmxd", "import", *source(tmp_path, smollm2)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     imported = yaml.safe_load(done.stdout)
     gpu = {"device": "host", "max_memory_gb": 1}

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from forked import Forked, run
 from groups import commands_of
 from lmxd_process import Lmxd, ask, lease_from
 
@@ -91,7 +92,7 @@ def test_run_passes_environment_exit_status_and_signals(running: Lmxd) -> None:
     assert done.returncode == 7
     assert done.stdout.endswith("/v1 smollm2\n")
     script = "trap 'echo told; exit 9' USR1; echo ready; while :; do sleep 0.05; done"
-    child = subprocess.Popen(
+    child = Forked(
         running.command("run", "smollm2", "--", "sh", "-c", script),
         env=running.ctl_env,
         stdout=subprocess.PIPE,
@@ -102,7 +103,7 @@ def test_run_passes_environment_exit_status_and_signals(running: Lmxd) -> None:
     child.send_signal(signal.SIGUSR1)
     assert child.communicate(timeout=20)[0] == "told\n"
     assert child.returncode == 9
-    running.until(lambda: not any(i.leases for i in running.instances().values()), 2)
+    running.until(lambda: not any(i.leases for i in running.instances().values()))
 
 
 def test_run_passes_a_signal_that_comes_as_the_command_begins(running: Lmxd) -> None:
@@ -167,9 +168,7 @@ def test_no_wait_without_room_exits_75(running: Lmxd) -> None:
 
 def test_queue_and_cancel(running: Lmxd) -> None:
     leases = [lease_from(running.json("request", "smollm2")) for _ in range(2)]
-    waits = subprocess.Popen(
-        running.command("request", "smollm2"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
-    )
+    waits = Forked(running.command("request", "smollm2"), env=running.ctl_env, stderr=subprocess.PIPE, text=True)
     try:
         running.until(lambda: running.json("queue")["tickets"])
         (ticket,) = running.json("queue")["tickets"]
@@ -210,7 +209,7 @@ def test_estimates_of_a_profile_and_of_a_file(running: Lmxd, smollm2: Path) -> N
 def without_a_daemon(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "lmxd.cli.main", "estimate", *words]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    return run(command, env=env)
 
 
 def test_a_file_is_estimated_without_a_daemon_and_without_a_gpu(smollm2: Path, tmp_path: Path) -> None:
@@ -300,7 +299,7 @@ def test_no_daemon_exits_69(tmp_path: Path) -> None:
     env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none")}
     for words in (["status"], ["request", "x"], ["ps", "--json"]):
         command = [sys.executable, "-m", "lmxd.cli.main", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+        done = run(command, env=env)
         assert done.returncode == 69
         assert "does not answer" in done.stdout + done.stderr
 

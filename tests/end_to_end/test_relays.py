@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked import Forked
 from house import fake_engine, model
 from lmxd_process import Lmxd
 
@@ -65,7 +66,7 @@ for line in sys.stdin:
 def test_a_program_goes_on_though_lmxd_is_started_again(tmp_path: Path) -> None:
     """Before its lease grows, and after."""
     with elastic(tmp_path) as lmxd:
-        running = subprocess.Popen(
+        running = Forked(
             lmxd.command("run", "m", "--", sys.executable, "-c", ASK),
             env=lmxd.ctl_env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip

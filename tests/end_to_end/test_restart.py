@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forked import Forked, run
 from gateway_process import Gateway
 from house import model
 from intruders import intruder, was_spoken_to
@@ -164,9 +165,7 @@ def test_an_instance_id_is_never_given_twice(running: Lmxd) -> None:
 def test_what_was_loading_is_ended(fake: Make, tmp_path: Path) -> None:
     with fake() as running:
         model(tmp_path, "m", load_seconds=30)
-        with subprocess.Popen(
-            running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
-        ) as waits:
+        with Forked(running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True) as waits:
             running.until(lambda: running.instances().get("m#1") and running.instances()["m#1"].pid)
             pid = running.instances()["m#1"].pid
             model(tmp_path, "m")
@@ -298,7 +297,7 @@ def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
     kill(running)
     tamper(running, "PRAGMA user_version = 99")
     command = running.daemon_command()
-    done = subprocess.run(command, env=running.env, capture_output=True, text=True, timeout=30)
+    done = run(command, env=running.env)
     assert done.returncode == 78
     assert "was written by a newer lmxd (schema 99" in done.stderr
     assert orphans(running.directory / "lmxd.sock.d"), "nothing was touched"
@@ -313,12 +312,12 @@ def test_a_client_comes_back_to_its_lease(running: Lmxd) -> None:
         restart(running)
         assert client.status().leases == 1
         assert client.renew(lease.lease).lease == lease.lease
-    running.until(lambda: running.json("status")["leases"] == 0, 5)
+    running.until(lambda: running.json("status")["leases"] == 0)
 
 
 def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
     command = running.command("run", "m", "--", "sh", "-c", "read x")
-    with subprocess.Popen(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
+    with Forked(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
         running.until(lambda: running.json("status")["leases"] == 1)
         before = books(running)
         restart(running)
@@ -327,7 +326,7 @@ def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
         assert work.stdin is not None
         work.stdin.close()
         work.wait(10)
-    running.until(lambda: running.json("status")["leases"] == 0, 5)
+    running.until(lambda: running.json("status")["leases"] == 0)
 
 
 def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> None:
@@ -426,7 +425,7 @@ def test_an_instance_whose_port_became_anothers_meanwhile_is_not_spoken_to(fake:
 
 def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
     command = running.command("hold", "100M", "--", "sh", "-c", "read x")
-    with subprocess.Popen(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
+    with Forked(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
         running.until(lambda: any(i.pid for i in running.instances().values()))
         before = books(running)
         restart(running)
@@ -434,14 +433,14 @@ def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
         assert work.stdin is not None
         work.stdin.close()
         work.wait(10)
-    running.until(lambda: not running.instances(), 5)
+    running.until(lambda: not running.instances())
 
 
 def test_a_yield_outlives_the_daemon(running: Lmxd) -> None:
     made = running.json("yield", "8G", "--for", "1h")  # more than what others here take meanwhile, which counts for it
     over = running.json("yield", "100M", "--for", "1s")
     restart(running)
-    running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64, 5)
+    running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64)
     assert running.json("devices")["devices"][0]["yielded"] > 0
     assert running.lmxctl("yield", "--end", made["id"]).returncode == 0
     assert running.json("devices")["devices"][0]["yielded"] == 0

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import Forked
 from free_ports import free_address, free_ports
 from gateway_process import Gateway
 from house import model
@@ -167,7 +168,7 @@ def test_requests_that_wait_with_nothing_granted_go_off_and_end(lmxd: Lmxd, prom
     """Nothing was ever granted here: then there is no such series, of which a rate could be zero."""
     with lmxd.client() as admin:
         promised = admin.yield_(admin.devices().devices[0].capacity)
-        waiting = subprocess.Popen(lmxd.command("request", "m"), env=lmxd.ctl_env, stdout=subprocess.DEVNULL)
+        waiting = Forked(lmxd.command("request", "m"), env=lmxd.ctl_env, stdout=subprocess.DEVNULL)
         try:
             wait_until(lambda: "LmxdQueueStuck" in prometheus.firing(), 60)
             assert prometheus.firing()["LmxdQueueStuck"].startswith("1 requests wait, and none was granted")

@@ -55,7 +55,7 @@ async def test_a_group_does_not_outlive_its_leader() -> None:
     await until(lambda: len(tree(process.pid)) == 3)
     children = tree(process.pid) - {process.pid}
     os.kill(process.pid, signal.SIGKILL)
-    await asyncio.wait_for(process.exited, 5)
+    await asyncio.wait_for(process.exited, 30)
     for child in children:
         await until(partial(is_gone, child))
 
@@ -122,7 +122,7 @@ async def test_orphans_of_a_home_are_found_and_ended(tmp_path: Path) -> None:
     try:
         await until(lambda: left.pid in orphans(mine))
         assert left.pid in end_orphans(left_behind(mine, tmp_path, {}, set()), grace=0.2)
-        assert left.wait(5) == -signal.SIGKILL
+        assert left.wait(30) == -signal.SIGKILL
         assert kept.poll() is None
     finally:
         kept.kill()

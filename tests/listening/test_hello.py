@@ -32,7 +32,7 @@ async def greeted() -> bytes:
         with socket.create_connection(running.addresses[0][:2]) as connection:
             connection.sendall(outgoing.read())
             connection.setblocking(False)
-            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 5), 5)
+            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 5), 30)
     finally:
         await running.cleanup()
 

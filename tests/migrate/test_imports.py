@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import run
 from house import model
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -325,7 +326,7 @@ def test_any_manifest_at_all_is_read_or_said(
 
 def lmxd(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lmxd", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+    return run(command, cwd=cwd)
 
 
 def test_the_command_writes_no_file_twice(tmp_path: Path) -> None:
