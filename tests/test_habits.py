@@ -14,7 +14,6 @@ SLEEPERS = {
     "fake_llama_server.py",  # loads and answers as slowly as it is told to
     "fake_vllm.py",  # takes its time, as scripted
     "fake_open_engine.py",  # waits to be told to listen
-    "fleet_load.py",  # its clients wait before they ask again
     "wires.py",  # are late, as scripted
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
