@@ -49,6 +49,9 @@ class Wish(SizeParams):
     priority: int | None = Field(None, ge=-100, le=100, description="class in the queue; by default the profile's")
     exclusive: bool = Field(False, description="an instance that nobody else has a lease on")
     min_gpu_layers: int | None = Field(None, ge=0, le=4096, description="the fewest layers whole on the GPU")
+    max_instances: int | None = Field(
+        None, ge=1, le=1024, description="start another instance only while fewer of the model run; by default always"
+    )
     deadline: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds within which it must be granted; refused at once if that cannot be"
     )
@@ -79,9 +82,6 @@ class Terms(Params):
 class RequestParams(Wish, Terms):
     """A request for a lease on a model."""
 
-    max_instances: int | None = Field(
-        None, ge=1, le=1024, description="start another instance only while fewer of the model run; by default always"
-    )
     user: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._@+-]{1,64}$",

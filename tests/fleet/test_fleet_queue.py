@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -78,8 +79,13 @@ def test_a_request_goes_from_the_queue_of_one_node_to_another_that_has_room(flee
     assert moved(fleet) == moves + 1
 
 
-def test_an_operator_sees_who_waits_where(fleet: Boxes) -> None:
+def test_an_operator_sees_who_waits_where_and_that_others_would_wait_too(fleet: Boxes) -> None:
     desk, found = fleet.broker.box("desk", [MemberRole.OPERATOR]), list[httpx.Response]()
+
+    def lmxctl(*words: str) -> tuple[int, Any]:
+        command = [sys.executable, "-m", "lmxd.cli.main", "fleet", "--home", str(desk.state), *words, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GENEROUS)
+        return done.returncode, json.loads(done.stdout)["nodes"]
 
     with ExitStack() as stack:
         for text in ("first", "second"):
@@ -88,14 +94,17 @@ def test_an_operator_sees_who_waits_where(fleet: Boxes) -> None:
         asked.start()
         Lmxd.until(lambda: waiting_at(fleet))
         (where,) = waiting_at(fleet)
-        command = [sys.executable, "-m", "lmxd.cli.main", "fleet", "--home", str(desk.state), "queue", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GENEROUS)
-        queues = json.loads(done.stdout)["nodes"]
+        _, queues = lmxctl("queue")
         (ticket,) = queues[where]["tickets"]
         assert (ticket["model"], ticket["user"], ticket["position"]) == ("m", "user", 1)
         assert [queues[name]["tickets"] for name in fleet.nodes if name != where] == [[]]
+        status, plans = lmxctl("plan", "m")
+        assert status == 75, "it would wait"
+        assert {name: plan["outcome"] for name, plan in plans.items()} == dict.fromkeys(fleet.nodes, "queue")
     asked.join(GENEROUS)
     assert found[0].status_code == 200
+    status, plans = lmxctl("plan", "m")
+    assert (status, {plan["outcome"] for plan in plans.values()}) == (0, {"share"})
 
 
 def test_a_stream_of_ollama_s_lives_while_it_waits(fleet: Boxes) -> None:

@@ -136,5 +136,5 @@ class Requests:
             priority=wish.priority,
             share=not wish.exclusive,
             min_gpu_layers=wish.min_gpu_layers,
-            max_instances=wish.max_instances if isinstance(wish, RequestParams) else None,
+            max_instances=wish.max_instances,
         )

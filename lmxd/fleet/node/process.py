@@ -83,7 +83,7 @@ async def _serve(home: FleetHome, config: GatewayConfig, own: Own, told: asyncio
         running = runner(config, leases, FleetEntrance(settings.fleet, removed), pulls, routes)
         await running.setup()
         agent = Agent(NodeIdentity(settings.node, settings.door, settings.labels), socket)
-        services = NodeServices(settings.node, lmxd, direct, copies)
+        services = NodeServices(settings.node, lmxd, direct, copies, config.instances)
         speaking = Speaking(home, outwards, agent, services, removed)
         try:
             await listen(running, "door", settings.listen or bound(settings.door), connections, tls=door)

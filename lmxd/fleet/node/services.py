@@ -34,14 +34,15 @@ _LONGEST: Final = 300
 class NodeServices:
     """Answers the calls of a fleet's gateways and operators; NATS lets in nobody else.
 
-    ``lmxd``: a connection to the daemon, as an administrator.
+    ``lmxd``: a connection to the daemon, as an administrator. ``instances``: how many of a model may run at once for
+    requests that come in at the door, for which plans are made.
     """
 
-    def __init__(self, node: str, lmxd: AsyncClient, leases: DirectLeases, copies: Copies) -> None:
+    def __init__(self, node: str, lmxd: AsyncClient, leases: DirectLeases, copies: Copies, instances: int) -> None:
         self._node = node
         self._answering: set[asyncio.Task[None]] = set()
         self.answers: Mapping[CallName, Callable[[Any], Awaitable[Result]]] = {
-            CallName.PLAN: lambda params: lmxd.plan(**dict(params)),
+            CallName.PLAN: lambda params: lmxd.plan(**(dict(params) | {"max_instances": instances})),
             CallName.REQUEST: leases.request,
             CallName.DRAIN: lambda params: lmxd.drain(**dict(params)),
             CallName.PS: lambda _: lmxd.instances(),

@@ -65,8 +65,8 @@ class AsyncCalls(ABC):
         priority: int | None = None,
         exclusive: bool = False,
         min_gpu_layers: int | None = None,
-        deadline: float | None = None,
         max_instances: int | None = None,
+        deadline: float | None = None,
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
@@ -90,8 +90,8 @@ class AsyncCalls(ABC):
             priority=priority,
             exclusive=exclusive,
             min_gpu_layers=min_gpu_layers,
-            deadline=deadline,
             max_instances=max_instances,
+            deadline=deadline,
             user=user,
             reuse=reuse,
             waited=waited,
@@ -197,6 +197,7 @@ class AsyncCalls(ABC):
         priority: int | None = None,
         exclusive: bool = False,
         min_gpu_layers: int | None = None,
+        max_instances: int | None = None,
         deadline: float | None = None,
     ) -> Planned:
         """The answer that a request would get now, without any effect."""
@@ -209,6 +210,7 @@ class AsyncCalls(ABC):
             priority=priority,
             exclusive=exclusive,
             min_gpu_layers=min_gpu_layers,
+            max_instances=max_instances,
             deadline=deadline,
         )
 

@@ -63,8 +63,8 @@ class BlockingCalls(ABC):
         priority: int | None = None,
         exclusive: bool = False,
         min_gpu_layers: int | None = None,
-        deadline: float | None = None,
         max_instances: int | None = None,
+        deadline: float | None = None,
         user: str | None = None,
         reuse: bool = False,
         waited: float = 0.0,
@@ -88,8 +88,8 @@ class BlockingCalls(ABC):
             priority=priority,
             exclusive=exclusive,
             min_gpu_layers=min_gpu_layers,
-            deadline=deadline,
             max_instances=max_instances,
+            deadline=deadline,
             user=user,
             reuse=reuse,
             waited=waited,
@@ -195,6 +195,7 @@ class BlockingCalls(ABC):
         priority: int | None = None,
         exclusive: bool = False,
         min_gpu_layers: int | None = None,
+        max_instances: int | None = None,
         deadline: float | None = None,
     ) -> Planned:
         """The answer that a request would get now, without any effect."""
@@ -207,6 +208,7 @@ class BlockingCalls(ABC):
             priority=priority,
             exclusive=exclusive,
             min_gpu_layers=min_gpu_layers,
+            max_instances=max_instances,
             deadline=deadline,
         )
 
