@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 """Several engines run at once on a few cores. Threads that wait busily for each other take ten times as long then."""
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """The programs of lmxd are started a thousand times: they are compiled once."""
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """pytest's own, with a shorter name: a socket beneath it has to be named in 107 bytes."""
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:12])
 
 
 @pytest.fixture(autouse=True)

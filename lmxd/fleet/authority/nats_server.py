@@ -42,6 +42,8 @@ class NatsServer:
         self._file, self._pid = directory / "nats.conf", directory / "nats.pid"
         self._child: asyncio.subprocess.Process | None = None
         self._configuration = ""
+        self._restarts = False
+        """It has been told to end, and is started again."""
 
     async def keep(self, configuration: Callable[[], str]) -> None:
         """Run it until this is cancelled; then it ends. ``configuration``: asked for at each start.
@@ -54,7 +56,7 @@ class NatsServer:
             assert self._child is not None
             with suppress(TimeoutError):
                 status = await asyncio.wait_for(self._child.wait(), self._pause)
-                if status >= 0:
+                if status >= 0 and not self._restarts:
                     raise LmxdError(
                         "config", f"nats-server ended at once with status {status}", "its own lines say why"
                     )
@@ -79,7 +81,7 @@ class NatsServer:
 
     def restart(self) -> None:
         """End it, for ``keep`` to start it again: for what cannot be reloaded."""
-        self._signal(signal.SIGTERM)
+        self._restarts = self._signal(signal.SIGTERM)
 
     async def _start(self, configuration: Callable[[], str]) -> None:
         self._write(configuration())
@@ -106,14 +108,18 @@ class NatsServer:
         fresh.replace(self._file)
         self._configuration = configuration
 
+    @property
+    def runs(self) -> bool:
+        return self._child is not None and self._child.returncode is None
+
     def _signal(self, number: int) -> bool:
-        if self._child is None or self._child.returncode is not None:
+        if self._child is None or not self.runs:
             return False
         self._child.send_signal(number)
         return True
 
     async def _end(self) -> None:
-        if self._child is None or self._child.returncode is not None:
+        if self._child is None or not self.runs:
             return
         self._child.terminate()
         try:

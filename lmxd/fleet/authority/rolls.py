@@ -79,9 +79,9 @@ class ToldRoll:
                 with suppress(OSError, ValueError):
                     self._take(self._file.read_bytes())
                 if self._version:
-                    self._warn("members are those of the last time: %s", error)
+                    self._warn("members are those of the last time", error)
                     return
-                self._warn("the authority is waited for: %s", error)
+                self._warn("the authority is waited for", error)
                 await asyncio.sleep(_PAUSE)
 
     def entries(self) -> list[Enrolled]:
@@ -93,13 +93,13 @@ class ToldRoll:
             try:
                 await self._ask()
             except LmxdError as error:
-                self._warn("members may have changed since: %s", error)
+                self._warn("members may have changed since", error)
                 await asyncio.sleep(_PAUSE)
 
     def _warn(self, words: str, error: LmxdError) -> None:
         """Say it once: it is tried again every two seconds."""
         if (words, str(error)) != self._warned:
-            log.warning(words, error)
+            log.warning("%s: %s", words, error)
         self._warned = words, str(error)
 
     async def _ask(self) -> None:
