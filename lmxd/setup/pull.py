@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 import click
 
+from lmxd.catalog.replacing import require_no_others
 from lmxd.cli.files import Wanted
 from lmxd.cli.remote import fits_here, of_offer, of_url
 from lmxd.config.adding import with_profiles
@@ -33,7 +34,6 @@ from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
 from lmxd.setup.further_keys import further_keys
 from lmxd.setup.pull_report import PullReport
-from lmxd.setup.replacing import require_no_others
 
 _SPARE: Final = 2**30
 """Bytes of a disk that are left free."""

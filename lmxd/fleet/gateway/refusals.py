@@ -25,7 +25,7 @@ _TO_OPENAI: Final = {"model_not_found": "unknown_model"}
 _LONGEST: Final = 2**20
 """Bytes of an error. Many requests at once may have one."""
 _PATIENCE: Final = 10.0
-"""Seconds for all of an error, once its head has come."""
+"""Seconds for all of an error, once its head has come: one without end would keep its client for as long."""
 _HANDED_ON: Final = frozenset(("content-type", "retry-after", "content-encoding", "date"))
 
 
@@ -72,14 +72,17 @@ class NodeError(NodeRefusal):
         self.headers = {name: value.strip() for name, _, value in lines if name.lower() in _HANDED_ON}
 
 
-async def refusal(node: str, answer: DoorExchange, head: Head) -> NodeError:
-    """The error that an answer is, which is closed then. Raises Away if it broke off, is too long, or does not end."""
+async def refusal(node: str, answer: DoorExchange, head: Head, patience: float = _PATIENCE) -> NodeError:
+    """The error that an answer is, which is closed then. ``patience``: seconds for all of it.
+
+    Raises Away if it broke off, is too long, or does not end.
+    """
     with contextlib.closing(answer):
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 return NodeError(node, head, await collected(answer, head, _LONGEST))
         except TimeoutError as error:
-            raise Away(node, f"its error did not end in {_PATIENCE:g} s") from error
+            raise Away(node, f"its error did not end in {patience:g} s") from error
 
 
 def _said(body: bytes) -> _Problem:
