@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 import pytest
 from fleet_broker import Broker
+from fleet_cards import cards_there
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js.errors import APIError
-from nats.js.kv import KeyValue
-from waiting import GENEROUS, until
+from waiting import until
 
 from lmxd.fleet import bus, clock, names
 from lmxd.fleet.calls import CallName, subject
@@ -87,15 +87,7 @@ async def test_a_node_takes_no_card_of_others_away(broker: Broker, held: AsyncEx
     with pytest.raises(APIError, match="rollup"):
         await rogue.jetstream().publish(f"{CARD}.n2", b"", headers={"Nats-Rollup": word})
     listening = await _connected(held, broker.box("g1", [GATEWAY]), GATEWAY)
-    cards = await (await listening.jetstream().key_value(names.BUCKET)).watchall()
-    found = {entry.key: entry.value async for entry in _all(cards)}
-    assert found["n1"] == b"mine"
-
-
-async def _all(cards: KeyValue.KeyWatcher) -> AsyncIterator[KeyValue.Entry]:
-    """The entries that are there."""
-    while (entry := await cards.updates(timeout=GENEROUS)) is not None:  # type: ignore[no-untyped-call]
-        yield entry
+    assert (await cards_there(listening))["n1"] == b"mine"
 
 
 @pytest.mark.parametrize("said", [b'{"node": "\xff"}', b'{"x":' + b"[" * 100_000, b"{}", b"[]", b"null"])
