@@ -50,6 +50,17 @@ async def test_nobody_else_and_no_other_model_has_it(tmp_path: Path) -> None:
         assert (left(h), await slots_of(foreign)) == ([], [0])
 
 
+async def test_what_another_client_left_is_not_kept_as_ones_own(tmp_path: Path) -> None:
+    """Two gateways in turns: none of them knows of the other's requests."""
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        for client, kept in ((lmxd, False), (other, False), (other, True), (lmxd, False)):
+            lease = await client.request("m")
+            assert ((await client.shelve(lease.lease, 0)).kept is not None) is kept
+            await said(lease, PROMPT)
+            assert (await client.shelve(lease.lease, 0)).kept is not None
+            await client.release(lease.lease)
+
+
 async def test_beside_another_client_nobody_knows_whose_slots_are_whose(tmp_path: Path) -> None:
     async with house(tmp_path, slots=4).open() as h, h.client() as lmxd, h.client() as other:
         lease = await lmxd.request("m")

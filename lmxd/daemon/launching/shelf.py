@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, ForgetInstance
+from lmxd.core.decisions import Decision, ForgetInstance, GrantLease, MoveLease
 from lmxd.core.words import ConnectionId, InstanceId, Kind
 from lmxd.daemon.launching.ends import End, SavedFile, Uncarried, end, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
@@ -57,6 +57,8 @@ class Shelf:
         self._state = state
         self._known: dict[str, _PutBy] = {}
         self._paces: dict[Kind, _Pace] = {}
+        self._unseen: dict[InstanceId, tuple[ConnectionId, set[int]]] = {}
+        """Who had a lease of an instance last, and the slots in which there may be what another left since."""
 
     async def exchange(
         self, instance: InstanceId, slot: int, of: ConnectionId, *, keep: bool, back: str | None
@@ -67,6 +69,7 @@ class Shelf:
         its file is gone, whatever came of it. It makes no room for the other, which may be the only one on the disk.
         """
         found, until = self._withdrawn(back, of), longest()
+        keep = self._has_seen(instance, slot) and keep
         try:
             what = f"what slot {slot} of {instance} has is processed anew"
             kept = await tried(self._saved(instance, slot, of), what, until) if keep else None
@@ -88,10 +91,33 @@ class Shelf:
         self._remove([name for name, known in self._known.items() if known.of == connection])
 
     def decided(self, decision: Decision) -> None:
-        """Take in a decision that is carried out: an instance may have been the last of its kind."""
-        if isinstance(decision, ForgetInstance) and self._known:
-            left = {instance.ask.kind for instance in self._state.instances.values()}
-            self._remove([name for name, known in self._known.items() if known.kind not in left])
+        """Take in a decision that is carried out: one is of another client now, or was the last of its kind."""
+        match decision:
+            case GrantLease() | MoveLease() if lease := self._state.leases.get(decision.lease):
+                self._comes(decision.instance, lease.owner.connection)
+            case ForgetInstance():
+                self._unseen.pop(decision.instance, None)
+                left = {instance.ask.kind for instance in self._state.instances.values()}
+                self._remove([name for name, known in self._known.items() if known.kind not in left])
+
+    def _comes(self, instance: InstanceId, holder: ConnectionId) -> None:
+        """A client has a lease of an instance, and knows nothing of what others did there since it had one."""
+        last = self._unseen.get(instance)
+        if last is None or last[0] != holder:
+            now = self._state.instances.get(instance)
+            self._unseen[instance] = holder, set(range(now.ask.spread if now and last else 0))
+
+    def _has_seen(self, instance: InstanceId, slot: int) -> bool:
+        """Whether who is alone at an instance knows what a slot has: the next request there is its own again."""
+        now, visit = self._state.instances.get(instance), self._unseen.get(instance)
+        if now is None or visit is None:
+            return True
+        last, unseen = visit
+        if any(lease.owner.connection != last for lease in now.leases.values()):
+            return False
+        seen = slot not in unseen
+        unseen.discard(slot)
+        return seen
 
     async def _is_sooner(self, source: End, kind: Kind) -> bool:
         """Whether files are written and read sooner than prompts are processed, as far as is known."""
