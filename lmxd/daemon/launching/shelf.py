@@ -58,7 +58,7 @@ class Shelf:
         self._known: dict[str, _PutBy] = {}
         self._paces: dict[Kind, _Pace] = {}
         self._unseen: dict[InstanceId, tuple[ConnectionId, set[int]]] = {}
-        """Who had a lease of an instance last, and the slots in which there may be what another left since."""
+        """Of each instance the last that had a lease, and the slots in which may be what another has left since."""
 
     async def exchange(
         self, instance: InstanceId, slot: int, of: ConnectionId, *, keep: bool, back: str | None
