@@ -51,6 +51,18 @@ def test_of_a_prompt_that_is_larger_than_any_context_no_more_is_kept_than_its_be
     assert agreeing(found, trace(bytes(5000) + b"x" + bytes(64 * 2**20))) == 5000 // 128
 
 
+def test_of_instances_that_have_as_much_of_a_conversation_the_last_used_has_it() -> None:
+    """The others may have ended, which nobody says."""
+    every = InstanceSlots(several=True)
+    for instance in ("m#9", "m#10"):
+        with every.taken(lease(instance), trace(SYSTEM)):
+            pass
+    assert every.of_conversation("m", trace(SYSTEM))[2] == "m#10"
+    with every.taken(lease("m#9"), trace(SYSTEM)):
+        pass
+    assert every.of_conversation("m", trace(SYSTEM))[2] == "m#9"
+
+
 def test_a_conversation_goes_on_in_its_slot() -> None:
     slots, agents = Slots(4), [SYSTEM + words(10 + n, 9000) for n in range(4)]
     first = [served(slots, agent) for agent in agents]

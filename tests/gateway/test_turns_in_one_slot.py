@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,19 @@ async def test_files_go_with_the_last_instance_that_could_read_them_and_with_who
         assert len(files(h)) == 1
         await front.leases.client.__aexit__(None, None, None)
         await h.until(lambda: not files(h))
+
+
+async def test_who_leaves_while_conversations_change_places_finds_its_own_when_it_is_back(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, slot_seconds=0.3)) as front:
+        talks = await met(front)
+        left = asyncio.create_task(talks.turn("a"))
+        await h.until(lambda: any((h.where.state / "prompts").glob("*/*")))
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        talks.prompts["a"] = talks.prompts["a"][:-20]
+        assert await talks.turn("a") <= 25
+        assert await talks.turn("b") <= 25
+        assert len(files(h)) == 1
 
 
 async def test_a_program_with_one_lease_has_several_conversations_in_one_slot(tmp_path: Path) -> None:

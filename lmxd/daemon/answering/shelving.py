@@ -32,6 +32,5 @@ class Shelving:
         require_slot(instance, params.slot)
         if not is_alone(lease, instance):
             return Shelved()
-        kept = await self._shelf.put_by(instance.id, params.slot, of) if params.keep else None
-        back = params.back is not None and await self._shelf.bring_back(params.back, instance.id, params.slot, of)
+        kept, back = await self._shelf.exchange(instance.id, params.slot, of, keep=params.keep, back=params.back)
         return Shelved(kept=kept, back=back)

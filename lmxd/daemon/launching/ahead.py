@@ -68,15 +68,13 @@ class Ahead:
         """The file of a conversation, now the caller's; None if there is none that has all of it."""
         if (save := self._saves.pop((ticket, carry), None)) is None:
             return None
-        written = None
+        taken = False
         try:
             written = await save
-            if written is not None and await _task(source, carry.slot) == written.task:
-                saved, written = written.saved, None
-                return saved
-            return None
+            taken = written is not None and await _task(source, carry.slot) == written.task
+            return written.saved if written is not None and taken else None
         finally:
-            if written is not None or not save.done():
+            if not taken:
                 self._drop(save)
 
     def _drop(self, save: asyncio.Task[_Written | None]) -> None:
@@ -111,8 +109,7 @@ class Ahead:
 
 async def _task(source: End, slot: int) -> int | None:
     """The number of the last request that a slot had; None while it is at one, or if its engine does not say."""
-    used = await source.used()
-    use = used[slot] if slot < len(used) else None
+    use = await source.use(slot)
     return None if use is None or use.busy else use.task
 
 

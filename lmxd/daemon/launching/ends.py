@@ -86,6 +86,11 @@ class End:
         """The use of each slot; None in place of that of one that is at a prompt. None at all if it does not say."""
         return await self.carrier.used(self.endpoint) or ()
 
+    async def use(self, slot: int) -> SlotUse | None:
+        """The use of one; None while it is at a prompt, or if its engine does not say."""
+        used = await self.used()
+        return used[slot] if slot < len(used) else None
+
     async def free_slot(self, lying: Collection[int]) -> int:
         """The idle slot with the fewest tokens, which are lost, but for those in ``lying``. Raises Uncarried."""
         slot = _least(await self.used(), lying)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.core.books.state import State
-from lmxd.core.decisions import Decision, ForgetInstance
+from lmxd.core.decisions import Decision, ForgetInstance, GrantLease, MoveLease
 from lmxd.core.words import ConnectionId, InstanceId, Kind
-from lmxd.daemon.launching.ends import SavedFile, Uncarried, end, longest, tried
+from lmxd.daemon.launching.ends import End, SavedFile, Uncarried, end, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
-from lmxd.engines.carrier import Carrier
 from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
@@ -58,63 +57,95 @@ class Shelf:
         self._state = state
         self._known: dict[str, _PutBy] = {}
         self._paces: dict[Kind, _Pace] = {}
+        self._unseen: dict[InstanceId, tuple[ConnectionId, set[int]]] = {}
+        """Of each instance the last that had a lease, and the slots in which may be what another has left since."""
 
-    async def put_by(self, instance: InstanceId, slot: int, of: ConnectionId) -> str | None:
-        """Write what a slot has to a file, of which the name is returned; None if that failed, or is not worth it."""
-        if not await self._is_sooner(instance):
-            return None
-        what = f"what slot {slot} of {instance} has is processed anew"
-        return await tried(self._saved(instance, slot, of), what, longest())
+    async def exchange(
+        self, instance: InstanceId, slot: int, of: ConnectionId, *, keep: bool, back: str | None
+    ) -> tuple[str | None, bool]:
+        """Write what a slot has to a file, if it is to be kept, and read in its place what was put by before.
 
-    async def bring_back(self, name: str, instance: InstanceId, slot: int, of: ConnectionId) -> bool:
-        """Read a conversation into a slot; whether it lies there now. Its file is gone, whatever came of it."""
-        found = self._known.get(name)
-        if found is None or found.of != of:
-            return False
-        del self._known[name]
+        The name of the file, None if that failed, or is not worth it; and whether what was wanted back lies there now:
+        its file is gone, whatever came of it. It makes no room for the other, which may be the only one on the disk.
+        """
+        found, until = self._withdrawn(back, of), longest()
+        keep = self._has_seen(instance, slot) and keep
         try:
+            what = f"what slot {slot} of {instance} has is processed anew"
+            kept = await tried(self._saved(instance, slot, of), what, until) if keep else None
             what = f"a conversation is processed anew in slot {slot} of {instance}"
-            return await tried(self._read(found, instance, slot), what, longest()) or False
+            return kept, bool(found and await tried(self._read(found, instance, slot), what, until))
         finally:
-            remove_file(found.saved.path)
+            if found is not None:
+                remove_file(found.saved.path)
+
+    def _withdrawn(self, name: str | None, of: ConnectionId) -> _PutBy | None:
+        """A conversation that a connection has put by, which is no more on the shelf."""
+        found = None if name is None else self._known.get(name)
+        if name is None or found is None or found.of != of:
+            return None
+        return self._known.pop(name)
 
     def left(self, connection: ConnectionId) -> None:
         """A connection has ended, and with it all that knew what it had put by."""
         self._remove([name for name, known in self._known.items() if known.of == connection])
 
     def decided(self, decision: Decision) -> None:
-        """Take in a decision that is carried out: an instance may have been the last of its kind."""
-        if isinstance(decision, ForgetInstance) and self._known:
-            left = {instance.ask.kind for instance in self._state.instances.values()}
-            self._remove([name for name, known in self._known.items() if known.kind not in left])
+        """Take in a decision that is carried out: one is of another client now, or was the last of its kind."""
+        match decision:
+            case GrantLease() | MoveLease() if lease := self._state.leases.get(decision.lease):
+                self._comes(decision.instance, lease.owner.connection)
+            case ForgetInstance():
+                self._unseen.pop(decision.instance, None)
+                left = {instance.ask.kind for instance in self._state.instances.values()}
+                self._remove([name for name, known in self._known.items() if known.kind not in left])
 
-    async def _is_sooner(self, instance: InstanceId) -> bool:
-        """Whether files are written and read sooner than prompts are processed, as far as is known."""
-        launched, now = self._launched(instance), self._state.instances.get(instance)
-        pace = None if now is None else self._paces.get(now.ask.kind)
-        if pace is None or launched is None or launched.endpoint is None or not isinstance(launched.engine, Carrier):
+    def _comes(self, instance: InstanceId, holder: ConnectionId) -> None:
+        """A client has a lease of an instance, and knows nothing of what others did there since it had one."""
+        last = self._unseen.get(instance)
+        if last is None or last[0] != holder:
+            now = self._state.instances.get(instance)
+            self._unseen[instance] = holder, set(range(now.ask.spread if now and last else 0))
+
+    def _has_seen(self, instance: InstanceId, slot: int) -> bool:
+        """Whether who is alone at an instance knows what a slot has: the next request there is its own again."""
+        now, visit = self._state.instances.get(instance), self._unseen.get(instance)
+        if now is None or visit is None:
             return True
-        anew = await launched.engine.seconds_a_token(launched.endpoint)
+        last, unseen = visit
+        if any(lease.owner.connection != last for lease in now.leases.values()):
+            return False
+        seen = slot not in unseen
+        unseen.discard(slot)
+        return seen
+
+    async def _is_sooner(self, source: End, kind: Kind) -> bool:
+        """Whether files are written and read sooner than prompts are processed, as far as is known."""
+        if (pace := self._paces.get(kind)) is None:
+            return True
+        anew = await source.carrier.seconds_a_token(source.endpoint)
         if anew is None or pace.write + pace.read < anew:
             return True
         pace.write, pace.read = _HOPE * pace.write, _HOPE * pace.read
         return False
 
-    async def _saved(self, instance: InstanceId, slot: int, of: ConnectionId) -> str:
-        """Raises Uncarried, and OSError for files."""
-        begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self._kept.file()
+    async def _saved(self, instance: InstanceId, slot: int, of: ConnectionId) -> str | None:
+        """None if it is not worth it. Raises Uncarried, and OSError for files."""
+        source, kind = await end(self._launched(instance), instance), self._kind(instance)
+        if not await self._is_sooner(source, kind):
+            return None
+        use, file = await source.use(slot), self._kept.file()
+        begun = time.monotonic()
         try:
             saved = await source.save(slot, file)
             hit("conversation_put_by")
-            now = self._state.instances.get(instance)
-            if now is None:
-                raise Uncarried(f"{instance} has ended")
-            self._known[file.stem] = _PutBy(saved=saved, kind=now.ask.kind, spread=source.slots, of=of)
+            self._known[file.stem] = _PutBy(saved=saved, kind=self._kind(instance), spread=source.slots, of=of)
         finally:
             if file.stem not in self._known:
                 remove_file(file)
-        took = time.monotonic() - begun
-        self._paces.setdefault(now.ask.kind, _Pace()).write = took / saved.tokens
+            took = time.monotonic() - begun
+            if use is not None and use.tokens:  # one that took too long is not begun again soon
+                self._paces.setdefault(kind, _Pace()).write = took / use.tokens
         self._trim(of, file.parent)
         if file.stem not in self._known:
             raise Uncarried("the disk is full")
@@ -123,17 +154,25 @@ class Shelf:
 
     async def _read(self, found: _PutBy, instance: InstanceId, slot: int) -> bool:
         """Raises Uncarried, and OSError for files."""
-        begun, target, now = time.monotonic(), await end(self._launched(instance), instance), self._state.instances
-        if instance not in now or now[instance].ask.kind != found.kind:
+        begun, target = time.monotonic(), await end(self._launched(instance), instance)
+        if self._kind(instance) != found.kind:
             raise Uncarried(f"it is of another model or another configuration than {instance}")
-        await target.fit(found.saved, found.spread)
-        async with target.doorway.turn:
-            await target.restore(slot, found.saved)
-        hit("conversation_back")
-        seconds = time.monotonic() - begun
-        self._paces.setdefault(found.kind, _Pace()).read = seconds / found.saved.tokens
-        log.info("%s: %d tokens are back in slot %d after %.2f s", instance, found.saved.tokens, slot, seconds)
+        try:
+            await target.fit(found.saved, found.spread)
+            async with target.doorway.turn:
+                await target.restore(slot, found.saved)
+            hit("conversation_back")
+        finally:
+            took, tokens = time.monotonic() - begun, found.saved.tokens
+            self._paces.setdefault(found.kind, _Pace()).read = took / tokens
+        log.info("%s: %d tokens are back in slot %d after %.2f s", instance, tokens, slot, took)
         return True
+
+    def _kind(self, instance: InstanceId) -> Kind:
+        """The kind of an instance. Raises Uncarried if it is gone."""
+        if (now := self._state.instances.get(instance)) is None:
+            raise Uncarried(f"{instance} has ended")
+        return now.ask.kind
 
     def _trim(self, of: ConnectionId, directory: Path) -> None:
         """Remove the oldest of a connection that has too many, and the oldest of all while there is little room."""

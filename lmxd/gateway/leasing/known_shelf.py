@@ -64,7 +64,8 @@ class KnownShelf:
     async def exchange(self, lease: Granted, slot: int | None, prompt: Trace) -> None:
         """Have the slot that a request has taken have its conversation, and keep what was there, if it is worth it.
 
-        Once lmxd has begun, it goes on though the request is withdrawn: what it keeps is then known, too.
+        Once lmxd has begun, it goes on though the request is withdrawn, which has the slot until then: what lmxd keeps
+        is known, and the next request, perhaps the same once more, comes when all lies where it is to lie.
         """
         if slot is None or lease.ctx_most is None or not lease.alone:
             return
@@ -82,7 +83,11 @@ class KnownShelf:
             self._note(lost)
             lost = None
         if lost is not None or back is not None:
-            await asyncio.shield(self._in_background(self._exchanged(lease, slot, lost, back)))
+            exchanged = self._in_background(self._exchanged(lease, slot, lost, back))
+            try:
+                await asyncio.shield(exchanged)
+            finally:
+                await exchanged
 
     async def _exchanged(self, lease: Granted, slot: int, lost: _Displaced | None, back: str | None) -> None:
         with suppress(LmxdError):  # then it is processed anew

@@ -157,13 +157,14 @@ class InstanceSlots:
     def of_conversation(self, model: str, prompt: Trace) -> tuple[int, int, str]:
         """Most that is gained at an instance by a conversation that goes on with this prompt, its context, and it.
 
-        Of several with as much it is the one with the largest. Zeros if it lies in none.
+        Of several with as much it is the one with the largest, and of those the one that was used last: others may have
+        ended. Zeros if it lies in none.
         """
-        found = [
+        found = (
             (max(slots.saved(slot, prompt) for slot in range(len(slots.seen))), slots.context, instance)
-            for instance, slots in self._known.get(model, {}).items()
-        ]
-        return max((each for each in found if each[0]), default=(0, 0, ""))
+            for instance, slots in reversed(self._known.get(model, {}).items())
+        )
+        return max((each for each in found if each[0]), key=lambda each: each[:2], default=(0, 0, ""))
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
