@@ -356,20 +356,34 @@ async def test_a_nats_server_that_is_killed_at_once_is_started_again(tmp_path: P
     await asyncio.wait((keeping,))
 
 
+async def answers(address: str) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(*host_and_port(address))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_nats_server_that_is_frozen_is_started_again_all_the_same(tmp_path: Path) -> None:
+    """It would never end by itself, and a cluster would go on with one server less than it knows of."""
+    server, pid, address = NatsServer(tmp_path, pause=0, patience=0), tmp_path / "nats.pid", free_address()
+    keeping = asyncio.create_task(server.keep(lambda: f"listen: {address}"))
+    await until(lambda: answers(address))
+    before = pid.read_text()
+    os.kill(int(before), signal.SIGSTOP)
+    server.restart()
+    await until(lambda: keeping.done() or pid.read_text() not in ("", before))
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait((keeping,))
+
+
 async def test_a_nats_server_that_is_told_to_start_again_at_once_is_started_again(tmp_path: Path) -> None:
     """As when another broker joins in the first second: nats-server ends with status 0 by that."""
     server, address = NatsServer(tmp_path, pause=60), free_address()
     keeping = asyncio.create_task(server.keep(lambda: f"listen: {address}"))
-
-    async def answers() -> bool:
-        try:
-            _, writer = await asyncio.open_connection(*host_and_port(address))
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    await until(answers)
+    await until(lambda: answers(address))
     server.restart()
     await until(lambda: not server.runs)
     await asyncio.wait((keeping,), timeout=1)
