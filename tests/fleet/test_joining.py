@@ -304,6 +304,9 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         async def again() -> None:
             found.append(str(client.connected_url))
 
+        def logs() -> str:
+            return "\n".join(box.log.read_text()[-5000:] for box in boxes)
+
         own_first = FleetBox(tmp_path / "b2")
         settings = node.settings.model_dump(mode="json")
         own_first.home.config.write_text(json.dumps(settings | {"brokers": settings["brokers"][-1:]}))
@@ -312,9 +315,9 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         await until(lambda: _is_put(cards, b"card"))
         last.end(signal.SIGKILL)
         os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
-        await until(lambda: found)
-        await until(lambda: _is_there(cards, b"card"))
-        await until(lambda: _is_put(cards, b"another"))
+        await until(lambda: found, seen=logs)
+        await until(lambda: _is_there(cards, b"card"), seen=logs)
+        await until(lambda: _is_put(cards, b"another"), seen=logs)
         await client.close()
 
 
