@@ -54,6 +54,11 @@ EXIT_STATUS: Final[dict[str, int]] = {
 """Every code there is. Codes are never reused for something else."""
 
 
+def known(code: object) -> str:
+    """A code that another program said; ``internal`` for one that there is not."""
+    return code if isinstance(code, str) and code in EXIT_STATUS else "internal"
+
+
 class LmxdError(Exception):
     """An error that a person can act on: a stable ``code``, a sentence, a remedy, and figures in ``data``."""
 

@@ -47,12 +47,12 @@ class FleetGateway:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(40)
+        self.process.wait(GENEROUS)
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/health", timeout=20).status_code == 200
+            return httpx.get(f"{self.url}/health", timeout=GENEROUS).status_code == 200
         except httpx.TransportError:
             return False
 

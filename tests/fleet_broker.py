@@ -11,7 +11,7 @@ from typing import Any
 
 from fleet_home import box
 from free_ports import free_ports
-from waiting import wait_until
+from waiting import GENEROUS, wait_until
 
 from lmxd.fleet import bus
 from lmxd.fleet.authority.bucket import make
@@ -82,7 +82,7 @@ class Broker:
     def end(self, number: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(GENEROUS)
             self.process = None
 
     def __enter__(self) -> Broker:

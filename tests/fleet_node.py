@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from forked import Forked
 from lmxd_process import Lmxd
+from waiting import GENEROUS
 
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -46,7 +47,7 @@ class Node:
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(GENEROUS)
 
     def __enter__(self) -> Node:
         return self.start()

@@ -2,6 +2,7 @@
 
 ``python tests/fork_server.py FD``: a request comes over the Unix socket FD, as JSON with the three standard files
 beside it; its answer is the pid. A child is one of whoever started this server, by CLONE_PARENT: it can be waited for.
+Where that was killed, nobody waits, and this server ends what is left.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import json
 import os
 import platform
 import runpy
+import select
 import signal
 import socket
 import sys
+import time
+from contextlib import suppress
 from typing import Any, Final
 
 CLONE: Final = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
@@ -27,6 +31,8 @@ BOUND: Final = 2**20
 MODULES: Final = {"lmxd": "lmxd.__main__", "lmxd.cli.main": "lmxd.cli.main"}
 """Words after ``-m``, and the modules that they mean."""
 READY: Final = b"ready"
+GRACE: Final = 10.0
+"""Seconds that what is left has to end itself, and what it has started."""
 AHEAD: Final = (
     *MODULES.values(),
     "lmxd.cli.leases",
@@ -75,8 +81,8 @@ def forked() -> int:
     return pid
 
 
-def serve(asked: socket.socket) -> dict[str, Any] | None:
-    """In each child, its request; in the server None, once nobody asks any more."""
+def serve(asked: socket.socket, children: list[int]) -> dict[str, Any] | None:
+    """In each child, its request; in the server None, once nobody asks any more. ``children``: gets their pidfds."""
     while True:
         said, passed, *_ = asked.recvmsg(BOUND, socket.CMSG_SPACE(3 * 4))
         if not said:
@@ -87,12 +93,35 @@ def serve(asked: socket.socket) -> dict[str, Any] | None:
             asked.close()
             for number, file in enumerate(files):
                 os.dup2(file, number)
-        for file in files:
+        for file in (*files, *(children if pid == 0 else over(children, 0.0))):
             os.close(file)
         if pid == 0:
             found: dict[str, Any] = json.loads(said)
             return found
+        children.append(os.pidfd_open(pid))
         asked.send(str(pid).encode())
+
+
+def over(children: list[int], seconds: float) -> list[int]:
+    """Take out those that have ended by then, or all as soon as they have. Returns them, by their pidfds."""
+    ended, deadline = list[int](), time.monotonic() + seconds
+    while children:
+        left = max(0.0, deadline - time.monotonic())
+        if not (now := select.select(children, [], [], left)[0]):
+            break
+        children[:] = [child for child in children if child not in now]
+        ended += now
+    return ended
+
+
+def end(children: list[int]) -> None:
+    """End those of a test that was killed. SIGINT has lmxd end its instances, too; one that is frozen hears SIGKILL."""
+    over(children, 0.0)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for child in children:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, number)
+        over(children, GRACE)
 
 
 def become(request: dict[str, Any]) -> None:
@@ -116,8 +145,14 @@ def become(request: dict[str, Any]) -> None:
 if __name__ == "__main__":
     sys.path[0] = os.getcwd()
     warm()
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tests', which end theirs by this server
+    children: list[int] = []
+    request = None
+    with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(ConnectionError):
         asked.send(READY)
-        request = serve(asked)
-    if request is not None:
+        request = serve(asked, children)
+    if request is None:
+        end(children)
+    else:
+        signal.signal(signal.SIGINT, on_interrupt)
         become(request)

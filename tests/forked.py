@@ -21,8 +21,8 @@ import fork_server
 _lock = threading.Lock()
 _servers: dict[int, socket.socket] = {}
 """By process of tests: a server's children are those of who started it."""
-_processes: list[subprocess.Popen[bytes]] = []
-"""The servers themselves. Each ends when nobody can ask it any more."""
+servers: list[subprocess.Popen[bytes]] = []
+"""The programs that fork. Each ends when nobody can ask it any more, and first what a killed test has left."""
 _AT_START: Final = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 """Variables that are read as a program starts: with others than ours it is really started."""
 _PIPES: Final = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -101,7 +101,7 @@ def _begin() -> socket.socket:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         words = [sys.executable, fork_server.__file__, str(its.fileno())]
-        _processes.append(subprocess.Popen(words, pass_fds=[its.fileno()]))
+        servers.append(subprocess.Popen(words, pass_fds=[its.fileno()]))
     assert ours.recv(64) == fork_server.READY
     _servers[os.getpid()] = ours
     return ours

@@ -43,7 +43,7 @@ class Gateway:
     def __enter__(self) -> Gateway:
         with self.log.open("ab") as log:
             self.process = Forked([*self.prefix, *self.command("gateway")], stdout=log, stderr=log)
-        Lmxd.until(self.answers, 30)
+        Lmxd.until(self.answers)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,12 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from forked import Forked, run
+import pytest
+from forked import Forked, run, servers
 from lmxd_process import Lmxd
+from waiting import wait_until
 
 from lmxd.instances import proc
 
 VERSION = [sys.executable, "-m", "lmxd.cli.main", "--version"]
+KILLED = """
+import sys
+from pathlib import Path
+from lmxd_process import Lmxd
+lmxd = Lmxd(Path(sys.argv[1]), {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {}}).start()
+print(lmxd.process.pid, flush=True)
+sys.stdin.read()
+"""
 WRONG = [sys.executable, "-m", "lmxd", "check-config", "--config", "none.yaml"]
 
 
@@ -52,6 +62,27 @@ def test_it_is_a_child_of_the_test_and_dies_at_once(tmp_path: Path) -> None:
         assert len(os.listdir(f"/proc/{pid}/fd")) < 40, "nothing of the server's is kept"
         assert lmxd.stop(signal.SIGKILL) == -signal.SIGKILL
         assert not proc.lives(pid)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_it_ends_when_the_test_is_killed(tmp_path: Path, frozen: bool) -> None:
+    """Nobody else could: it would hold its memory, its port, and the output that a runner of tests reads to its end."""
+    command, env = [sys.executable, "-c", KILLED, str(tmp_path)], os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        pid = int(tests.stdout.readline())
+        if frozen:
+            os.kill(pid, signal.SIGSTOP)
+        tests.kill()
+    wait_until(lambda: not proc.lives(pid))
+
+
+def test_ctrl_c_ends_the_test_alone(tmp_path: Path) -> None:
+    """A terminal tells the server, too, by which what ends the others may still be started."""
+    run(VERSION)
+    for server in servers:
+        server.send_signal(signal.SIGINT)
+    assert run(VERSION).returncode == 0
 
 
 def test_what_only_a_start_can_have_is_started(tmp_path: Path) -> None:

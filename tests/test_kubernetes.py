@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from click.testing import CliRunner
+from waiting import GENEROUS
 
 from lmxd.__main__ import main
 from lmxd.fleet.home import FleetHome
@@ -61,13 +65,20 @@ def test_a_volume_is_there_for_each_mount() -> None:
         assert mounted == there
 
 
-def test_the_keys_that_it_adds_are_those_of_fleet_yaml(tmp_path: Path) -> None:
-    (script,) = (x["command"][-1] for x in containers() if x["name"] == "init")
-    (added,) = re.findall(r"printf '(.*)' >>", script)
-    words = ["--config", str(tmp_path / "none"), "fleet", "--home", str(tmp_path), "init", "home"]
-    begun = CliRunner().invoke(main, [*words, "--address", "lmxd-broker"])
-    assert begun.exit_code == 0, begun.output
-    home = FleetHome.at(tmp_path, user=False)
-    with home.config.open("a") as file:
-        file.write(added.replace("\\n", "\n").replace("/fleet/", f"{tmp_path}/"))
+def test_a_fleet_is_begun_once_wherever_its_pod_was_ended(tmp_path: Path) -> None:
+    (command,) = (x["command"] for x in containers() if x["name"] == "init")
+    home, lmxd = FleetHome.at(tmp_path / "fleet", user=False), tmp_path / "lmxd"
+    lmxd.write_text(f'#!/bin/sh\nexec {sys.executable} -m lmxd --config {tmp_path}/none "$@"\n')
+    lmxd.chmod(0o755)
+    script = re.sub(r"(?<!\w)/fleet\b", str(home.state), command[-1])
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def begun() -> str:
+        subprocess.run([*command[:-1], script], env=env, check=True, timeout=GENEROUS)
+        return home.config.read_text()
+
+    whole = begun()
+    assert begun() == whole
+    home.config.write_text(whole.partition("gateway:")[0])
+    assert begun() == whole
     assert home.settings.gateway.listen == "0.0.0.0:8080"

@@ -10,6 +10,10 @@ from typing import Final
 from lmxd.errors import LmxdError
 
 _ADDRESS: Final = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+NATS_PORT: Final = 4222
+"""The usual port of NATS. The next one is the authority's, the one after that is for other brokers."""
+DOOR_PORT: Final = 8443
+"""The usual port of a node's door."""
 _SOMEWHERE: Final = ("192.0.2.1", 9)
 """An address for documentation (RFC 5737), to which nothing is sent."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import Field
 
-from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.errors import LmxdError, known
 from lmxd.fleet import names
 from lmxd.fleet.names import NODE
 from lmxd.rpc.books import Instances, QueueInfo
@@ -24,8 +24,8 @@ from lmxd.rpc.messages import Drained, DrainParams, Name, Nothing, Params, Resul
 if TYPE_CHECKING:
     from nats.aio.client import Client as Bus
 
-ERROR_HEADER: Final = "Nats-Service-Error"
 ERROR_CODE_HEADER: Final = "Nats-Service-Error-Code"
+"""The header of an answer that is an error."""
 TTL: Final = 30.0
 """Seconds that a lease of a fleet lives without being renewed."""
 _AnswerT = TypeVar("_AnswerT", bound=Result)
@@ -159,9 +159,9 @@ def error_of(data: bytes) -> LmxdError:
     """The error that a node answered with."""
     try:
         found: dict[str, Any] = json.loads(data)
-        code = str(found["code"])
-        known = code if code in EXIT_STATUS else "internal"
-        return LmxdError(known, str(found["message"]), str(found.get("remedy", "")), dict(found.get("data") or {}))
+        return LmxdError(
+            known(found["code"]), str(found["message"]), str(found.get("remedy", "")), dict(found.get("data") or {})
+        )
     except (ValueError, KeyError, TypeError):
         return LmxdError("bad_answer", "a node answered with an error that has no code", "update it")
 

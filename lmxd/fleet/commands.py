@@ -13,7 +13,7 @@ import click
 from lmxd.config.file import load
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.fleet.addresses import own_host, own_name
+from lmxd.fleet.addresses import DOOR_PORT, NATS_PORT, own_host, own_name
 from lmxd.fleet.gateway.commands import gateway
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.meant_home import home_of
@@ -23,18 +23,21 @@ from lmxd.fleet.node.commands import node as run_node
 from lmxd.terminal import Commands, say, typed
 
 log = logging.getLogger("lmxd.fleet")
-_DOOR = 8443
 _HOST = click.option(
     "--address", "host", help="Name or address of this box for the others; by default it is looked up."
 )
 _NODE = click.option("--node", help="Name of this box in the fleet; by default its host name.")
 _PORT = click.option(
-    "--port", type=click.IntRange(1, 65533), default=4222, show_default=True, help="Of NATS here; two more follow it."
+    "--port",
+    type=click.IntRange(1, 65533),
+    default=NATS_PORT,
+    show_default=True,
+    help="Of NATS here; two more follow it.",
 )
 _DOOR_PORT = click.option(
     "--door",
     type=click.IntRange(1, 65535),
-    default=_DOOR,
+    default=DOOR_PORT,
     show_default=True,
     help="Port of the node here for gateways.",
 )

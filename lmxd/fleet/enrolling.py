@@ -19,8 +19,6 @@ from lmxd.fleet.home import SYSTEM_STATE, FleetHome
 from lmxd.fleet.join_word import JoinWord
 from lmxd.fleet.members import MemberRole
 
-NATS_PORT: Final = 4222
-"""The port of NATS. The next one is the authority's, the one after that is for other brokers."""
 _LISTEN: Final = "127.0.0.1:8090"
 """The address of the fleet's gateway, unless fleet.yaml is changed."""
 _OWNERS: Final = {MemberRole.NODE: "lmxd-gateway", MemberRole.GATEWAY: "lmxd-gateway", MemberRole.BROKER: "lmxd-fleet"}

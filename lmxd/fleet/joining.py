@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.errors import LmxdError, known
 from lmxd.fleet import joining_messages as messages
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import fleet_of, requested
@@ -125,5 +125,4 @@ def _refusal(address: str, status: int, body: bytes) -> LmxdError:
         return LmxdError(
             "bad_answer", f"{address} answers with HTTP {status}", "see the log of lmxd fleet broker there"
         )
-    code = said.code if said.code in EXIT_STATUS else "internal"
-    return LmxdError(code, said.message, said.remedy)
+    return LmxdError(known(said.code), said.message, said.remedy)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lmxd.fleet.home import FleetHome
 
 
 def home_of(context: click.Context) -> FleetHome:
-    """The home that a command of the fleet is about. Its options may stand before and behind its name."""
-    found = next((x.params["directory"] for x in _above(context) if "directory" in x.params), None)
-    return FleetHome.at(found, user=bool(context.find_root().params["user"]))
+    """The home that a command of ``lmxd fleet`` is about: that of --home, else the user's or the system's."""
+    return FleetHome.at(directory_of(context), user=bool(context.find_root().params["user"]))
 
 
-def _above(context: click.Context) -> list[click.Context]:
-    return [context, *(_above(context.parent) if context.parent else [])]
+def directory_of(context: click.Context | None) -> Path | None:
+    """The directory that --home names, before or behind a command's name; None if it was not said."""
+    while context is not None and "directory" not in context.params:
+        context = context.parent
+    found: Path | None = None if context is None else context.params["directory"]
+    return found

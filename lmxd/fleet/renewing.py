@@ -28,7 +28,10 @@ _TRIES: Final = 10
 
 def due(home: FleetHome, role: MemberRole) -> float:
     """The time, in seconds since 1970, at which a third of a certificate's life is left. LmxdError ``config``."""
-    begin, end = _validity(home, role)
+    return _due(*_validity(home, role))
+
+
+def _due(begin: float, end: float) -> float:
     return end - (end - begin) / 3
 
 
@@ -66,7 +69,7 @@ def next_look(begin: float, end: float, now: float, look: float = _LOOK) -> floa
 
     ``begin``, ``end``: of that life. ``look``: the most.
     """
-    due_at = end - (end - begin) / 3
+    due_at = _due(begin, end)
     wanted = due_at - now if now < due_at else (end - now) / _TRIES
     return min(look, max(1.0, wanted)) if now < end else look
 

@@ -37,7 +37,7 @@ class Offered(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NodeCard(NodeReport, frozen=True, kw_only=True, omit_defaults=True):
-    """A node. ``address``: HOST:PORT of its gateway, by mutual TLS. ``started``: another at each start of its agent."""
+    """A node. ``address``: HOST:PORT of its door, by mutual TLS. ``started``: another at each start of its agent."""
 
     node: _Text
     address: _Text

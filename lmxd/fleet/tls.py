@@ -30,7 +30,7 @@ def server_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
 def client_context(home: FleetHome, role: MemberRole) -> ssl.SSLContext:
     """For connections to members. LmxdError ``config``.
 
-    The other's host name is that of an Member (``.host``), or ``any_host`` of its role, and not what its address
+    The other's host name is that of a Member (``.host``), or ``any_host`` of its role, and not what its address
     says: pass it as ``server_hostname``.
     """
     return _of_member(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), home, role)

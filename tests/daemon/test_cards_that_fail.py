@@ -115,7 +115,7 @@ async def test_whatever_fails_is_the_fault_of_its_card_alone(tmp_path: Path, see
             return {d.id for d in found if d.unavailable is None} == FOREIGN.keys() and len(found) == len(FOREIGN)
 
         await lmxd.reload()
-        await until(all_are_well, 30)
+        await until(all_are_well)
         for lease in had:
             with suppress(LmxdError):
                 await lmxd.release(lease.lease)

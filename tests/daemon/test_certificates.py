@@ -156,7 +156,7 @@ def claiming(home: Path, certificate: str = "", user: int | None = None) -> Iter
     more: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": ()}
     process = subprocess.Popen(SLEEP, env=env, start_new_session=True, **more)
     try:
-        wait_until(lambda: "LMXD_HOME" in proc.environment(process.pid), 10)
+        wait_until(lambda: "LMXD_HOME" in proc.environment(process.pid))
         yield process
     finally:
         process.kill()

@@ -113,7 +113,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
                     with filler.open("ab") as file:
                         file.write(b"x" * 4096)
             asked = asyncio.create_task(lmxd.request("a"))
-            await h.until(lambda: h.daemon.health.unwritable is not None, 20)
+            await h.until(lambda: h.daemon.health.unwritable is not None)
             assert "full" in str(h.daemon.health.unwritable) or "I/O" in str(h.daemon.health.unwritable)
             filler.unlink()
             assert (await asyncio.wait_for(asked, 20)).instance == "a#1"

@@ -77,7 +77,7 @@ async def most_at_once(h: House, *requests: asyncio.Task[Granted]) -> int:
         most = max(most, sum(1 for x in launched if x is not None and x.process is not None and x.ready_at is None))
         return all(request.done() for request in requests)
 
-    await h.until(all_are_done, 60)
+    await h.until(all_are_done)
     await asyncio.gather(*requests)
     return most
 
@@ -125,7 +125,7 @@ async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_pa
         async with house(place, engine={"parallel_loads": most}).open() as h, h.client() as lmxd:
             foreign: set[int] = set()
             requests = ask(lmxd, "a", "b")
-            await h.until(partial(all_are_ready, h, requests, foreign), 60)
+            await h.until(partial(all_are_ready, h, requests, foreign))
             await h.daemon.measuring.look()
             found = h.daemon.learning.observations.learned.observations
             learned.append(sorted((o.model, o.loaded, o.predicted, o.buffers) for o in found))

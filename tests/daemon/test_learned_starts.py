@@ -185,7 +185,7 @@ async def test_an_idle_instance_goes_back_to_what_its_conversation_needs(tmp_pat
         lease = await lmxd.request("m", ctx=2048)
         await say(h, lease, {"prompt": "a" * 300, "n_predict": 3})
         held = h.state.leases[LeaseId(lease.lease)]
-        await h.until(lambda: held.instance in h.state.instances and held.instance != lease.instance, 30)
+        await h.until(lambda: held.instance in h.state.instances and held.instance != lease.instance)
         now = (await lmxd.renew(lease.lease, instance=lease.instance)).moved
         assert now is not None
         assert now.ctx == 512

@@ -105,7 +105,7 @@ async def test_idle_instances_are_reaped_and_leases_told(tmp_path: Path) -> None
         h.client(on_notification=lambda n, p: ended.append((n, p))) as lmxd,
     ):
         lease = await lmxd.request("a")
-        await h.until(lambda: bool(ended), seconds=5)
+        await h.until(lambda: bool(ended))
         assert ended[0][1]["reason"] == "idle_timeout"
         await h.until(lambda: not h.phases())
         with pytest.raises(LmxdError) as caught:
@@ -259,7 +259,7 @@ async def test_a_stop_that_hangs_is_escalated(tmp_path: Path) -> None:
         await lmxd.request("a")
         await lmxd.stop("a#1")
         assert h.phases() == {"a#1": "stopping"}
-        await h.until(lambda: not h.phases(), seconds=3)
+        await h.until(lambda: not h.phases())
 
 
 async def test_leases_share_an_instance_up_to_its_slots(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ async def test_all_that_lay_in_an_instance_goes_along_with_a_lease(tmp_path: Pat
         for slot, who in enumerate("ab"):
             texts.append(who * 40 + (await said(lease, who * 40, id_slot=slot))[0])
         play(tmp_path, load_seconds=60 if stays else 0)
-        await h.until(lambda: h.state.leases[lease.lease].parked is not None, 30)
+        await h.until(lambda: h.state.leases[lease.lease].parked is not None)
         assert len(h.state.leases[lease.lease].parked.carries) == 2
         if not stays:
             await goes_on(h, lmxd, lease, texts)
@@ -251,7 +251,7 @@ async def test_all_that_lay_in_an_instance_goes_along_with_a_lease(tmp_path: Pat
 
 async def goes_on(h: House, lmxd: AsyncClient, lease: AsyncLease, texts: list[str]) -> None:
     """What was said in each slot is known where the lease is now."""
-    await h.until(lambda: h.state.leases[lease.lease].parked is None, 30)
+    await h.until(lambda: h.state.leases[lease.lease].parked is None)
     moved = (await lmxd.renew(lease.lease, instance="m#1")).moved
     assert moved is not None
     assert (moved.ctx, moved.instance_slots, moved.slot) == (256, 2, None)
@@ -278,7 +278,7 @@ async def test_who_uses_leases_again_hears_where_conversations_went_and_nobody_e
         for client, reuse, slot in ((once, False, 0), (again, True, 1)):
             async with await client.request("m", ctx=1024, reuse=reuse) as lease:
                 await said(lease, "a" * 40, id_slot=slot)
-        await h.until(lambda: [name for _, name, _ in heard].count(Notification.SHRUNK) == 2, 30)
+        await h.until(lambda: [name for _, name, _ in heard].count(Notification.SHRUNK) == 2)
         found = [(who, params) for who, name, params in heard if name == Notification.SHRUNK]
         told = {"model": "m", "before": "m#1", "ctx": 256, "instance_slots": 2, "slots": [[0, 0], [1, 1]]}
         assert found == [("again", told | {"instance": name}) for name in ("m#1", "m#2")], "it ends, and is another"

@@ -140,7 +140,7 @@ async def test_what_was_learned_of_times_is_known_to_the_next(tmp_path: Path) ->
             await (await lmxd.request("a")).release()
         means = h.state.expectations.means()
         before = {name: means[name]["a"] for name in ("launches", "holds", "gaps")}
-        await h.until(lambda: len(h.saved().means) >= 3, 20)
+        await h.until(lambda: len(h.saved().means) >= 3)
     async with h.open():
         means = h.state.expectations.means()
         assert {name: means[name]["a"] for name in before} == before

@@ -151,7 +151,7 @@ async def _ram_is_full(h: House) -> None:
         async def seen() -> bool:
             return [d.id for d in (await lmxd.devices()).devices] == ["GPU-a", "host", "memory"]
 
-        await until(seen, 20)
+        await until(seen)
         charged = {a.device: a.charged for a in _accounts(h)}
         assert charged["GPU-a"] == charged["memory"]
         assert not (await lmxd.status()).broken_invariants

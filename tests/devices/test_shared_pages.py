@@ -150,7 +150,7 @@ def test_a_real_family_is_counted_once_and_a_process_alone_is_asked_nothing_more
     with sharing(256) as child:
         alone = taken(me)
         assert alone >= 256 * MIB
-        wait_until(lambda: taken(me, child) < alone + 128 * MIB, 20)
+        wait_until(lambda: taken(me, child) < alone + 128 * MIB)
         assert taken(me) >= 256 * MIB, "by itself it has all that it maps"
 
 

@@ -44,8 +44,8 @@ def empty(gateway: Gateway) -> None:
     with gateway.lmxd.client() as daemon:
         for instance in daemon.instances().instances:
             daemon.stop(instance.instance)
-        Lmxd.until(lambda: not daemon.instances().instances, 60)
-        Lmxd.until(lambda: not daemon.devices().devices[0].reclaiming, 60)
+        Lmxd.until(lambda: not daemon.instances().instances)
+        Lmxd.until(lambda: not daemon.devices().devices[0].reclaiming)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def crowded(gateway: Gateway, client: openai.OpenAI) -> Iterator[None]:
         before = refusals(gateway)
 
         def leave() -> None:
-            Lmxd.until(lambda: refusals(gateway) > before, 60)
+            Lmxd.until(lambda: refusals(gateway) > before)
             with gateway.lmxd.client() as other:
                 other.release(hold.lease)
 

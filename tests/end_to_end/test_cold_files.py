@@ -27,7 +27,7 @@ def test_a_cold_file_is_warm_before_its_instance_starts(fake: Make, tmp_path: Pa
         served: list[Granted] = []
         waits = threading.Thread(target=lambda: served.append(two.request("cold")))
         waits.start()
-        running.until(lambda: pages_in_cache(cold) == pages(cold), 20)
+        running.until(lambda: pages_in_cache(cold) == pages(cold))
         assert running.instances().keys() == {lease.instance}, "its bytes are still another's"
         one.release(lease.lease)
         waits.join(30)

@@ -290,7 +290,7 @@ def test_what_a_long_prompt_takes_is_observed(tmp_path: Path, smollm2: Path) -> 
     with Lmxd(tmp_path, {"gpu": {"device": "host"}, "models": models, "idle_timeout": 5}) as running:
         with running.client() as client, client.request("smollm2") as lease:
             post(lease, "/completion", {"prompt": "the cat " * 300, "n_predict": 1})
-            running.until(lambda: any(o["prompted"] for o in running.json("estimates")["observed"]), 20)
+            running.until(lambda: any(o["prompted"] for o in running.json("estimates")["observed"]))
         (seen,) = running.json("estimates")["observed"]
         assert (seen["card"], seen["count"]) == ("RAM", 1)
         assert 0 < seen["loaded"] <= seen["prompted"] <= seen["predicted"] + 100 * 2**20

@@ -155,7 +155,7 @@ def test_its_end_ends_its_leases(lmxd: Lmxd) -> None:
             assert lease.user == "user"
             assert f"{lease.lease} (key user)" in lmxd.lmxctl("ps").stdout
             os.kill(gateway.process.pid, signal.SIGKILL)
-            lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()), 30)
+            lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()))
         assert list(lmxd.instances()) == ["m#1"], "what ran goes on, for the next"
 
 

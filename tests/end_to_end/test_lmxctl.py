@@ -186,7 +186,7 @@ def test_queue_and_cancel(running: Lmxd) -> None:
 def test_stop_ends_an_instance(running: Lmxd) -> None:
     lease = lease_from(running.json("request", "smollm2"))
     assert running.lmxctl("stop", lease.instance).returncode == 0
-    running.until(lambda: lease.instance not in running.instances(), 10)
+    running.until(lambda: lease.instance not in running.instances())
     done = running.lmxctl("touch", lease.lease)
     assert done.returncode == 64
     assert "stopped_by_admin" in done.stderr

@@ -139,7 +139,7 @@ def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
         running.json("request", "many")
         seen = Seen(tmp_path)
         os.kill(seen.server, signal.SIGTERM)
-        running.until(lambda: not running.instances(), 30)
+        running.until(lambda: not running.instances())
         assert seen.is_gone
 
 

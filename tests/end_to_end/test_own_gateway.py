@@ -80,9 +80,9 @@ def test_a_user_s_gateway_finds_that_user_s_daemon(home: Path, login: bool) -> N
     log = home / "log"
     with ExitStack() as stack:
         stack.enter_context(running(env, log))
-        wait_until(lambda: "listens on" in log.read_text(), 60)
+        wait_until(lambda: "listens on" in log.read_text())
         stack.enter_context(running(env, log, "gateway"))
-        wait_until(lambda: is_up(url), 60)
+        wait_until(lambda: is_up(url))
         client = stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}))
         assert [m["id"] for m in client.get("/v1/models").json()["data"]] == ["m"]
         question = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}

@@ -85,7 +85,7 @@ class Prometheus:
             self.process = subprocess.Popen(
                 [*words, f"--web.listen-address=127.0.0.1:{self.port}"], stdout=log, stderr=log, cwd=self.data.parent
             )
-        wait_until(self.is_ready, 60)
+        wait_until(self.is_ready)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +139,7 @@ def gateway(lmxd: Lmxd) -> Iterator[Gateway]:
 @pytest.fixture
 def prometheus(tmp_path: Path, gateway: Gateway, metrics: str) -> Iterator[Prometheus]:
     with Prometheus(tmp_path, gateway, metrics) as running:
-        wait_until(lambda: running.up() == {"lmxd": "1", "lmxd-gateway": "1"}, 30)
+        wait_until(lambda: running.up() == {"lmxd": "1", "lmxd-gateway": "1"})
         yield running
 
 
@@ -170,10 +170,10 @@ def test_requests_that_wait_with_nothing_granted_go_off_and_end(lmxd: Lmxd, prom
         promised = admin.yield_(admin.devices().devices[0].capacity)
         waiting = Forked(lmxd.command("request", "m"), env=lmxd.ctl_env, stdout=subprocess.DEVNULL)
         try:
-            wait_until(lambda: "LmxdQueueStuck" in prometheus.firing(), 60)
+            wait_until(lambda: "LmxdQueueStuck" in prometheus.firing())
             assert prometheus.firing()["LmxdQueueStuck"].startswith("1 requests wait, and none was granted")
             admin.unyield(promised.id)
-            wait_until(lambda: "LmxdQueueStuck" not in prometheus.firing(), 60)
+            wait_until(lambda: "LmxdQueueStuck" not in prometheus.firing())
         finally:
             waiting.terminate()
             waiting.wait(30)
@@ -186,7 +186,7 @@ def test_an_engine_that_does_not_load_goes_off(lmxd: Lmxd, prometheus: Prometheu
         assert failed.value.code == "launch_failed"
         return "LmxdLaunchesFail" in prometheus.firing()
 
-    wait_until(fails, 60)
+    wait_until(fails)
     assert prometheus.firing()["LmxdLaunchesFail"] == "bad does not load"
 
 
@@ -197,7 +197,7 @@ def test_a_program_that_hangs_goes_off(
     process = {"lmxd": lmxd.process, "gateway": gateway.process}[stopped]
     process.send_signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: alert in prometheus.firing(), 60)
+        wait_until(lambda: alert in prometheus.firing())
     finally:
         process.send_signal(signal.SIGCONT)
     assert comes_about(lambda: alert not in prometheus.firing(), 60)

@@ -24,7 +24,7 @@ from lmxd.fleet import home
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying import offering
-from lmxd.fleet.copying.copies import Copies, Own
+from lmxd.fleet.copying.copies import Copies, OwnLmxd
 from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -57,7 +57,7 @@ class Pair:
             site = web.TCPSite(running, "127.0.0.1", 0, ssl_context=server_context(self.homes[0], NODE))
             await site.start()
             self.address = f"127.0.0.1:{running.addresses[0][1]}"
-            own = Own(config=self.there.config_path, socket=self.there.where.socket, user=True)
+            own = OwnLmxd(config=self.there.config_path, socket=self.there.where.socket, user=True)
             self.copies = Copies(self.homes[1], own)
             try:
                 yield self
@@ -301,7 +301,7 @@ async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> 
     async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
         rogue: FleetHome = box(Authority.new("home"), tmp_path / "rogue", "n2", [NODE])
         rogue.ca.write_bytes(pair.homes[0].ca.read_bytes())
-        pair.copies = Copies(rogue, Own(config=pair.there.config_path, socket=pair.there.where.socket, user=True))
+        pair.copies = Copies(rogue, OwnLmxd(config=pair.there.config_path, socket=pair.there.where.socket, user=True))
         with pytest.raises(LmxdError, match="not reached"):
             await pair.copied("a")
         assert pair.ranges == []

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from browsers import CHROMIUM, FLAGS, needs_chromium
 from fleet_boxes import boxes
+from waiting import GENEROUS
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -25,7 +26,7 @@ def test_what_is_shown_comes_as_events_to_the_end_of_the_gateway(tmp_path: Path)
             fleet.gateway.process.terminate()
             rest = list(lines)  # an error if the stream is cut
             assert len(rest) % 2 == 0, "the last event is whole"
-        assert fleet.gateway.process.wait(60) == 0
+        assert fleet.gateway.process.wait(GENEROUS) == 0
 
 
 @needs_chromium

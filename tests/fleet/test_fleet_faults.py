@@ -83,7 +83,7 @@ async def test_clients_notice_no_more_than_an_answer_that_breaks_off(fleet: Boxe
         mend = await asyncio.to_thread(fault, fleet)
         try:
             if not cut:
-                await until(lambda: fleet.gateway.said(LOST) > losses, 30, load.shown)  # 6 s: three pings
+                await until(lambda: fleet.gateway.said(LOST) > losses, seen=load.shown)  # 6 s: three pings
             fell_at = time.monotonic()
             await until(lambda: load.each_has(3, fell_at), seen=load.shown)
         finally:

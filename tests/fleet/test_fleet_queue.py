@@ -142,6 +142,6 @@ def test_a_gateway_that_is_killed_gives_back_what_it_had(fleet: Boxes) -> None:
         stack.enter_context(busy(fleet, "first"))
         stack.enter_context(busy(fleet, "second"))
         fleet.gateway.process.kill()
-        fleet.gateway.process.wait(20)
+        fleet.gateway.process.wait(GENEROUS)
         lmxds = fleet.lmxds.values()
         Lmxd.until(lambda: not any(i.leases for lmxd in lmxds for i in lmxd.instances().values()))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from waiting import turns
 
 from fleet.reported import GIB, beat, card
 from lmxd.errors import LmxdError
@@ -66,12 +67,6 @@ class Gate:
     served: list[str]
 
 
-async def turns() -> None:
-    """Let all others go on as far as they can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 async def test_who_has_no_limit_is_let_in_and_has_no_place() -> None:
     gate = Gate(ada={"weight": 3})
     for user in ("ada", "bob", None):
@@ -114,14 +109,14 @@ async def test_who_waits_is_let_in_in_order_when_one_has_ended() -> None:
     gate = Gate(ada={"max_leases": 1})
     gate.served = []
     first, ends = gate.begun()
-    await turns()
+    await turns(20)
     waiting = [gate.begun() for _ in range(3)]
-    await turns()
+    await turns(20)
     assert gate.served == ["ada"]
     assert gate.told[-1].why == "key ada of the fleet has 1 of at most 1 leases"
     for n, end in enumerate(end for _, end in waiting):
         ends.set()
-        await turns()
+        await turns(20)
         assert len(gate.served) == n + 2, "one at a time"
         ends = end
     ends.set()
@@ -132,7 +127,7 @@ async def test_who_waited_as_long_as_it_would_is_told_why() -> None:
     gate = Gate(ada={"max_leases": 1})
     async with gate.request():
         wanted = asyncio.get_running_loop().create_task(gate.refused(wait=5.0))
-        await turns()
+        await turns(20)
         gate.now += 6
         gate.hear(ada=UserUse(leases=1, bytes=4 * GIB))
         error = await wanted
@@ -144,9 +139,9 @@ async def test_no_more_wait_than_may_and_the_next_is_refused_at_once() -> None:
     gate = Gate(ada={"max_leases": 1, "max_waiting": 1})
     gate.served = []
     first, ends = gate.begun()
-    await turns()
+    await turns(20)
     second, end = gate.begun()
-    await turns()
+    await turns(20)
     error = await gate.refused(wait=60.0)
     assert error.code == "too_many_waiting"
     assert "has 1 request waiting already, which is the most it may have" in error.message
@@ -172,11 +167,11 @@ async def test_what_others_let_in_counts_and_is_waited_for() -> None:
     gate.served = []
     gate.hear(ada=UserUse(leases=1, bytes=GIB))
     task, end = gate.begun()
-    await turns()
+    await turns(20)
     assert gate.served == []
     gate.now += 1
     gate.hear()
-    await turns()
+    await turns(20)
     assert gate.served == ["ada"]
     end.set()
     await task
@@ -186,9 +181,9 @@ async def test_who_leaves_the_line_leaves_nothing_behind() -> None:
     gate = Gate(ada={"max_leases": 1, "max_waiting": 1})
     gate.served = []
     first, ends = gate.begun()
-    await turns()
+    await turns(20)
     gone, _ = gate.begun()
-    await turns()
+    await turns(20)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     last, end = gate.begun()

@@ -163,7 +163,7 @@ def test_a_node_that_is_started_before_lmxd_waits_for_it(place: SimpleNamespace)
     before = said(place)
     with ThreadPoolExecutor() as pool:
         starting = pool.submit(place.node.start)
-        wait_until(lambda: said(place) == before + 1, 30)
+        wait_until(lambda: said(place) == before + 1)
         place.lmxd.start()
         starting.result()
     assert asked(place, "/v1/chat/completions", CHAT, **{USER: "ada"}).status == 200
@@ -171,7 +171,7 @@ def test_a_node_that_is_started_before_lmxd_waits_for_it(place: SimpleNamespace)
     place.lmxd.stop()
     with ThreadPoolExecutor() as pool:
         starting = pool.submit(place.node.start)
-        wait_until(lambda: said(place) == before + 2, 30)
+        wait_until(lambda: said(place) == before + 2)
         assert place.node.end() == 0
         with pytest.raises(AssertionError):
             starting.result()

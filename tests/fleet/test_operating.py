@@ -106,15 +106,15 @@ def test_users_are_summed_over_all_nodes(boxes: Boxes) -> None:
         for lmxd in boxes.lmxds.values():
             client = stack.enter_context(lmxd.client())
             stack.enter_context(client.request("common", user="ada"))
-        wait_until(lambda: row(boxes.said("users"), "ada")[-3:] == ["0/3", "n1,", "n2"], 10)
+        wait_until(lambda: row(boxes.said("users"), "ada")[-3:] == ["0/3", "n1,", "n2"])
         assert row(boxes.said("users"), "ada")[1] == "2.5"
         assert row(boxes.said("users"), "ada")[5] == "2/4"
         (ada,) = boxes.json("users")["users"]
         assert (ada["user"], ada["leases"], ada["waiting"], ada["nodes"]) == ("ada", 2, 0, ["n1", "n2"])
         assert ada["bytes"] == pytest.approx(0.1 * 2**30, rel=0.5), "one slot of two at each"
         before = ada["use"]
-        wait_until(lambda: boxes.json("users")["users"][0]["use"] > before, 10)
-    wait_until(lambda: boxes.json("users")["users"][0]["leases"] == 0, 10)
+        wait_until(lambda: boxes.json("users")["users"][0]["use"] > before)
+    wait_until(lambda: boxes.json("users")["users"][0]["leases"] == 0)
 
 
 def test_a_plan_is_of_the_nodes_that_have_the_model(boxes: Boxes) -> None:

@@ -426,7 +426,7 @@ async def _settled(front: Front) -> int:
         seen.append(max((x.unread for x in replies), default=0))
         return len(seen) == seen.maxlen and len(set(seen)) == 1 and seen[0] > 0
 
-    await until(settled, 60)
+    await until(settled)
     return seen[0]
 
 
@@ -485,6 +485,6 @@ async def test_one_instance_of_a_model_is_one_whatever_its_size_and_name(tmp_pat
             count()
             return all(task.done() for task in asked)
 
-        await until(served, 100)
+        await until(served)
         assert [task.result() for task in asked] == [200] * 5
         assert most == 1

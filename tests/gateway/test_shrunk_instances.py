@@ -95,7 +95,7 @@ async def test_a_program_with_one_lease_goes_on_with_all_of_its_conversations(tm
                 return prompt + said["content"], said["timings"]["prompt_n"]
 
             talks = [(await turn(who * 200))[0] for who in "az"]
-            await h.until(lambda: h.state.leases[lease.lease].instance == "elastic#2", 30)
+            await h.until(lambda: h.state.leases[lease.lease].instance == "elastic#2")
             assert live(h) == [(512, 2)]
             for _ in range(2):
                 for n in (1, 0):

@@ -78,7 +78,7 @@ async def test_a_socat_one_liner(tmp_path: Path) -> None:
             assert answer["method"] == "lmxd.progress"
         assert answer["result"]["instance"] == "a#1"
         raw.writer.close()
-        await h.until(lambda: not list(h.state.leases), seconds=3)
+        await h.until(lambda: not list(h.state.leases))
 
 
 async def test_socat_itself(tmp_path: Path) -> None:

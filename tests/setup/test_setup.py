@@ -72,7 +72,7 @@ class Newcomer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
         for pid in self.started:
-            wait_until(lambda pid=pid: not _lives(pid), 20)  # type: ignore[misc]
+            wait_until(lambda pid=pid: not _lives(pid))  # type: ignore[misc]
         os.close(self._turn)
         self._place.cleanup()
 

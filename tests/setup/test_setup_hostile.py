@@ -178,7 +178,7 @@ def test_no_key_is_sent_to_another_user_who_poses_as_the_gateway(directory: Path
             done = newcomer.run("setup", "--user", "--yes", directory)
         finally:
             other.terminate()
-            wait_until(lambda: other.poll() is not None, 10)
+            wait_until(lambda: other.poll() is not None)
         assert done.returncode == 69, done.stdout
         assert "address already in use" in done.stderr.lower()
         assert seen.read_text() == ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lmxd.cli.fleet.looking import FleetView
 
 _LOOK: Final = 0.5
+"""Seconds between two looks at what a node that drains has left."""
 AnswerT = TypeVar("AnswerT", bound=Result)
 
 
@@ -40,14 +41,11 @@ def _view() -> FleetView:
     try:
         from lmxd.cli.fleet.looking import FleetView
         from lmxd.fleet.home import FleetHome
+        from lmxd.fleet.meant_home import directory_of
     except ImportError as error:
         remedy = f"{Path(sys.executable).with_name('pip')} install 'lmxd[fleet]'"
         raise LmxdError("config", f"{error.name} is not installed, which a fleet needs", remedy) from error
-    context: click.Context | None = click.get_current_context()
-    while context is not None and "directory" not in context.params:
-        context = context.parent
-    directory = None if context is None else context.params["directory"]
-    own = FleetHome.at(None, user=True)
+    directory, own = directory_of(click.get_current_context()), FleetHome.at(None, user=True)
     return FleetView(FleetHome.at(directory, user=directory is None and own.config.exists()))
 
 

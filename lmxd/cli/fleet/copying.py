@@ -15,6 +15,7 @@ from lmxd.fleet.seen import SeenNode
 from lmxd.terminal import say, say_over
 
 _LOOK: Final = 0.5
+"""Seconds between two questions how far a copy is."""
 _MIB: Final = 2**20
 
 

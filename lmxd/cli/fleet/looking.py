@@ -30,6 +30,7 @@ _EACH: Final = 1.3
 _SETTLES: Final = 3.0
 """Seconds after which a node that has not spoken is silent."""
 _LOOK: Final = 0.05
+"""Seconds between two looks whether all have spoken."""
 _ANSWERS: Final = 5.0
 """Seconds that a node has to answer a question."""
 T = TypeVar("T")

@@ -20,7 +20,6 @@ PLANS: Final = ("NODE", "OUTCOME", ">EXPECTED", "WHY")
 USERS: Final = ("USER", ">WEIGHT", ">PART", ">USED GiB h", ">GiB", ">LEASES", ">WAITING", "AT")
 _NONE: Final = "-"
 _HOUR: Final = 3600.0
-_GIB: Final = 2**30
 _BEST: Final = ("share", "start", "evict", "queue", "refuse")
 GRANTED: Final = frozenset(_BEST[:3])
 """Outcomes of a plan by which a request is granted without waiting for others."""
@@ -74,7 +73,7 @@ def user_rows(users: Sequence[SeenUser], limits: FleetUsers) -> list[tuple[str, 
             user.name,
             f"{its.weight:g}",
             f"{100 * user.use.use / its.weight / total:.0f}%",
-            f"{user.use.use / _GIB / _HOUR:.2f}",
+            f"{user.use.use / output.GIB / _HOUR:.2f}",
             _of(output.gib(user.use.bytes), None if its.max_bytes is None else output.gib(its.max_bytes)),
             _of(str(user.use.leases), its.max_leases),
             _of(str(user.use.waiting), its.max_waiting),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import ssl
 import time
@@ -17,7 +16,7 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.fleet import joining_messages as messages
 from lmxd.fleet.authority.office import Office
-from lmxd.fleet.authority.roll import decoded, encoded
+from lmxd.fleet.authority.roll import encoded, version_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.reading import read
@@ -102,12 +101,6 @@ class Joining:
 
     def _content(self) -> bytes:
         return encoded(self._office.roll.all())
-
-
-def version_of(content: bytes) -> str:
-    """Another one for each roll."""
-    decoded(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def _member(request: web.Request, fleet: str) -> Member:

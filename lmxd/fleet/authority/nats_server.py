@@ -36,9 +36,9 @@ def program() -> str:
 class NatsServer:
     """Keeps one running with a configuration that is written anew when it changes."""
 
-    def __init__(self, directory: Path, pause: float = _PAUSE) -> None:
-        """``directory``: for its configuration."""
-        self._program, self._pause = program(), pause
+    def __init__(self, directory: Path, pause: float = _PAUSE, patience: float = _END) -> None:
+        """``directory``: for its configuration. ``patience``: seconds in which it ends by itself."""
+        self._program, self._pause, self._patience = program(), pause, patience
         self._file, self._pid = directory / "nats.conf", directory / "nats.pid"
         self._child: asyncio.subprocess.Process | None = None
         self._configuration = ""
@@ -80,8 +80,10 @@ class NatsServer:
         self._signal(signal.SIGHUP)
 
     def restart(self) -> None:
-        """End it, for ``keep`` to start it again: for what cannot be reloaded."""
+        """End it, for ``keep`` to start it again: for what cannot be reloaded. One that does not end is killed."""
         self._restarts = self._signal(signal.SIGTERM)
+        if self._restarts and self._child is not None:
+            asyncio.get_running_loop().call_later(self._patience, _kill, self._child)
 
     async def _start(self, configuration: Callable[[], str]) -> None:
         self._write(configuration())
@@ -123,7 +125,13 @@ class NatsServer:
             return
         self._child.terminate()
         try:
-            await asyncio.wait_for(self._child.wait(), _END)
+            await asyncio.wait_for(self._child.wait(), self._patience)
         except TimeoutError:
-            self._child.kill()
+            _kill(self._child)
             await self._child.wait()
+
+
+def _kill(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        log.warning("nats-server does not end, and is killed")
+        child.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -123,3 +124,8 @@ def encoded(entries: Iterable[Enrolled]) -> bytes:
 def decoded(content: bytes) -> list[Enrolled]:
     """The reverse of ``encoded``. ValueError."""
     return msgspec.json.decode(content, type=list[Enrolled])
+
+
+def version_of(content: bytes) -> str:
+    """The version of an ``encoded`` roll: another one for each, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

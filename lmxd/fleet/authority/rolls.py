@@ -10,8 +10,7 @@ from typing import Final, Protocol
 from lmxd.errors import LmxdError
 from lmxd.fleet import joining_messages as messages
 from lmxd.fleet import private_files
-from lmxd.fleet.authority.joining import version_of
-from lmxd.fleet.authority.roll import Enrolled, Roll, decoded
+from lmxd.fleet.authority.roll import Enrolled, Roll, decoded, version_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.renewing import authority_client

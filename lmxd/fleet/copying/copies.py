@@ -11,15 +11,16 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from yarl import URL
 
 from lmxd.config.copied import allowed
-from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.errors import LmxdError, known
 from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
 from lmxd.fleet.home import FleetHome
@@ -36,7 +37,7 @@ _ASKING: Final = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Own:
+class OwnLmxd:
     """This node's lmxd: its configuration, which ``lmxd pull`` adds to, and its socket. ``user``: it is one user's."""
 
     config: Path
@@ -47,20 +48,20 @@ class Own:
 class _Copy:
     """One copy: how far it is, and the task that is at it."""
 
-    def __init__(self, node: str, params: CopyParams) -> None:
+    def __init__(self, node: str, params: CopyParams, fetch: Callable[[_Copy], Coroutine[Any, Any, None]]) -> None:
+        """``fetch``: does it, from now on."""
         self.params = params
         self.now = Copying(node=node, model=params.model, peer=params.peer, step=f"asking {params.peer}")
-        self.task: asyncio.Task[None] | None = None
         self._before = 0
         self._status, self._total = "", 0
         """Of the file that comes now; ``_before``: bytes of those before it."""
+        self.task = asyncio.create_task(fetch(self))
 
     def told(self, line: bytes) -> None:
         """A step, as ``lmxd pull --json`` says it. LmxdError if it is an error."""
         said = json.loads(line)
         if (error := said.get("error")) is not None:
-            code = error["code"] if error["code"] in EXIT_STATUS else "internal"
-            raise LmxdError(code, f"{self.now.node}: {error['message']}", error["remedy"])
+            raise LmxdError(known(error["code"]), f"{self.now.node}: {error['message']}", error["remedy"])
         moved = {}
         if "total" in said:
             if said["status"] != self._status:
@@ -74,7 +75,7 @@ class _Copy:
 class Copies:
     """The copies that come to this node, by model: one of each at a time. Others' files are their doors'."""
 
-    def __init__(self, home: FleetHome, own: Own) -> None:
+    def __init__(self, home: FleetHome, own: OwnLmxd) -> None:
         self._home = home
         self._own = own
         self._copies: dict[str, _Copy] = {}
@@ -82,18 +83,15 @@ class Copies:
     async def copy(self, params: CopyParams) -> Copying:
         """Begin a copy, or say how far it is. LmxdError: why it failed, for as long as its ``id`` is asked for."""
         there = self._copies.get(params.model)
-        if there is None or (there.task is not None and there.task.done() and there.params.id != params.id):
-            there = self._copies[params.model] = _Copy(self._home.settings.node, params)
-            there.task = asyncio.create_task(self._fetched(there))
-        assert there.task is not None
-        await asyncio.wait([there.task], timeout=0.0)
+        if there is None or (there.task.done() and there.params.id != params.id):
+            there = self._copies[params.model] = _Copy(self._home.settings.node, params, self._fetched)
         if there.task.done():
             there.task.result()
         return there.now
 
     async def close(self) -> None:
         """End the fetches that go on. What has come is kept, and gone on with by the next one."""
-        tasks = [each.task for each in self._copies.values() if each.task is not None]
+        tasks = [each.task for each in self._copies.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,6 +161,6 @@ def _refused(peer: str, body: bytes) -> LmxdError:
         error = json.loads(body)["error"]
         code = str(error.get("code"))
         code = {"model_not_found": "unknown_model"}.get(code, code)
-        return LmxdError(code if code in EXIT_STATUS else "internal", f"{peer}: {error['message']}")
+        return LmxdError(known(code), f"{peer}: {error['message']}")
     except (ValueError, KeyError, TypeError):
         return LmxdError("bad_answer", f"{peer} answered with something else", "update it")

@@ -11,12 +11,11 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.fleet.gateway.known import FleetModel, FleetModels
+from lmxd.fleet.gateway.known import LIST, FleetModel, FleetModels
 from lmxd.gateway.http.paths import MODEL, routes
 from lmxd.gateway.ollama.models import API
 from lmxd.gateway.requests.failures import StatusError, is_anthropics
 
-_LIST: Final = "/v1/models"
 _CHANGES: Final = (("POST", "pull"), ("POST", "push"), ("POST", "copy"), ("POST", "create"), ("DELETE", "delete"))
 
 
@@ -29,8 +28,8 @@ class FleetLists:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            *routes("GET", "/v1/models", self._all),
-            *routes("GET", f"/v1/models/{MODEL}", self._one),
+            *routes("GET", LIST, self._all),
+            *routes("GET", f"{LIST}/{MODEL}", self._one),
             *routes("GET", "/api/tags", self._tags),
             *routes("GET", "/api/version", self._version),
             *(route for method, word in _CHANGES for route in routes(method, f"/api/{word}", self._change)),
@@ -46,7 +45,7 @@ class FleetLists:
     async def _one(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
         if (found := self._models.listed().get(name)) is None:
-            raise LmxdError("unknown_model", f"no node that is there has a model {name!r}", f"{_LIST} lists them")
+            raise LmxdError("unknown_model", f"no node that is there has a model {name!r}", f"{LIST} lists them")
         return web.json_response(self._anthropics(name) if is_anthropics(request.headers) else self._shown(found))
 
     async def _tags(self, _: web.Request) -> web.Response:

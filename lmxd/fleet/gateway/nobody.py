@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.doors import Away
+from lmxd.fleet.gateway.known import LIST
 from lmxd.fleet.gateway.refusals import NodeRefusal
 from lmxd.text import several
-
-_LIST: Final = "/v1/models"
 
 
 def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusal], now: float) -> LmxdError:
@@ -26,6 +24,6 @@ def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusa
         what = "nothing has been heard of any node for a minute"
         return LmxdError("stopped", what, "an administrator looks whether lmxd fleet broker and lmxd fleet node run")
     if not table.offers(model):
-        return LmxdError("unknown_model", f"no node has a model {model!r}", f"{_LIST} lists them")
+        return LmxdError("unknown_model", f"no node has a model {model!r}", f"{LIST} lists them")
     names = sorted(name for name, node in table.nodes.items() if model in node.offered)
     return LmxdError("stopped", f"{model} is at {several(names)} alone, of which none can be asked now", "ask again")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.shares import FleetShares, UserPart
 from lmxd.fleet.gateway.wanted import WantedAnswer
@@ -18,7 +19,6 @@ from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.stated import Stated
 
-_GIB: Final = 2**30
 _LOOK: Final = 1.0
 """Seconds after which it is looked again: nodes fall silent without a word."""
 _Tell: TypeAlias = Callable[[RequestProgress], None]
@@ -156,8 +156,8 @@ def _refused(wanted: WantedAnswer, what: str, key: str) -> LmxdError:
 
 
 def _too_large(part: UserPart, held: int, most: int) -> str:
-    holds = f"{_called(part.user)} holds {held / _GIB:.2f} of at most {most / _GIB:.2f} GiB"
-    return f"{holds}, and this takes {part.size / _GIB:.2f}"
+    holds = f"{_called(part.user)} holds {held / GIB:.2f} of at most {most / GIB:.2f} GiB"
+    return f"{holds}, and this takes {part.size / GIB:.2f}"
 
 
 def _called(user: str) -> str:

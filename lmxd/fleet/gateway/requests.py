@@ -12,7 +12,7 @@ from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Sought
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.conversations import conversation
-from lmxd.fleet.gateway.known import FleetModels
+from lmxd.fleet.gateway.known import LIST, FleetModels
 from lmxd.fleet.gateway.metrics import FleetMetrics, FleetServed
 from lmxd.fleet.gateway.refusals import NodeError
 from lmxd.fleet.gateway.wanted import WantedAnswer
@@ -33,7 +33,6 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HANDED_ON: Final = frozenset(
     ("content-type", "accept", "accept-language", "user-agent", "anthropic-version", PRIORITY.lower())
 )
-_LIST: Final = "/v1/models"
 _MOST_CONTEXT: Final = 2**27
 
 
@@ -86,7 +85,7 @@ class FleetRequests:
     async def _props(self, request: web.Request) -> web.StreamResponse:
         model = request.query.get("model")
         if not model:
-            raise LmxdError("invalid_params", "model: none is named", f"ask for /props?model=NAME, of {_LIST}")
+            raise LmxdError("invalid_params", "model: none is named", f"ask for /props?model=NAME, of {LIST}")
         return await self._hand_on(request, _Asked(model=model, body=b""))
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
@@ -130,7 +129,7 @@ class FleetRequests:
         """LmxdError ``unknown_model``."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else _LIST)
+        model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else LIST)
         return WantedAnswer(
             sought=Sought(model=model, ctx=asked.ctx, session=conversation(user, model, asked.body)),
             user=user,

@@ -32,12 +32,12 @@ def node(context: click.Context) -> None:
         settings, config = home.settings, load(context.obj).gateway if context.obj.exists() else GatewayConfig()
         import uvloop
 
-        from lmxd.fleet.copying.copies import Own
+        from lmxd.fleet.copying.copies import OwnLmxd
         from lmxd.fleet.node.process import serve
 
         socket = root.params["socket_path"] or (own_socket() if user else default_socket())
         log.debug("node %s of %s", settings.node, settings.fleet)
-        uvloop.run(serve(home, config, Own(config=context.obj, socket=socket, user=user)))
+        uvloop.run(serve(home, config, OwnLmxd(config=context.obj, socket=socket, user=user)))
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)

@@ -17,7 +17,7 @@ from lmxd.errors import LmxdError
 from lmxd.fleet import tls
 from lmxd.fleet.addresses import bound
 from lmxd.fleet.bus import connect
-from lmxd.fleet.copying.copies import Copies, Own
+from lmxd.fleet.copying.copies import Copies, OwnLmxd
 from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -41,7 +41,7 @@ _PAUSE: Final = 1.0
 """Seconds between two looks whether lmxd is there."""
 
 
-async def serve(home: FleetHome, config: GatewayConfig, own: Own) -> None:
+async def serve(home: FleetHome, config: GatewayConfig, own: OwnLmxd) -> None:
     """Serve until SIGTERM or SIGINT, from when lmxd is there. LmxdError if it cannot begin.
 
     ``config``: of the gateway of this box; the door takes its bounds. ``own``: the lmxd of this box.
@@ -70,7 +70,7 @@ async def _lmxd_is_there(socket: Path, told: asyncio.Event, notifier: Notifier) 
     return False
 
 
-async def _serve(home: FleetHome, config: GatewayConfig, own: Own, told: asyncio.Event, notifier: Notifier) -> None:
+async def _serve(home: FleetHome, config: GatewayConfig, own: OwnLmxd, told: asyncio.Event, notifier: Notifier) -> None:
     loop, socket, copies = asyncio.get_running_loop(), own.socket, Copies(home, own)
     pulls = Pulls(own.config, socket, user=own.user)
     settings, door = home.settings, tls.server_context(home, MemberRole.NODE)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from lmxd.config.keys import Caller
 from lmxd.config.names import LATEST
 from lmxd.config.writing import may_write
-from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.errors import LmxdError, known
 from lmxd.gateway.requests.failures import StatusError
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _step(line: bytes, remedy: str) -> dict[str, Any]:
     error = said.get("error")
     if error is None:
         return said
-    code = error["code"] if error["code"] in EXIT_STATUS else "internal"
+    code = known(error["code"])
     helps = f"{remedy}, or {error['remedy']}" if code == "config" else error["remedy"]
     if code in _STATUS:
         raise StatusError(_STATUS[code], code, error["message"], helps)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.errors import LmxdError, known
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted, Result
@@ -95,7 +95,7 @@ def failure(error: dict[str, Any]) -> LmxdError:
     data = dict(error.get("data") or {})
     code = data.pop("code", "internal")
     remedy = str(data.pop("remedy", ""))
-    return LmxdError(code if code in EXIT_STATUS else "internal", str(error.get("message")), remedy, data)
+    return LmxdError(known(code), str(error.get("message")), remedy, data)
 
 
 def frame(id: int | None, method: str, params: dict[str, Any]) -> bytes:
