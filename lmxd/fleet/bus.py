@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -86,6 +87,8 @@ async def connect(
         await found()
 
     async def failed(error: Exception) -> None:
+        if client.is_closed:
+            return  # TLS may complain of how its connection ends
         news = str(error) not in told  # it is tried again each second: one line is enough
         where = ", ".join(settings.brokers)
         log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, error)
@@ -106,4 +109,7 @@ async def connect(
         disconnected_cb=broken,
         reconnected_cb=mended,
     )
+    if (task := asyncio.current_task()) is not None and task.cancelling():  # Python 3.11's wait_for may drop that
+        await client.close()
+        raise asyncio.CancelledError
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -155,6 +156,21 @@ async def test_a_member_is_removed(first: FleetBox, tmp_path: Path) -> None:
     await client.close()
     with pytest.raises(LmxdError, match="no member any more"):
         await asyncio.to_thread(renew, gone.home, NODE)
+
+
+def test_a_member_is_removed_where_members_are_known(first: FleetBox, tmp_path: Path) -> None:
+    other = FleetBox(tmp_path / "other")
+    other.run("join", first.run("token"), "--node", "n9")
+    assert "on the box of lmxd fleet init alone" in other.done("remove", "node", "n9").stderr
+    assert "there is no node nobody" in first.done("remove", "node", "nobody").stderr
+
+
+def test_a_second_broker_of_a_box(first: FleetBox, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so in one line."""
+    assert first.done("broker").exit_code == 78
+    gc.collect()
+    (said,) = caplog.messages
+    assert "another program listens there (if it does not run here already, choose another port)" in said
 
 
 async def test_a_certificate_is_renewed_in_time(first: FleetBox, tmp_path: Path) -> None:
