@@ -146,7 +146,7 @@ class Slots:
             os.abort()  # as the real one may
         magic, version, count = struct.unpack_from("<4sII", raw)
         (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count)
-        if magic != b"qsgg" or version not in (2, 3):
+        if magic != b"qsgg" or version not in (2, 3, 5):
             raise ValueError("Unable to restore slot, the file is none")
         if streams != len(self.tokens):
             raise ValueError("llama_state_seq_load_file: n_stream mismatch")

@@ -16,7 +16,7 @@ import synthetic
 import yaml
 from devices.fake_nvml import Card, FakeNvml
 from devices.machines import of_the_host
-from waiting import until
+from waiting import GENEROUS, until
 
 from lmxd.config.file import load
 from lmxd.core.words import InstanceId
@@ -137,7 +137,7 @@ class House:
     def client(self, **more: Any) -> AsyncClient:
         return AsyncClient(self.where.socket, **more)
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], Any], seconds: float = GENEROUS) -> None:
         """Returns as soon as something holds; fails if it does not in time."""
         await until(holds, seconds)
 

@@ -96,7 +96,7 @@ async def test_two_that_come_to_one_instance_have_a_slot_each(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("slots", "play", "why"),
-    [(1, {"restores": False}, "did not read it"), (2, {"slot_version": 3}, "laid out in another way")],
+    [(1, {"restores": False}, "did not read it"), (2, {"slot_version": 5}, "laid out in another way")],
     ids=["not-read", "another-layout"],
 )
 async def test_what_cannot_be_carried_is_processed_anew(
@@ -113,7 +113,7 @@ async def test_what_cannot_be_carried_is_processed_anew(
 
 
 async def test_between_as_many_slots_the_layout_of_a_file_is_the_engines_own_matter(tmp_path: Path) -> None:
-    async with house(tmp_path, play={"slot_version": 3}).open() as h, h.client() as lmxd:
+    async with house(tmp_path, play={"slot_version": 5}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
         answer, _ = await said(lease, PROMPT)
         lease = await lmxd.grow(lease.lease, ctx=512)

