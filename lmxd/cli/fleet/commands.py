@@ -47,8 +47,7 @@ def _view() -> FleetView:
     while context is not None and "directory" not in context.params:
         context = context.parent
     directory = None if context is None else context.params["directory"]
-    own = FleetHome.at(None, user=True)
-    return FleetView(FleetHome.at(directory, user=directory is None and own.config.exists()))
+    return FleetView(FleetHome.of_this_box(directory))
 
 
 @fleet.command()
