@@ -22,6 +22,10 @@ _PAUSE: Final = 1
 """Seconds between two tries to connect to the same server."""
 _NOT_PERMITTED: Final = "permissions violation"
 """The one error after which a server goes on with a connection."""
+_NOT_LET_IN: Final = "authorization violation"
+_STRANGER: Final = (
+    " (if this box was removed: lmxd fleet token on the box of lmxd fleet init, then lmxd fleet join here)"
+)
 
 
 class _NoEndOfConnections(logging.Filter):
@@ -91,7 +95,8 @@ async def connect(
             return  # TLS may complain of how its connection ends
         news = str(error) not in told  # it is tried again each second: one line is enough
         where = ", ".join(settings.brokers)
-        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, error)
+        why = f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
         told.add(str(error))
 
     await client.connect(

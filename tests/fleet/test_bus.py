@@ -192,7 +192,7 @@ async def test_certificates_that_count_for_nothing(broker: Broker, tmp_path: Pat
 
 
 async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscriptions(
-    broker: Broker, connected: Bus
+    broker: Broker, connected: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = broker.box("n7", [NODE])
     gateway = await connected(broker.box("g1", [GATEWAY]), GATEWAY)
@@ -213,6 +213,7 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     await client.flush()
     await asyncio.to_thread(broker.forget, home.member(NODE))
     await until(lambda: "lost" in events)
+    await until(lambda: "if this box was removed" in caplog.text)
     with pytest.raises(NoRespondersError):
         await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)
     await asyncio.to_thread(broker.admit, home.member(NODE))
@@ -269,7 +270,7 @@ async def test_the_end_of_a_connection_is_no_news(
     close = TcpTransport.wait_closed
 
     async def complaining(transport: TcpTransport) -> None:
-        await close(transport)
+        await close(transport)  # type: ignore[no-untyped-call]
         raise ssl.SSLError("application data after close notify")
 
     client = await bus.connect(broker.box("g1", [GATEWAY]), GATEWAY)
