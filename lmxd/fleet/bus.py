@@ -62,6 +62,13 @@ class LastingClient(Client):
             await self._process_op_err(Error(f"nats: {err_msg}"))
 
 
+async def _end_if_cancelled(client: Client) -> None:
+    """Python 3.11's wait_for, by which nats-py connects, may drop a cancellation that comes with an answer."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        await client.close()
+        raise asyncio.CancelledError
+
+
 async def connect(
     home: FleetHome,
     role: MemberRole,
@@ -94,8 +101,7 @@ async def connect(
         if client.is_closed:
             return  # TLS may complain of how its connection ends
         news = str(error) not in told  # it is tried again each second: one line is enough
-        where = ", ".join(settings.brokers)
-        why = f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        where, why = ", ".join(settings.brokers), f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
         log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
         told.add(str(error))
 
@@ -114,7 +120,5 @@ async def connect(
         disconnected_cb=broken,
         reconnected_cb=mended,
     )
-    if (task := asyncio.current_task()) is not None and task.cancelling():  # Python 3.11's wait_for may drop that
-        await client.close()
-        raise asyncio.CancelledError
+    await _end_if_cancelled(client)
     return client

@@ -171,8 +171,8 @@ async def test_a_member_is_removed(first: FleetBox, tmp_path: Path) -> None:
 
 def test_a_member_is_removed_where_members_are_known(first: FleetBox, tmp_path: Path) -> None:
     other = FleetBox(tmp_path / "other")
-    other.run("join", first.run("token"), "--node", "n9")
-    assert "on the box of lmxd fleet init alone" in other.done("remove", "node", "n9").stderr
+    other.run("join", first.run("token"), "--node", "n90")
+    assert "on the box of lmxd fleet init alone" in other.done("remove", "node", "n90").stderr
     assert "there is no node nobody" in first.done("remove", "node", "nobody").stderr
 
 
