@@ -80,5 +80,5 @@ async def listen(
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             remedy = "if it does not run here already, choose another port"
-            raise LmxdError("config", f"{key} {address}: another program listens there", remedy) from error
+            raise LmxdError("config", f"{key} {address}: address already in use", remedy) from error
         raise LmxdError("config", f"{key} {address}: {error.strerror}", "choose another") from error

@@ -191,7 +191,7 @@ def test_a_second_broker_of_a_box(first: FleetBox, caplog: pytest.LogCaptureFixt
     assert first.done("broker").exit_code == 78
     gc.collect()
     (said,) = caplog.messages
-    assert "another program listens there (if it does not run here already, choose another port)" in said
+    assert "address already in use (if it does not run here already, choose another port)" in said
 
 
 async def test_a_certificate_is_renewed_in_time(first: FleetBox, tmp_path: Path) -> None:
