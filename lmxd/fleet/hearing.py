@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as Bus
@@ -17,6 +16,7 @@ from nats.js.kv import KeyValue
 
 from lmxd.fleet import names
 from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.reading import read
 from lmxd.fleet.reports import Heartbeat, NodeCard
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class Hearing:
 
     async def _beat(self, message: Msg) -> None:
         try:
-            beat = msgspec.json.decode(message.data, type=Heartbeat)
-        except msgspec.MsgspecError as error:
+            beat = read(message.data, Heartbeat)
+        except ValueError as error:
             log.debug("%s: %s", message.subject, error)
             return
         now = self._now()
@@ -85,8 +85,8 @@ class Hearing:
             self._table.forget_card(entry.key)
             return
         try:
-            card = msgspec.json.decode(entry.value, type=NodeCard)
-        except msgspec.MsgspecError as error:
+            card = read(entry.value, NodeCard)
+        except ValueError as error:
             log.warning("the card of node %s cannot be read: %s", entry.key, error)
             return
         if card.node == entry.key:

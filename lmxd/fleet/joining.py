@@ -18,6 +18,7 @@ from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import fleet_of, requested
 from lmxd.fleet.join_word import JoinWord
 from lmxd.fleet.members import MemberRole, any_host
+from lmxd.fleet.reading import read
 
 _PATIENCE: Final = 40.0
 """Seconds for one answer, which a broker may wait for."""
@@ -41,8 +42,8 @@ class AuthorityClient:
         """The answer to a message. LmxdError: the authority's own, ``daemon_unavailable`` or ``bad_answer``."""
         _, body = self._asked("POST", path, msgspec.json.encode(message))
         try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
+            return read(body, kind)
+        except ValueError as error:
             raise LmxdError("bad_answer", f"{self._address} answers with something else", "update lmxd") from error
 
     def _asked(self, method: str, path: str, body: bytes | None) -> tuple[Mapping[str, str], bytes]:
@@ -119,8 +120,8 @@ def join(
 
 def _refusal(address: str, status: int, body: bytes) -> LmxdError:
     try:
-        said = msgspec.json.decode(body, type=messages.JoiningError)
-    except msgspec.MsgspecError:
+        said = read(body, messages.JoiningError)
+    except ValueError:
         return LmxdError(
             "bad_answer", f"{address} answers with HTTP {status}", "see the log of lmxd fleet broker there"
         )

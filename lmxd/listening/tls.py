@@ -56,7 +56,7 @@ class Handshake(asyncio.Protocol):
         """Give TLS the words that were read before it was there."""
         assert self._transport is not None
         tls: Any = self._transport.get_protocol()  # asyncio's, or uvloop's: both are a BufferedProtocol
-        while self._hello and tls is not self:
+        while self._hello and tls is not None and tls is not self:  # None: it was cut just now
             buffer = tls.get_buffer(len(self._hello))
             count = min(len(buffer), len(self._hello))
             buffer[:count], self._hello = self._hello[:count], self._hello[count:]

@@ -16,6 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.gguf.split import MAX_PARTS
 from lmxd.models.checksums import checksum_at
 from lmxd.models.fetching import fetch
+from lmxd.models.quants import stem_of
 from lmxd.models.ranges import copy_header, shown
 from lmxd.models.reference import is_reference
 
@@ -47,6 +48,15 @@ class UrlModel:
             what = f"{shown(self.url)} is part {number} of {count}"
             raise LmxdError("invalid_params", what, "say the URL of the first part")
         return [f"{found[1]}-{each:05}-of-{count:05}.gguf{mark}{query}" for each in range(1, count + 1)]
+
+    @property
+    def name(self) -> str:
+        """Its name, unless another is said."""
+        return stem_of(file_of(self.url))
+
+    def paths(self, directory: Path) -> list[Path]:
+        """Where its files come to."""
+        return [directory / file_of(url) for url in (*self.parts(), *(url for _, url in self.beside))]
 
     def headers(self, directory: Path) -> tuple[Path, tuple[str, ...]]:
         """Its files there as holes behind their headers: the first, and llama-server's words for those beside it."""

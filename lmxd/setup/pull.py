@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 import click
 
+from lmxd.catalog.replacing import require_no_others
 from lmxd.cli.files import Wanted
 from lmxd.cli.remote import fits_here, of_offer, of_url
 from lmxd.config.adding import with_profiles
@@ -24,11 +25,10 @@ from lmxd.errors import LmxdError
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
 from lmxd.models.pairing import projectors_of
-from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
 from lmxd.models.roles import facts_of
 from lmxd.models.trust import trusting
-from lmxd.models.url_model import UrlModel, file_of, with_files
+from lmxd.models.url_model import UrlModel, with_files
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
@@ -108,6 +108,8 @@ def pull(
         if wanted.url is not None:
             opener = None if tls is None else trusting(*tls)
             behind = UrlModel(url=wanted.url, beside=beside, sha256=sha256, opener=opener)
+            called, there = fitting(name or behind.name), behind.paths(target.directory)
+            require_no_others(_configured(target.config_path)[1], called, there)
             found = _of_server(behind, target, keys, report, anyway=anyway)
         else:
             found = _of_hub(wanted, target, keys, report, anyway=anyway)
@@ -133,7 +135,7 @@ def _of_server(
         report.moved(f"pulling {file.removesuffix('.gguf')}", done, whole)
 
     path, beside = model.fetched(target.directory, told)
-    return _Fetched(path=path, beside=beside, name=stem_of(file_of(model.url)), settings=settings)
+    return _Fetched(path=path, beside=beside, name=model.name, settings=settings)
 
 
 def _of_hub(

@@ -23,6 +23,7 @@ from lmxd.errors import LmxdError
 from lmxd.fleet import home
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.calls import Copying, CopyParams
+from lmxd.fleet.copying import offering
 from lmxd.fleet.copying.copies import Copies, Own
 from lmxd.fleet.copying.offering import Offering
 from lmxd.fleet.home import FleetHome
@@ -198,6 +199,25 @@ async def test_what_is_not_the_same_is_thrown_away(tmp_path: Path, authority: Au
         assert raised.value.code == "bad_model_file"
         assert not list(pair.there.directory.glob("a.gguf*"))
         assert (await pair.copied("a")).finished, "the next copy begins anew"
+
+
+@pytest.mark.parametrize("served", ["as a profile", "from its directory"])
+async def test_a_file_of_another_model_is_not_replaced(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, served: str
+) -> None:
+    """The other node says what its files are called."""
+    monkeypatch.setattr(offering, "file_name", lambda *_: "mine.gguf")
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        file = pair.there.directory / "mine.gguf"
+        file.write_bytes((pair.here.directory / "a.gguf").read_bytes() + b"mine")
+        before = file.read_bytes()
+        if served == "as a profile":
+            pair.there.write(models={"b": {"path": "mine.gguf"}})
+        else:
+            pair.there.write(models_from=[str(pair.there.directory)])
+        with pytest.raises(LmxdError, match=r"is a file of (b|mine), whose place") as raised:
+            await pair.copied("a")
+        assert (raised.value.code, file.read_bytes()) == ("config", before)
 
 
 async def test_what_does_not_fit_is_not_fetched(tmp_path: Path, authority: Authority) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from fleet_home import box
+from waiting import GENEROUS
 
 from lmxd.fleet import tls
 from lmxd.fleet.authority.certificates import Authority
 from lmxd.fleet.gateway.doors import Away, Doors
+from lmxd.fleet.gateway.refusals import refusal
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.reports import NodeCard
 from lmxd.gateway.http.upstream_call import UpstreamCall
@@ -115,3 +117,20 @@ async def test_what_is_no_http_comes_from_no_node(tmp_path: Path, answer: bytes)
     async with doors(tmp_path, PlayedDoor(answer)) as (there, card):
         with pytest.raises(Away, match=r"no HTTP/1\.1"):
             await there.ask(card, GET)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(b"x" * 2_000_000, "longer than", id="it fills the memory"),
+        pytest.param(b"x", "did not end", id="it stops half-way"),
+    ],
+)
+async def test_an_error_without_end_comes_from_no_node(tmp_path: Path, body: bytes, why: str) -> None:
+    """The node gives signs of life: nothing else would end it."""
+    answer = b"HTTP/1.1 503 Full\r\nContent-Length: 2000000\r\n\r\n" + body
+    async with doors(tmp_path, PlayedDoor(answer)) as (there, card):
+        exchange, head = await there.ask(card, GET)
+        with pytest.raises(Away, match=why):
+            await refusal("n1", exchange, head, GENEROUS if len(body) > 1 else 0.1)
+        assert exchange.is_over

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fleet.reported import GIB, beat, card
+from lmxd.fleet.calls import LeaseCall
 from lmxd.fleet.choosing.prospects import Sought
 from lmxd.fleet.choosing.shares import FleetShares, UserPart, together
 from lmxd.fleet.choosing.table import NodeTable
@@ -43,6 +44,13 @@ def test_use_is_the_sum_of_all_nodes_but_the_one_that_is_asked() -> None:
     assert seen.shares.used_elsewhere("ada", "n1", 100) == 7
     assert seen.shares.used_elsewhere("ada", "n3", 100) == 12
     assert seen.shares.used_elsewhere("nobody", "n1", 100) == 0
+
+
+def test_a_node_that_says_too_much_has_no_request_refused_elsewhere() -> None:
+    seen = Seen(n1={"ada": UserUse(use=1e30)}, n2={"ada": UserUse(use=1e30)}, n3={})
+    told = seen.shares.used_elsewhere("ada", "n3", 100)
+    assert len(f"{told:.0f}") <= 30, "a door takes no more digits"
+    assert LeaseCall(model="m", user="ada", used_elsewhere=told).used_elsewhere == told
 
 
 def test_a_node_that_fell_silent_counts_no_more() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 from fleet_broker import Broker
+from fleet_cards import cards_there
 from fleet_node import Node
 from free_ports import free_address
 from house import fake_engine, model
@@ -76,13 +77,8 @@ class Hearing:
         self.beats.append(msgspec.json.decode(message.data, type=Heartbeat))
 
     async def card(self, node: str = "n1") -> NodeCard | None:
-        from nats.js.errors import KeyNotFoundError
-
-        bucket = await self.client.jetstream().key_value(names.BUCKET)
-        try:
-            return msgspec.json.decode((await bucket.get(node)).value or b"", type=NodeCard)
-        except KeyNotFoundError:
-            return None
+        found = (await cards_there(self.client)).get(node)
+        return None if found is None else msgspec.json.decode(found, type=NodeCard)
 
     async def next(self, seconds: float = GENEROUS) -> Heartbeat:
         """The next heartbeat that comes."""

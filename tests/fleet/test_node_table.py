@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet.reported import beat, card
-from lmxd.fleet.choosing.prospects import Sought, Standing
+from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
 from lmxd.fleet.choosing.ranking import ranking
 from lmxd.fleet.choosing.table import REMEMBERED, SILENT, NodeTable
 
@@ -230,3 +230,14 @@ def test_a_node_whose_instance_has_ended_is_not_looked_at_for_its_slots() -> Non
     heard = table("n1", "n2", vacant={"a": 1})
     heard.hear(beat("n1", 2, 1.0, free=24), 1.0)
     assert [node.name for node, _ in heard.offering("a", 1.0, slotted=True)] == ["n2"]
+
+
+def test_a_refusal_outlives_the_answers_before_it() -> None:
+    """While nothing is heard of NATS, thousands of answers may have come since the last heartbeat: none is redone."""
+    heard = table("n1", vacant={"a": 1})
+    ready = ranking(heard, A, 0.1, first)[0]
+    heard.ended(heard.asked(A, Prospect(Standing.WAITS, 0.0, 0.0, "n1"), 0.1), 0.2)
+    asked = heard.asked(A, ready, 0.3)
+    heard.refused(A, ready, 0.4)
+    heard.ended(asked, 0.5)
+    assert ranking(heard, A, 0.5, first)[0].standing is Standing.WAITS

@@ -107,7 +107,18 @@ def test_a_box_that_was_installed_anew_takes_its_own_place(office: Office) -> No
         office.join(secret, "n2", csr(NODE))
     after = office.join(secret, "n1", csr(NODE))
     assert [entry.key for entry in office.roll.all()] == [key_hash(after[NODE])]
-    assert before != after
+    assert office.roll.removed(0.0) == [key_hash(before[NODE])]
+
+
+def test_a_key_whose_place_was_taken_is_not_renewed(office: Office) -> None:
+    """Whoever has the disk of a box that was installed anew would take its place again."""
+    member, key, stolen = Member(fleet="home", role=NODE, name="n1"), new_key(), new_key()
+    office.join(office.offer(frozenset((NODE,)), None), "n1", {NODE: requested(stolen)})
+    office.join(office.offer(frozenset((NODE,)), "n1"), "n1", {NODE: requested(key)})
+    with pytest.raises(LmxdError, match="who has joined anew"):
+        office.renew(member, requested(stolen))
+    office.renew(member, requested(key))
+    assert len(office.roll.removed(0.0)) == 1
 
 
 @pytest.mark.parametrize("name", ["", "N1", "n.1", "../n", "n1/x", "a" * 64, "-n", "n1\n"])

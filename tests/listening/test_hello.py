@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import uvloop
 from aiohttp import web
 from gateway.test_network import FIRST
+from waiting import turns, until
 
 from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections
@@ -40,3 +42,28 @@ async def greeted() -> bytes:
 @pytest.mark.parametrize("run", [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")])
 def test_the_first_words_of_tls_are_heard(run: Callable[[Coroutine[Any, Any, bytes]], bytes]) -> None:
     assert run(greeted())[:2] == b"\x16\x03", "a record of a handshake"
+
+
+async def left_early() -> list[str]:
+    """The complaints of the loop when clients speak and break off, each a step later than the one before."""
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(str(context)))
+    running = web.AppRunner(web.Application())
+    await running.setup()
+    connections = Connections(strangers=8, known=8)
+    await listen(running, "door", "127.0.0.1:0", connections, tls=Certificate(FIRST, None).context)
+    for steps in range(8):
+        with socket.create_connection(running.addresses[0][:2]) as client:
+            client.sendall(b"\x16\x03\x01 no hello")
+            await turns(steps)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await until(lambda: len(connections) == 0)
+    await running.cleanup()
+    return said
+
+
+@pytest.mark.parametrize("run", [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")])
+def test_those_that_break_off_before_they_are_heard_are_no_error(
+    run: Callable[[Coroutine[Any, Any, list[str]]], list[str]],
+) -> None:
+    assert run(left_early()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from nats.aio.client import Client
@@ -29,8 +30,8 @@ async def make(bus: Client, replicas: int) -> None:
         replicas=replicas,
         direct=True,
     )
-    try:
+    with suppress(BadRequestError):  # it is there, with other settings
         await stream.create_key_value(settings)
-    except BadRequestError:  # it is there, with other settings
-        found = (await stream.stream_info(f"KV_{BUCKET}")).config
-        await stream.update_stream(found, num_replicas=replicas, max_age=TTL, max_msg_size=_LARGEST)
+    found = (await stream.stream_info(f"KV_{BUCKET}")).config
+    meant = {"num_replicas": replicas, "max_age": TTL, "max_msg_size": _LARGEST}
+    await stream.update_stream(found, **meant, allow_rollup_hdrs=False)  # by which one card would take all others away

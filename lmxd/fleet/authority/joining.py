@@ -20,6 +20,7 @@ from lmxd.fleet.authority.office import Office
 from lmxd.fleet.authority.roll import decoded, encoded
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.reading import read
 from lmxd.fleet.tls import peer, server_context
 from lmxd.throttle import Throttle
 
@@ -119,8 +120,8 @@ def _member(request: web.Request, fleet: str) -> Member:
 
 async def _said(request: web.Request, kind: type[_MessageT]) -> _MessageT:
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.MsgspecError as error:
+        return read(await request.read(), kind)
+    except ValueError as error:
         raise LmxdError("invalid_params", f"the request is not understood: {error}", "update lmxd there") from error
 
 

@@ -75,6 +75,9 @@ class Office:
             what = f"{member.role} {member.name} is no member any more"
             raise LmxdError("not_permitted", what, "lmxd fleet token, then lmxd fleet join TOKEN there")
         entry, certificate = self._made(member.role, member.name, request, known.address, known.cluster)
+        if entry.key != known.key:
+            what = f"the key is not that of {member.role} {member.name}, who has joined anew"
+            raise LmxdError("not_permitted", what, "lmxd fleet token --name, then lmxd fleet join there")
         self.roll.enroll(entry, instead=True)
         return certificate
 

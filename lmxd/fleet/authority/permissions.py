@@ -13,8 +13,9 @@ _STREAM: Final = f"KV_{names.BUCKET}"
 _SERVICES: Final = "$SRV.>"
 _OF_OPERATORS: Final = frozenset((CallName.DRAIN, CallName.COPY))
 """Calls that change a node for all."""
-_FIND: Final = (f"$JS.API.STREAM.INFO.{_STREAM}", f"$JS.API.DIRECT.GET.{_STREAM}.>")
-"""Subjects by which one card is read."""
+_FIND: Final = (f"$JS.API.STREAM.INFO.{_STREAM}",)
+"""Subjects by which the bucket is found. One card is read by none: the server would send it, as what its node likes, to
+whichever subject the asker names, past all permissions."""
 _WATCH: Final = (
     f"$JS.API.CONSUMER.CREATE.{_STREAM}",
     f"$JS.API.CONSUMER.CREATE.{_STREAM}.>",

@@ -45,11 +45,17 @@ class Roll:
         self._directory = directory
 
     def enroll(self, entry: Enrolled, *, instead: bool = False) -> None:
-        """Take a member in; ``instead``: of the one that has its name. LmxdError ``not_permitted`` if that is taken."""
+        """Take a member in; ``instead``: of the one that has its name. LmxdError ``not_permitted`` if that is taken.
+
+        A key that another takes the place of is that of a former member.
+        """
+        before = self.find(entry.member) if instead else None
         try:
             private_files.write(self._path(entry.member), msgspec.json.encode(entry), fresh=not instead)
         except FileExistsError as error:
             raise _taken(entry.member) from error
+        if before is not None and before.key != entry.key:
+            private_files.write(self._directory / f"{before.key}.removed", msgspec.json.encode(before))
 
     def require_free(self, member: Member) -> None:
         """LmxdError ``not_permitted`` if there is a member of that name."""

@@ -16,6 +16,9 @@ from lmxd.fleet.reports import UserUse
 
 _SETTLES: Final = 0.1
 """Seconds for which a node may still count a request that is over, for its lease is kept for the next one."""
+_MOST_USED: Final = 1e29
+"""Byte-seconds that are told: doors take 30 digits, and one node that says more would have all others refuse its users.
+"""
 
 
 class UserPart:
@@ -94,7 +97,7 @@ class FleetShares:
 
     def used_elsewhere(self, user: str, node: str, now: float) -> float:
         """The recent byte-seconds of a user at all other nodes, as lmxd counts them there."""
-        return sum(said.use for where, said in self._said(user, now) if where.name != node)
+        return min(_MOST_USED, sum(said.use for where, said in self._said(user, now) if where.name != node))
 
     def size(self, sought: Sought, now: float) -> int:
         """The bytes that a request is expected to take of a limit: those of its slots, where they are fewest."""

@@ -80,11 +80,12 @@ class Node:
 
     def end(self, asked: Attempt, now: float) -> None:
         """A request was answered: its slots are vacant, though the last heartbeat may have seen them in use."""
-        if asked in self.asked and asked.prospect.standing is Standing.READY:
+        if asked.prospect.standing is Standing.READY and asked in self.asked:
             self.asked.remove(asked)
+            self.view.give_back(asked)
         else:
             self.ended.append(asked._replace(at=now))
-        self._look_again()
+            self.view.free_slots(asked)
 
     def ask(self, asked: Attempt) -> None:
         """Lower what it seems to have by one request, until it says itself what is left."""

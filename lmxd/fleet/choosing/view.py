@@ -114,6 +114,10 @@ class View:
 
     def free_slots(self, ended: Attempt) -> None:
         """Add the slots of a request that was answered since the heartbeat."""
+        self.give_back(ended)
+        self.refused.discard(ended.sought.model)
+
+    def give_back(self, ended: Attempt) -> None:
+        """Add the slots that a request took which was sent and answered since the heartbeat."""
         model = ended.sought.model
         self.vacant[model] = self.vacant.get(model, 0) + ended.sought.slots
-        self.refused.discard(model)

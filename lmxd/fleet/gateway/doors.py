@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
-import msgspec
+from msgspec import Struct
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
 from lmxd.fleet.gateway.watching import Watch
 from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.reading import read
 from lmxd.fleet.reports import NodeCard
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.http.chunks import BadAnswer
@@ -27,10 +28,12 @@ _CONNECT: Final = 4.0
 """Seconds for a connection and its TLS, which take milliseconds, but for a machine that has far too much to do."""
 _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
+_SIGN: Final = 2**16
+"""Bytes of a sign of life, or of an error in its place."""
 _AGAIN: Final = "ask again"
 
 
-class _Alive(msgspec.Struct):
+class _Alive(Struct):
     now: float
 
 
@@ -132,9 +135,9 @@ class Doors:
         """Ask for what its lmxd alone can say. Raises Away. An error is an answer, too: a frozen node has none."""
         exchange = await self._sent(card, UpstreamCall(method="GET", path=names.ALIVE, headers={}), ())
         with contextlib.closing(exchange):
-            said = await collected(exchange, await exchange.head())
-        with contextlib.suppress(msgspec.MsgspecError):
-            self._told_time(card.node, msgspec.json.decode(said, type=_Alive).now)
+            said = await collected(exchange, await exchange.head(), _SIGN)
+        with contextlib.suppress(ValueError):
+            self._told_time(card.node, read(said, _Alive).now)
 
     def forget(self, node: str) -> None:
         """Close the connections to a node that could not be reached."""

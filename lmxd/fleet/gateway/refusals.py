@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.fleet.gateway.doors import Away, DoorExchange
+from lmxd.fleet.reading import read
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.http.http1 import Head
-from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.requests.failures import StatusError
 
 _ELSEWHERE: Final = frozenset((404, 429, 500, 502, 503))
@@ -20,6 +22,10 @@ _OF_CLIENTS: Final = range(400, 500)
 _CODES: Final = {403: "not_permitted", 404: "unknown_model", 429: "no_capacity", 502: "bad_answer", 503: "stopped"}
 """Statuses -> their code, where an API's errors have none."""
 _TO_OPENAI: Final = {"model_not_found": "unknown_model"}
+_LONGEST: Final = 2**20
+"""Bytes of an error. Many requests at once may have one."""
+_PATIENCE: Final = 10.0
+"""Seconds for all of an error, once its head has come: one without end would keep its client for as long."""
 _HANDED_ON: Final = frozenset(("content-type", "retry-after", "content-encoding", "date"))
 
 
@@ -66,14 +72,22 @@ class NodeError(NodeRefusal):
         self.headers = {name: value.strip() for name, _, value in lines if name.lower() in _HANDED_ON}
 
 
-async def refusal(node: str, answer: RelayedAnswer, head: Head) -> NodeError:
-    """The error that an answer is. LmxdError if it broke off."""
-    return NodeError(node, head, await collected(answer, head))
+async def refusal(node: str, answer: DoorExchange, head: Head, patience: float = _PATIENCE) -> NodeError:
+    """The error that an answer is, which is closed then. ``patience``: seconds for all of it.
+
+    Raises Away if it broke off, is too long, or does not end.
+    """
+    with contextlib.closing(answer):
+        try:
+            async with asyncio.timeout(patience):
+                return NodeError(node, head, await collected(answer, head, _LONGEST))
+        except TimeoutError as error:
+            raise Away(node, f"its error did not end in {patience:g} s") from error
 
 
 def _said(body: bytes) -> _Problem:
     try:
-        found = msgspec.json.decode(body, type=_Said).error
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        found = read(body, _Said).error
+    except ValueError:
         return _Problem()
     return found if isinstance(found, _Problem) else _Problem(message=found or "")

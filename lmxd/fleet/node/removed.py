@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from nats.aio.client import Client as Bus
 from nats.aio.msg import Msg
 
@@ -15,6 +14,7 @@ from lmxd.files import read_text
 from lmxd.fleet import private_files
 from lmxd.fleet.authority.certificates import key_hash_of_der
 from lmxd.fleet.names import REMOVED
+from lmxd.fleet.reading import read
 from lmxd.fleet.tls import HasExtra
 from lmxd.listening.connection import HttpConnection
 from lmxd.listening.connections import Closable, Connections
@@ -31,7 +31,7 @@ class Removed:
         """``connections``: those of the door."""
         self._file, self._connections = file, connections
         try:
-            self._keys = frozenset(msgspec.json.decode(read_text(file, _LARGEST), type=list[str]))
+            self._keys = frozenset(read(read_text(file, _LARGEST).encode(), list[str]))
         except (OSError, ValueError):  # nothing was told yet
             self._keys = frozenset()
 
@@ -48,8 +48,8 @@ class Removed:
 
     async def _told(self, message: Msg) -> None:
         try:
-            keys = frozenset(msgspec.json.decode(message.data, type=list[str]))
-        except msgspec.MsgspecError as error:
+            keys = frozenset(read(message.data, list[str]))
+        except ValueError as error:
             log.warning("the list of former members cannot be read: %s", error)
             return
         if keys == self._keys:

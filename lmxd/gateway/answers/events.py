@@ -29,14 +29,14 @@ def _to(head: Head, keep: Callable[[bytes], None]) -> Callable[[bytes], object]:
     return Chunks(keep).feed if head.chunked else keep
 
 
-async def collected(answer: RelayedAnswer, head: Head) -> bytes:
-    """The whole body. LmxdError if it broke off, or is too long."""
+async def collected(answer: RelayedAnswer, head: Head, most: int = _MAX_WHOLE) -> bytes:
+    """The whole body. LmxdError if it broke off, or is longer than ``most`` bytes."""
     whole = bytearray()
 
     def keep(data: bytes) -> None:
         whole.extend(data)
-        if len(whole) > _MAX_WHOLE:
-            raise BadAnswer(f"it is longer than {_MAX_WHOLE} bytes")
+        if len(whole) > most:
+            raise BadAnswer(f"it is longer than {most} bytes")
 
     if not await answer.body(_to(head, keep)):
         raise answer.broken_off()

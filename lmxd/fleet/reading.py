@@ -1,0 +1,17 @@
+"""JSON as others say it: whatever is wrong with it is a ValueError."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
+
+
+def read(said: bytes, kind: type[_T]) -> _T:
+    """What was said, of that type. ValueError if it is something else, is no text, or is nested too deeply."""
+    try:
+        return msgspec.json.decode(said, type=kind)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
