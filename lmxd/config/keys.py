@@ -92,7 +92,8 @@ def _lines(path: Path) -> list[str]:
             _require_own(real, found := os.fstat(file.fileno()))
             data = file.read(_LARGEST + 1) if stat.S_ISREG(found.st_mode) else None
     except OSError as error:
-        raise LmxdError("config", f"gateway.keys_file {path}: {error.strerror}", "lmxd key NAME makes it") from error
+        remedy = "lmxd key NAME makes it, or lmxd fleet key NAME that of a fleet's gateway"
+        raise LmxdError("config", f"gateway.keys_file {path}: {error.strerror}", remedy) from error
     if data is None or len(data) > _LARGEST:
         what = "is not a regular file" if data is None else f"has more than {_LARGEST >> 20} MiB"
         raise LmxdError("config", f"gateway.keys_file {path} {what}", "name another file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,10 @@ _PAUSE: Final = 1
 """Seconds between two tries to connect to the same server."""
 _NOT_PERMITTED: Final = "permissions violation"
 """The one error after which a server goes on with a connection."""
+_NOT_LET_IN: Final = "authorization violation"
+_STRANGER: Final = (
+    " (if this box was removed: lmxd fleet token on the box of lmxd fleet init, then lmxd fleet join here)"
+)
 
 
 class _NoEndOfConnections(logging.Filter):
@@ -57,6 +62,13 @@ class LastingClient(Client):
             await self._process_op_err(Error(f"nats: {err_msg}"))
 
 
+async def _end_if_cancelled(client: Client) -> None:
+    """Python 3.11's wait_for, by which nats-py connects, may drop a cancellation that comes with an answer."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        await client.close()
+        raise asyncio.CancelledError
+
+
 async def connect(
     home: FleetHome,
     role: MemberRole,
@@ -86,9 +98,11 @@ async def connect(
         await found()
 
     async def failed(error: Exception) -> None:
+        if client.is_closed:
+            return  # TLS may complain of how its connection ends
         news = str(error) not in told  # it is tried again each second: one line is enough
-        where = ", ".join(settings.brokers)
-        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, error)
+        where, why = ", ".join(settings.brokers), f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
         told.add(str(error))
 
     await client.connect(
@@ -106,4 +120,5 @@ async def connect(
         disconnected_cb=broken,
         reconnected_cb=mended,
     )
+    await _end_if_cancelled(client)
     return client

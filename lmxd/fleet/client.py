@@ -50,11 +50,11 @@ _LOADS: Final = 900.0
 
 
 class FleetClient:
-    """Asks a fleet for leases. ``home``: of this box; by default the system's. ``tls``: for connections to nodes."""
+    """Asks a fleet for leases. ``home``: of this box, found by default as lmxctl does. ``tls``: to connect to nodes."""
 
     def __init__(self, home: FleetHome | None = None, role: MemberRole = MemberRole.OPERATOR) -> None:
         """LmxdError ``config`` if this box has no certificate of that role."""
-        self._home, self._role = home or FleetHome.at(None, user=False), role
+        self._home, self._role = home or FleetHome.of_this_box(), role
         self.tls: ssl.SSLContext = tls.nodes_context(self._home, role)
         self._table = NodeTable()
         metrics = FleetMetrics(self._table, clock.now)

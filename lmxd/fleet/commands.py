@@ -14,7 +14,7 @@ from lmxd.config.file import load
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.fleet.addresses import DOOR_PORT, NATS_PORT, own_host, own_name
-from lmxd.fleet.gateway.commands import gateway
+from lmxd.fleet.gateway.commands import gateway, key
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.meant_home import home_of
 from lmxd.fleet.members import Member, MemberRole
@@ -194,6 +194,7 @@ def _start(context: click.Context, home: FleetHome, roles: frozenset[MemberRole]
         run = run or f"{_words(context)} gateway"
         first = f"gateway.listen and keys_file in {home.config}, then " if listen is None else ""
         say(f"for one endpoint {f'at {listen}' if listen else 'here'}: {first}{run}")
+        say(f"for each user of it: {_words(context)} key NAME")
 
 
 def _keys_file(context: click.Context) -> Path | None:
@@ -211,3 +212,4 @@ def _words(context: click.Context) -> str:
 
 fleet.add_command(run_node)
 fleet.add_command(gateway)
+fleet.add_command(key)

@@ -88,6 +88,11 @@ class FleetHome:
             return cls(config, own_directory("XDG_STATE_HOME", ".local/state") / "lmxd/fleet")
         return cls(SYSTEM_CONFIG, SYSTEM_STATE)
 
+    @classmethod
+    def of_this_box(cls, directory: Path | None = None) -> FleetHome:
+        """The one in the directory, if that is named; else the user's own if there is one; else the system's."""
+        return cls.at(directory, user=directory is None and cls.at(None, user=True).config.exists())
+
     @cached_property
     def settings(self) -> FleetSettings:
         """The values of fleet.yaml. ConfigError with every problem; LmxdError ``config`` if this box is in no fleet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from pathlib import Path
 
@@ -77,4 +78,7 @@ async def listen(
     try:
         await Site(runner, address, connections, mode=mode, tls=tls).start()
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = "if it does not run here already, choose another port"
+            raise LmxdError("config", f"{key} {address}: address already in use", remedy) from error
         raise LmxdError("config", f"{key} {address}: {error.strerror}", "choose another") from error

@@ -14,6 +14,7 @@ import pytest
 from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import default_socket
+from lmxd.rpc.client.wire import unavailable
 
 
 def where(directory: Path) -> Places:
@@ -100,6 +101,11 @@ def test_without_a_login_the_socket_is_among_what_the_user_keeps(
             assert default_socket() == found.socket
             for directory in (found.home, found.state, found.logs, found.socket.parent):
                 assert directory.stat().st_mode & 0o777 == 0o750
+
+
+def test_without_a_daemon_it_is_said_how_either_is_started(tmp_path: Path) -> None:
+    remedy = unavailable(tmp_path / "s", FileNotFoundError()).remedy or ""
+    assert "systemctl start lmxd, or lmxd --user;" in remedy
 
 
 def test_a_narrow_umask_shuts_out_no_member(

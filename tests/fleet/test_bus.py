@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -15,6 +18,7 @@ from fleet_broker import Broker
 from fleet_home import box
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.errors import Error, NoRespondersError
 from nats.errors import TimeoutError as Late
 from waiting import GENEROUS, until
@@ -186,7 +190,7 @@ async def test_certificates_that_count_for_nothing(broker: Broker, tmp_path: Pat
 
 
 async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscriptions(
-    broker: Broker, connected: Bus
+    broker: Broker, connected: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = broker.box("n7", [NODE])
     gateway = await connected(broker.box("g1", [GATEWAY]), GATEWAY)
@@ -207,6 +211,7 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     await client.flush()
     await asyncio.to_thread(broker.forget, home.member(NODE))
     await until(lambda: "lost" in events)
+    await until(lambda: "if this box was removed" in caplog.text)
     with pytest.raises(NoRespondersError):
         await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)
     await asyncio.to_thread(broker.admit, home.member(NODE))
@@ -237,3 +242,37 @@ async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path, caplo
     assert "NATS is lost" in caplog.text
     assert not [each for each in caplog.records if each.name == "asyncio"], "it says the same each second"
     broker.end()
+
+
+async def test_a_connection_that_is_given_up_while_it_is_made(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11's wait_for, by which nats-py connects, may drop a cancellation that comes with an answer."""
+    connect, begun = bus.LastingClient.connect, asyncio.Event()
+
+    async def dropping(client: Client, *servers: Any, **options: Any) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await connect(client, *servers, **options)
+
+    monkeypatch.setattr(bus.LastingClient, "connect", dropping)
+    made = asyncio.create_task(bus.connect(broker.box("g1", [GATEWAY]), GATEWAY))
+    await begun.wait()
+    made.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(made, GENEROUS)
+
+
+async def test_the_end_of_a_connection_is_no_news(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    close = TcpTransport.wait_closed
+
+    async def complaining(transport: TcpTransport) -> None:
+        await close(transport)  # type: ignore[no-untyped-call]
+        raise ssl.SSLError("application data after close notify")
+
+    client = await bus.connect(broker.box("g1", [GATEWAY]), GATEWAY)
+    monkeypatch.setattr(TcpTransport, "wait_closed", complaining)
+    with caplog.at_level(logging.WARNING):
+        await client.close()
+    assert caplog.text == ""

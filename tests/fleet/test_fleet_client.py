@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -58,3 +59,15 @@ async def test_leases_go_where_there_is_room_and_are_refused_where_there_is_none
             async with client.request("none"):
                 pass
     await until(lambda: leases(fleet) == {"n1": 0, "n2": 0})
+
+
+def test_a_user_with_a_fleet_needs_not_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with lmxctl fleet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(LmxdError, match=r"/etc/lmxd/fleet/fleet\.yaml"):
+        FleetClient()
+    (config := FleetHome.at(None, user=True).config).parent.mkdir(parents=True)
+    config.write_text("fleet: home\n")
+    with pytest.raises(LmxdError, match=str(tmp_path)):
+        FleetClient()

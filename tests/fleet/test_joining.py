@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from nats.js.kv import KeyValue
 from waiting import until, wait_until
 
 from lmxd.__main__ import main
+from lmxd.config import keys
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
 from lmxd.fleet.addresses import host_and_port
@@ -125,6 +127,16 @@ def test_the_gateway_has_the_keys_of_the_box(tmp_path: Path) -> None:
     assert "for one endpoint here: gateway.listen and keys_file in " in without.init("n1")
 
 
+def test_a_gateways_box_needs_no_lmxd_for_keys(tmp_path: Path) -> None:
+    alone = FleetBox(tmp_path / "a")
+    assert "for each user of it: lmxd fleet key NAME" in alone.init("n1")
+    assert "gateway.keys_file is not set" in alone.done("key", "ada").stderr
+    with alone.home.config.open("a") as file:
+        file.write(f"gateway: {{listen: '127.0.0.1:1', keys_file: {tmp_path / 'keys'}}}\n")
+    word = alone.run("key", "ada")
+    assert keys.Keys(tmp_path / "keys").caller(word) is not None
+
+
 def test_a_wrong_key_of_fleet_yaml_is_named(tmp_path: Path) -> None:
     alone = FleetBox(tmp_path / "a")
     alone.init("n1")
@@ -154,6 +166,31 @@ async def test_a_member_is_removed(first: FleetBox, tmp_path: Path) -> None:
     await client.close()
     with pytest.raises(LmxdError, match="no member any more"):
         await asyncio.to_thread(renew, gone.home, NODE)
+
+
+def test_a_member_is_removed_where_members_are_known(first: FleetBox, tmp_path: Path) -> None:
+    other = FleetBox(tmp_path / "other")
+    other.run("join", first.run("token"), "--node", "n90")
+    assert "on the box of lmxd fleet init alone" in other.done("remove", "node", "n90").stderr
+    assert "there is no node nobody" in first.done("remove", "node", "nobody").stderr
+
+
+def test_a_box_that_is_no_node_waits_for_no_lmxd(
+    first: FleetBox, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMXD_SOCKET", str(tmp_path / "none.sock"))
+    other = FleetBox(tmp_path / "other")
+    other.run("join", first.run("token", "--role", "gateway"), "--node", "g9")
+    assert other.done("node").exit_code == 78
+    assert "no usable certificate as node" in caplog.text
+
+
+def test_a_second_broker_of_a_box(first: FleetBox, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so in one line."""
+    assert first.done("broker").exit_code == 78
+    gc.collect()
+    (said,) = caplog.messages
+    assert "address already in use (if it does not run here already, choose another port)" in said
 
 
 async def test_a_certificate_is_renewed_in_time(first: FleetBox, tmp_path: Path) -> None:

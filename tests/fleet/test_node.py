@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from free_ports import free_address
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from nats.aio.client import Client as Bus
+from nats.js.errors import BucketNotFoundError
 from waiting import GENEROUS, until
 
 from lmxd.errors import LmxdError
@@ -31,6 +33,7 @@ from lmxd.fleet.calls import CallName, Direct, LeaseCall, ask
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.node.agent import Agent, NodeIdentity
 from lmxd.fleet.reports import Heartbeat, NodeCard, UserUse
 from lmxd.fleet.tls import nodes_context
 from lmxd.rpc.books import Instances, QueueInfo
@@ -116,6 +119,25 @@ async def test_a_node_says_what_it_has(shared: Place) -> None:
         assert (first.node, first.started) == ("n1", card.started)
         assert (second.number, second.sent > first.sent) == (first.number + 1, True)
         assert second.rooms[0].free > 0
+
+
+async def test_a_card_waits_for_the_brokers_bucket(shared: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """In the first second of a fleet there is none: nothing is amiss."""
+
+    async def no_bucket(_: str) -> None:
+        raise BucketNotFoundError
+
+    async def heard(*_: object) -> None:
+        """A heartbeat."""
+
+    empty: Any = SimpleNamespace(is_connected=True, publish=heard, key_value=no_bucket)
+    empty.jetstream = lambda: empty
+    agent = Agent(NodeIdentity(node="n2", address="127.0.0.1:1"), shared.lmxd.socket)
+    with caplog.at_level(logging.INFO, "lmxd.fleet"):
+        speaking = asyncio.create_task(agent.run(empty))
+        await until(lambda: "the broker makes it" in caplog.text)
+        speaking.cancel()
+    assert {record.levelname for record in caplog.records} == {"INFO"}
 
 
 async def test_what_happens_is_said_at_once(shared: Place) -> None:

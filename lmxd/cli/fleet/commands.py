@@ -45,8 +45,7 @@ def _view() -> FleetView:
     except ImportError as error:
         remedy = f"{Path(sys.executable).with_name('pip')} install 'lmxd[fleet]'"
         raise LmxdError("config", f"{error.name} is not installed, which a fleet needs", remedy) from error
-    directory, own = directory_of(click.get_current_context()), FleetHome.at(None, user=True)
-    return FleetView(FleetHome.at(directory, user=directory is None and own.config.exists()))
+    return FleetView(FleetHome.of_this_box(directory_of(click.get_current_context())))
 
 
 @fleet.command()

@@ -137,13 +137,13 @@ async def serve(home: FleetHome) -> None:
         await joining.tell()
 
     removals = Removals(home, office.roll)
-    renewing = keep_renewed(home, _BROKER, [context], ask=renew, renewed=brokerage.refresh)
     runner = web.AppRunner(joining.app(), access_log=None)
     await runner.setup()
     try:
         connections = Connections.within(descriptors())
         await listen(runner, "authority", bound(home.settings.authority), connections, tls=context)
         log.info("boxes join at %s", home.settings.authority)
+        renewing = keep_renewed(home, _BROKER, [context], ask=renew, renewed=brokerage.refresh)
         await _run(home, brokerage, [brokerage.follow(tell), removals.tell(), renewing])
     finally:
         await runner.cleanup()

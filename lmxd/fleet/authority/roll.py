@@ -72,6 +72,7 @@ class Roll:
             else:
                 self._path(member).unlink()  # it says nothing
         except FileNotFoundError as error:
+            self.all()  # says so where no members are known
             what = f"there is no {member.role} {member.name}"
             raise LmxdError("unknown_id", what, "lmxd fleet members lists them") from error
 

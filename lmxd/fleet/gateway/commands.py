@@ -1,4 +1,4 @@
-"""``lmxd fleet gateway``."""
+"""``lmxd fleet gateway`` and ``lmxd fleet key``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from lmxd.config import keys
 from lmxd.config.key_files import exposures
 from lmxd.config.keys import Keys
 from lmxd.config.location import USER
@@ -14,6 +15,7 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.home import FleetSettings
 from lmxd.fleet.meant_home import home_of
 from lmxd.fleet.users import DEFAULT
+from lmxd.terminal import say
 
 log = logging.getLogger("lmxd.fleet.gateway")
 
@@ -49,3 +51,16 @@ def gateway(context: click.Context) -> None:
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)
+
+
+@click.command()
+@click.argument("name")
+@USER
+@click.pass_context
+def key(context: click.Context, name: str) -> None:
+    """Print a new API key for NAME, and add its hash to gateway.keys_file of fleet.yaml. An older one of it ends."""
+    home = home_of(context)
+    path = home.settings.gateway.keys_file
+    if path is None:
+        raise LmxdError("config", f"{home.config}: gateway.keys_file is not set", "say where keys are kept")
+    say(keys.add(path, name, admin=False), whole=True)

@@ -147,6 +147,9 @@ class Agent:
         try:
             bucket = await bus.jetstream().key_value(names.BUCKET)
             await bucket.put(card.node, msgspec.json.encode(card))
+        except nats.js.errors.BucketNotFoundError:
+            log.info("NATS has no place for cards yet: the broker makes it")
+            return False
         except (*_BUS_ERRORS, TimeoutError) as error:
             log.warning("the card of this node could not be put on NATS: %r", error)
             return False

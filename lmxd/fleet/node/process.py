@@ -49,6 +49,7 @@ async def serve(home: FleetHome, config: GatewayConfig, own: OwnLmxd) -> None:
     loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    tls.client_context(home, MemberRole.NODE)  # who is no node need not wait for lmxd to hear so
     if await _lmxd_is_there(own.socket, told, notifier):
         await _serve(home, config, own, told, notifier)
 

@@ -47,7 +47,7 @@ def own_socket() -> Path:
 
 
 def unavailable(path: Path, error: OSError) -> LmxdError:
-    remedy = "start it with systemctl start lmxd, or name its socket with LMXD_SOCKET"
+    remedy = "start it: systemctl start lmxd, or lmxd --user; or name its socket with LMXD_SOCKET"
     if isinstance(error, PermissionError):
         return LmxdError("not_permitted", f"{path}: permission denied", "join the group lmxd: usermod -aG lmxd $USER")
     return LmxdError("daemon_unavailable", f"lmxd does not answer on {path}: {error.strerror or error}", remedy)
