@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def read(said: bytes, kind: type[_T]) -> _T:
-    """The value that was said, of that type. ValueError if it is something else, is no text, or is nested too deeply."""
+    """The value that was said, of that type. ValueError if it is something else, no text, or nested too deeply."""
     try:
         return msgspec.json.decode(said, type=kind)
     except RecursionError as error:
