@@ -62,11 +62,21 @@ class LastingClient(Client):
             await self._process_op_err(Error(f"nats: {err_msg}"))
 
 
-async def _end_if_cancelled(client: Client) -> None:
-    """Python 3.11's wait_for, by which nats-py connects, may drop a cancellation that comes with an answer."""
+def heed_cancellation() -> None:
+    """Raise the CancelledError that this task was to have.
+
+    Python 3.11's wait_for, by which nats-py connects and asks, may drop one that comes with an answer.
+    """
     if (task := asyncio.current_task()) is not None and task.cancelling():
-        await client.close()
         raise asyncio.CancelledError
+
+
+async def _end_if_cancelled(client: Client) -> None:
+    try:
+        heed_cancellation()
+    except asyncio.CancelledError:
+        await client.close()
+        raise
 
 
 async def connect(

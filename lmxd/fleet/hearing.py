@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.js.kv import KeyValue
 
 from lmxd.fleet import names
+from lmxd.fleet.bus import heed_cancellation
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.reading import read
 from lmxd.fleet.reports import Heartbeat, NodeCard
@@ -51,6 +52,7 @@ class Hearing:
             self._again.clear()
             with contextlib.suppress(*_ERRORS):
                 await self._cards(await bus.jetstream().key_value(names.BUCKET))
+            heed_cancellation()
             await asyncio.sleep(_PAUSE)
 
     async def _beat(self, message: Msg) -> None:

@@ -121,6 +121,28 @@ async def test_a_node_says_what_it_has(shared: Place) -> None:
         assert second.rooms[0].free > 0
 
 
+async def test_an_agent_ends_whose_cancellation_was_dropped(shared: Place) -> None:
+    """Python 3.11's wait_for, by which nats-py asks, may drop one that comes with an answer."""
+    asked = asyncio.Event()
+
+    async def dropping(_: str) -> None:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise BucketNotFoundError
+
+    async def heard(*_: object) -> None:
+        """A heartbeat."""
+
+    bus: Any = SimpleNamespace(is_connected=True, publish=heard, key_value=dropping)
+    bus.jetstream = lambda: bus
+    speaking = asyncio.create_task(Agent(NodeIdentity(node="n2", address="127.0.0.1:1"), shared.lmxd.socket).run(bus))
+    await asked.wait()
+    speaking.cancel()
+    await asyncio.wait([speaking], timeout=GENEROUS)
+    assert speaking.cancelled()
+
+
 async def test_a_card_waits_for_the_brokers_bucket(shared: Place, caplog: pytest.LogCaptureFixture) -> None:
     """In the first second of a fleet there is none: nothing is amiss."""
 

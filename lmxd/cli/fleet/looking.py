@@ -102,7 +102,8 @@ class FleetView:
         brokers = ", ".join(self.home.settings.brokers)
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:
-            self._bus = await asyncio.wait_for(wanted, _CONNECTS)
+            async with asyncio.timeout(_CONNECTS):
+                self._bus = await wanted
         except TimeoutError:
             what = f"no broker of the fleet {self.home.settings.fleet} answers at {brokers}"
             raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet broker runs there") from None

@@ -55,7 +55,8 @@ class NatsServer:
             await self._start(configuration)
             assert self._child is not None
             with suppress(TimeoutError):
-                status = await asyncio.wait_for(self._child.wait(), self._pause)
+                async with asyncio.timeout(self._pause):
+                    status = await self._child.wait()
                 if status >= 0 and not self._restarts:
                     raise LmxdError(
                         "config", f"nats-server ended at once with status {status}", "its own lines say why"
@@ -125,7 +126,8 @@ class NatsServer:
             return
         self._child.terminate()
         try:
-            await asyncio.wait_for(self._child.wait(), self._patience)
+            async with asyncio.timeout(self._patience):
+                await self._child.wait()
         except TimeoutError:
             _kill(self._child)
             await self._child.wait()

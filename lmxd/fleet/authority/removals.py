@@ -41,6 +41,7 @@ class Removals:
                     with suppress(Error, OSError):
                         await client.publish(REMOVED, msgspec.json.encode(self._roll.removed(time.time())))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._hint.wait(), _AGAIN)
+                    async with asyncio.timeout(_AGAIN):
+                        await self._hint.wait()
         finally:
             await client.close()

@@ -49,7 +49,8 @@ class OwnRoll:
     async def changed(self) -> None:
         while (now := self._roll.all()) == self._seen:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), _LOOK)
+                async with asyncio.timeout(_LOOK):
+                    await self._hint.wait()
             self._hint.clear()
         self._seen = now
 

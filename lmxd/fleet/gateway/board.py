@@ -49,7 +49,8 @@ class FleetBoard:
         while not self._ended.is_set():
             await sent(stream, framed("state", self._snapshot()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _LOOK)
+                async with asyncio.timeout(_LOOK):
+                    await self._ended.wait()
         return stream
 
     def _snapshot(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from nats.aio.client import Client as Bus
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.fleet import clock, names
+from lmxd.fleet.bus import heed_cancellation
 from lmxd.fleet.node.observing import NodeLook, heartbeat, offered
 from lmxd.fleet.reports import NodeCard
 from lmxd.rpc.client import AsyncClient
@@ -104,7 +105,8 @@ class Agent:
             await asyncio.sleep(_GAP)
             with suppress(TimeoutError):
                 rest = _PERIOD * self._random.uniform(1 - _JITTER, 1 + _JITTER) - _GAP
-                await asyncio.wait_for(self._happened.wait(), rest)
+                async with asyncio.timeout(rest):
+                    await self._happened.wait()
 
     async def beat(self, lmxd: AsyncClient, bus: Bus) -> None:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
@@ -124,9 +126,11 @@ class Agent:
             card = await self.card(lmxd)
             if (card != self._card or time.monotonic() - put_at >= _KEPT) and await self._put(bus, card):
                 self._card, put_at = card, time.monotonic()
+            heed_cancellation()
             self._came.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._came.wait(), _LOOK if self._card == card else _PERIOD)
+                async with asyncio.timeout(_LOOK if self._card == card else _PERIOD):
+                    await self._came.wait()
 
     async def card(self, lmxd: AsyncClient) -> NodeCard:
         """The card of this node now. LmxdError of lmxd's."""

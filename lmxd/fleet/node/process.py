@@ -67,7 +67,8 @@ async def _lmxd_is_there(socket: Path, told: asyncio.Event, notifier: Notifier) 
                 notifier.ready("waits for lmxd")
             said = str(error)
         with suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), _PAUSE)
+            async with asyncio.timeout(_PAUSE):
+                await told.wait()
     return False
 
 
