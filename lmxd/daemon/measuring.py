@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from lmxd.core.books.state import State
@@ -18,6 +17,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_readings, layout, with_pool
 from lmxd.devices.diagnostics import DiagnosticLog
 from lmxd.devices.watcher import Look, Watcher
+from lmxd.pausing import pause
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ class Measuring:
             self._wake.clear()
             period = self.period()
             self._calm = period == _CALM_PERIOD
-            with suppress(TimeoutError):
-                async with asyncio.timeout(period):  # not wait_for, which in 3.11 can swallow a cancellation
-                    await self._wake.wait()
+            await pause(self._wake, period)
             try:
                 await self.look()
             except Exception:

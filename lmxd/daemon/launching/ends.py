@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import shutil
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,5 +161,9 @@ def _least(used: Sequence[SlotUse | None], lying: Collection[int]) -> int | None
 
 def _room(directory: Path) -> int:
     """Bytes that may be written there."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize - SPARE
+    return free_bytes(directory) - SPARE
+
+
+def free_bytes(directory: Path) -> int:
+    """Free bytes of the disk of a directory."""
+    return shutil.disk_usage(directory).free

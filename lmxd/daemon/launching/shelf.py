@@ -7,7 +7,6 @@ connection ends, and when no instance is left that could read it, as what lies i
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Final
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance, GrantLease, MoveLease
 from lmxd.core.words import ConnectionId, InstanceId, Kind
-from lmxd.daemon.launching.ends import End, SavedFile, Uncarried, end, longest, tried
+from lmxd.daemon.launching.ends import End, SavedFile, Uncarried, end, free_bytes, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
@@ -184,9 +183,3 @@ class Shelf:
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
             remove_file(self._known.pop(name).saved.path)
-
-
-def free_bytes(directory: Path) -> int:
-    """Bytes of its disk that may be written."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize

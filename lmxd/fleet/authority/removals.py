@@ -15,6 +15,7 @@ from lmxd.fleet.authority.roll import Roll
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.names import REMOVED
+from lmxd.pausing import pause
 
 _AGAIN: Final = 10.0
 """Seconds between two times that it is told, for nodes that have come since."""
@@ -40,8 +41,6 @@ class Removals:
                 if client.is_connected:
                     with suppress(Error, OSError):
                         await client.publish(REMOVED, msgspec.json.encode(self._roll.removed(time.time())))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_AGAIN):
-                        await self._hint.wait()
+                await pause(self._hint, _AGAIN)
         finally:
             await client.close()

@@ -14,6 +14,7 @@ from lmxd.fleet.authority.roll import Enrolled, Roll, decoded, version_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.renewing import authority_client
+from lmxd.pausing import pause
 
 log = logging.getLogger(__name__)
 _LOOK: Final = 0.5
@@ -48,9 +49,7 @@ class OwnRoll:
 
     async def changed(self) -> None:
         while (now := self._roll.all()) == self._seen:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._hint.wait()
+            await pause(self._hint, _LOOK)
             self._hint.clear()
         self._seen = now
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
 from lmxd.gateway.answers.reply import sent
 from lmxd.gateway.board.board import EVENT_STREAM, framed
 from lmxd.gateway.board.web_page import WebPage
+from lmxd.pausing import pause
 
 _SCRIPTS: Final = ("elements", "units", "following", "nodes")
 _LOOK: Final = 1.0
@@ -48,9 +48,7 @@ class FleetBoard:
         await stream.prepare(request)
         while not self._ended.is_set():
             await sent(stream, framed("state", self._snapshot()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._ended.wait()
+            await pause(self._ended, _LOOK)
         return stream
 
     def _snapshot(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.stated import Stated
+from lmxd.pausing import pause
 
 _LOOK: Final = 1.0
 """Seconds after which it is looked again: nodes fall silent without a word."""
@@ -122,9 +123,7 @@ class FleetQuotas:
                 place.require_waiting(self._now())
                 told(RequestProgress(state="queued", why=what))
                 place.turn.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK if left is None else min(left, _LOOK)):
-                        await place.turn.wait()
+                await pause(place.turn, _LOOK if left is None else min(left, _LOOK))
         finally:
             line.remove(place)
             if not line:

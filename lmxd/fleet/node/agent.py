@@ -27,6 +27,7 @@ from lmxd.fleet import clock, names
 from lmxd.fleet.bus import heed_cancellation
 from lmxd.fleet.node.observing import NodeLook, heartbeat, offered
 from lmxd.fleet.reports import NodeCard
+from lmxd.pausing import pause
 from lmxd.rpc.client import AsyncClient
 
 log = logging.getLogger(__name__)
@@ -103,10 +104,8 @@ class Agent:
             self._happened.clear()
             await self.beat(lmxd, bus)
             await asyncio.sleep(_GAP)
-            with suppress(TimeoutError):
-                rest = _PERIOD * self._random.uniform(1 - _JITTER, 1 + _JITTER) - _GAP
-                async with asyncio.timeout(rest):
-                    await self._happened.wait()
+            rest = _PERIOD * self._random.uniform(1 - _JITTER, 1 + _JITTER) - _GAP
+            await pause(self._happened, rest)
 
     async def beat(self, lmxd: AsyncClient, bus: Bus) -> None:
         """Send one heartbeat, unless NATS is away: an old one is of no use when it is back. LmxdError of lmxd's."""
@@ -128,9 +127,7 @@ class Agent:
                 self._card, put_at = card, time.monotonic()
             heed_cancellation()
             self._came.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK if self._card == card else _PERIOD):
-                    await self._came.wait()
+            await pause(self._came, _LOOK if self._card == card else _PERIOD)
 
     async def card(self, lmxd: AsyncClient) -> NodeCard:
         """The card of this node now. LmxdError of lmxd's."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import ssl
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +32,7 @@ from lmxd.gateway.leasing.leases import Leases
 from lmxd.gateway.ollama.pulls import Pulls
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen
+from lmxd.pausing import pause
 from lmxd.rpc.client import AsyncClient
 from lmxd.systemd import Notifier
 
@@ -66,9 +66,7 @@ async def _lmxd_is_there(socket: Path, told: asyncio.Event, notifier: Notifier) 
                 log.warning("lmxd is waited for: %s", error)
                 notifier.ready("waits for lmxd")
             said = str(error)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE):
-                await told.wait()
+        await pause(told, _PAUSE)
     return False
 
 

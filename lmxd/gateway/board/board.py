@@ -22,6 +22,7 @@ from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.authentication import CALLER
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.requests.wanted import decode_object
+from lmxd.pausing import pause
 from lmxd.rpc.books import Device
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Result
@@ -104,9 +105,7 @@ class Board:
                 await asyncio.sleep(_LIVE)
                 continue
             self._watched.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STEP):
-                    await self._watched.wait()
+            await pause(self._watched, STEP)
 
     async def _look(self) -> dict[str, Any]:
         """One call, for which the devices are measured once, and the list of models that all requests share."""
