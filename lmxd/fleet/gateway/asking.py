@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import ceil
 from typing import Final, NamedTuple
 
 from lmxd.fleet import names
@@ -92,7 +93,7 @@ class _DoorAsker:
         lines += [] if user is None else [f"{names.USER}: {user}"]
         lines += [] if said.used_elsewhere is None else [f"{names.USED}: {said.used_elsewhere:.0f}"]
         lines += [] if said.weight is None else [f"{names.WEIGHT}: {max(said.weight, _LEAST):.9f}"]
-        return [*lines] if wait is None else [*lines, f"Prefer: wait={int(wait)}"]
+        return [*lines] if wait is None else [*lines, f"Prefer: wait={ceil(wait)}"]
 
     def drop(self, asked: asyncio.Task[NodeAnswer]) -> None:
         asked.cancel()

@@ -20,7 +20,7 @@ def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusa
     if refused:
         what = "; ".join(error.message for error in refused.values())
         return LmxdError("stopped", f"no node that has {model} answers: {what}", "ask again")
-    if not table.alive(now):
+    if not table.alive(now) and not any(node.speaks(now) for node in table.nodes.values()):
         what = "nothing has been heard of any node for a minute"
         return LmxdError("stopped", what, "an administrator looks whether lmxd fleet broker and lmxd fleet node run")
     if not table.offers(model):
