@@ -15,8 +15,8 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.prospects import Sought
 from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.quotas import FleetQuotas
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.quotas import FleetQuotas
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.reports import UserUse
 from lmxd.fleet.users import FleetUserConfig
 from lmxd.gateway.leasing.progress import RequestProgress

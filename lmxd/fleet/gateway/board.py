@@ -11,7 +11,7 @@ from aiohttp import web
 from lmxd import __version__, plain_json
 from lmxd.config.keys import Caller
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.quotas import FleetQuotas
+from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
 from lmxd.fleet.seen_users import SeenUser
 from lmxd.gateway.answers.reply import sent

@@ -9,7 +9,7 @@ from lmxd.config.key_files import exposures
 from lmxd.config.keys import Keys
 from lmxd.config.section import Section
 from lmxd.errors import LmxdError
-from lmxd.fleet.gateway.quotas import FleetQuotas
+from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.home import FleetHome, FleetSettings
 from lmxd.fleet.users import DEFAULT
 

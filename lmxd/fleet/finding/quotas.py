@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.shares import FleetShares, UserPart
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.seen import SeenNode
 from lmxd.fleet.seen_users import SeenUser
 from lmxd.fleet.seen_users import users as seen_users
