@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,16 +15,22 @@ from fleet_cards import cards_there
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
-from waiting import until
+from waiting import GENEROUS, until
 
+from lmxd.errors import LmxdError
 from lmxd.fleet import bus, clock, names
 from lmxd.fleet.calls import CallName, subject
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.node.removed import Removed
+from lmxd.fleet.node.services import NodeServices
 from lmxd.fleet.reports import NodeCard
+from lmxd.listening.connections import Connections
+from lmxd.rpc.messages import Drained
 
 NODE, GATEWAY, OPERATOR = MemberRole.NODE, MemberRole.GATEWAY, MemberRole.OPERATOR
 CARD = f"$KV.{names.BUCKET}"
@@ -75,6 +83,77 @@ async def test_what_a_node_keeps_is_not_sent_to_others_in_its_stead(
         await asking.request(names.BUCKET, b"", timeout=0.3)
     await listening.flush()
     assert [message.data for message in heard] == []
+
+
+AIMS = [names.REMOVED, names.heartbeat("n1"), subject("n1", CallName.DRAIN), f"{CARD}.n1", "$SRV.PING"]
+
+
+async def test_a_node_answers_a_gateway_or_an_operator_and_nobody_else(broker: Broker, held: AsyncExitStack) -> None:
+    """Whoever asks it may name any subject as the one for the answer: together they would speak for all others."""
+    rogue = await _connected(held, broker.box("n2", [NODE]), NODE)
+    asking = await _connected(held, broker.box("g1", [GATEWAY]), GATEWAY)
+    listening = {
+        names.REMOVED: await _connected(held, broker.box("n1", [NODE]), NODE),
+        names.heartbeat("n1"): await _connected(held, broker.box("g2", [GATEWAY]), GATEWAY),
+    }
+    heard: list[bytes] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.data)
+
+    async def answer(message: Msg) -> None:
+        await rogue.publish(message.reply, b"a lie")
+
+    await rogue.subscribe(subject("n2", CallName.PLAN), cb=answer)
+    await rogue.flush()
+    for aim in AIMS:
+        client = listening.get(aim, listening[names.REMOVED])
+        await client.subscribe(aim, cb=hear)
+        await client.flush()
+        await asking.publish(subject("n2", CallName.PLAN), b"", reply=aim)
+    said = await asking.request(subject("n2", CallName.PLAN), b"", timeout=GENEROUS)
+    assert said.data == b"a lie"
+    await rogue.flush()
+    for client in listening.values():
+        await client.flush()
+    assert heard == []
+
+
+async def test_what_nats_keeps_is_no_word_of_the_authority(
+    broker: Broker, held: AsyncExitStack, tmp_path: Path
+) -> None:
+    """A gateway may have all cards sent to a subject that it names, and a node's card may say anything."""
+    rogue = await _connected(held, broker.box("n2", [NODE]), NODE)
+    asking = await _connected(held, broker.box("g1", [GATEWAY]), GATEWAY)
+    listening = await _connected(held, broker.box("n1", [NODE]), NODE)
+    removed = Removed(tmp_path / "removed.json", Connections(strangers=1, known=1))
+    await removed.hear(listening)
+    drained: list[str] = []
+
+    async def drain(**_: object) -> Drained:
+        drained.append("n1")
+        raise LmxdError("draining", "it drains already")
+
+    lmxd, nobody = SimpleNamespace(drain=drain), SimpleNamespace(request=None, copy=None)
+    services = NodeServices("n1", lmxd, nobody, nobody, 1)  # type: ignore[arg-type]
+    await services.begin(listening)
+    heard = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        heard.set()
+
+    await listening.subscribe(names.REMOVED, cb=hear)
+    await listening.flush()
+    removal = b'["%s"]' % (b"a" * 64)
+    for aim, group, said in ((subject("n1", CallName.DRAIN), "q", b"{}"), (names.REMOVED, None, removal)):
+        await (await rogue.jetstream().key_value(names.BUCKET)).put("n2", said)
+        config = ConsumerConfig(
+            deliver_subject=aim, deliver_group=group, deliver_policy=DeliverPolicy.LAST, ack_policy=AckPolicy.NONE
+        )
+        await asking.jetstream().add_consumer(f"KV_{names.BUCKET}", config=config)
+    await asyncio.wait_for(heard.wait(), GENEROUS)
+    await listening.flush()
+    assert (drained, (tmp_path / "removed.json").exists()) == ([], False)
 
 
 @pytest.mark.parametrize("word", ["all", "sub"])

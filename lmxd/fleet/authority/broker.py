@@ -88,7 +88,7 @@ class Brokerage:
             data=home.directory(_BROKER) / "data",
             peering=peering if others else None,
         )
-        return configuration(server, [entry.member for entry in self._rolls.entries()])
+        return configuration(server, {entry.member: entry.key for entry in self._rolls.entries()})
 
     async def keep_bucket(self) -> None:
         """See that the bucket of cards is there, by as many servers as there are for it."""
