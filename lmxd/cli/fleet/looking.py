@@ -20,6 +20,7 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.renewing import renew_if_due
 from lmxd.fleet.seen import SeenNode, seen
 from lmxd.rpc.messages import Params, Result
 
@@ -100,6 +101,7 @@ class FleetView:
 
     async def _begin(self) -> None:
         brokers = ", ".join(self.home.settings.brokers)
+        await asyncio.to_thread(renew_if_due, self.home, MemberRole.OPERATOR)
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:
             async with asyncio.timeout(_CONNECTS):

@@ -12,8 +12,10 @@ from lmxd.config.key_files import exposures
 from lmxd.config.keys import Keys
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.fleet.home import FleetSettings
+from lmxd.fleet.home import FleetHome, FleetSettings
 from lmxd.fleet.meant_home import home_of
+from lmxd.fleet.members import MemberRole
+from lmxd.fleet.tls import client_context
 from lmxd.fleet.users import DEFAULT
 from lmxd.terminal import say
 
@@ -28,6 +30,13 @@ def _unknown_users(settings: FleetSettings) -> list[str]:
     return [f"users.{name}: there is no key of that name here" for name in named if name not in known]
 
 
+def _home(context: click.Context) -> FleetHome:
+    """The home of a box that is to be a gateway. LmxdError ``config`` first of all if it is none: it has to join."""
+    home = home_of(context)
+    client_context(home, MemberRole.GATEWAY)
+    return home
+
+
 @click.command()
 @USER
 @click.pass_context
@@ -37,7 +46,7 @@ def gateway(context: click.Context) -> None:
     gateway.listen of fleet.yaml says where, and gateway.keys_file whose keys are let in.
     """
     try:
-        home = home_of(context)
+        home = _home(context)
         config = home.settings.gateway
         for warning in (*config.warnings, *exposures(config), *_unknown_users(home.settings)):
             log.warning("%s", warning)
@@ -59,7 +68,7 @@ def gateway(context: click.Context) -> None:
 @click.pass_context
 def key(context: click.Context, name: str) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file of fleet.yaml. An older one of it ends."""
-    home = home_of(context)
+    home = _home(context)
     path = home.settings.gateway.keys_file
     if path is None:
         raise LmxdError("config", f"{home.config}: gateway.keys_file is not set", "say where keys are kept")
