@@ -14,7 +14,8 @@ from waiting import GENEROUS
 
 from lmxd.fleet import tls
 from lmxd.fleet.authority.certificates import Authority
-from lmxd.fleet.gateway.doors import Away, Doors
+from lmxd.fleet.finding.errors import Away
+from lmxd.fleet.gateway.doors import Doors
 from lmxd.fleet.gateway.refusals import refusal
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.reports import NodeCard

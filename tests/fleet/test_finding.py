@@ -13,12 +13,11 @@ from fleet.reported import beat, card
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.prospects import Prospect, Sought
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.finding import Finding
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.finding.finding import Finding
+from lmxd.fleet.finding.places import QueuePlaces
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import QueuePlaces
-from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
 
 FULL = LmxdError("no_capacity", "there is no room", "ask again")
 WRONG = LmxdError("invalid_params", "temperature is wrong")

@@ -10,12 +10,13 @@ from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.choosing.view import Attempt
-from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
-from lmxd.fleet.gateway.finding import Finding, TellStanding
+from lmxd.fleet.finding.errors import Away
+from lmxd.fleet.finding.finding import Finding, TellStanding
+from lmxd.fleet.finding.quotas import FleetQuotas
+from lmxd.fleet.finding.wanted import WantedAnswer
+from lmxd.fleet.gateway.doors import DoorExchange, Doors
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.refusals import NodeError, refusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream_call import UpstreamCall
 

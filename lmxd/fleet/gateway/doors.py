@@ -11,8 +11,8 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from lmxd.errors import LmxdError
 from lmxd.fleet import names
+from lmxd.fleet.finding.errors import Away
 from lmxd.fleet.gateway.connecting import ConnectTurns
 from lmxd.fleet.gateway.watching import Watch
 from lmxd.fleet.members import Member, MemberRole
@@ -31,19 +31,10 @@ _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
 _SIGN: Final = 2**16
 """Bytes of a sign of life, or of an error in its place."""
-_AGAIN: Final = "ask again"
 
 
 class _Alive(Struct):
     now: float
-
-
-class Away(LmxdError):
-    """The error for a node that could not be reached, or broke off before it answered: another is asked."""
-
-    def __init__(self, node: str, why: object) -> None:
-        super().__init__("stopped", f"node {node} does not answer: {why}", _AGAIN)
-        self.node = node
 
 
 class DoorExchange(Exchange):

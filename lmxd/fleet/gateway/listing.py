@@ -11,7 +11,8 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.fleet.gateway.known import LIST, FleetModel, FleetModels
+from lmxd.fleet.gateway.known import FleetModel, FleetModels
+from lmxd.fleet.names import LIST
 from lmxd.gateway.http.paths import MODEL, routes
 from lmxd.gateway.ollama.models import API
 from lmxd.gateway.requests.failures import StatusError, is_anthropics

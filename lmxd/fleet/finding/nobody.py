@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.known import LIST
-from lmxd.fleet.gateway.refusals import NodeRefusal
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.names import LIST
 from lmxd.text import several
 
 
