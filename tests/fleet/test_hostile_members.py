@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -22,13 +23,14 @@ from waiting import GENEROUS, until
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, clock, names
 from lmxd.fleet.calls import CallName, subject
+from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.node.removed import Removed
 from lmxd.fleet.node.services import NodeServices
-from lmxd.fleet.reports import NodeCard
+from lmxd.fleet.reports import Heartbeat, NodeCard, UserUse
 from lmxd.listening.connections import Connections
 from lmxd.rpc.messages import Drained
 
@@ -184,3 +186,20 @@ async def test_a_card_that_is_none_ends_no_gateway(broker: Broker, held: AsyncEx
     await (await honest.jetstream().key_value(names.BUCKET)).put("n3", msgspec.json.encode(card))
     await until(lambda: "n3" in table.nodes or hearing.done())
     assert not hearing.done()
+
+
+async def test_a_node_holds_no_user_at_its_limits_by_what_it_has_not(broker: Broker, held: AsyncExitStack) -> None:
+    rogue = await _connected(held, broker.box("n2", [NODE]), NODE)
+    listening = await _connected(held, broker.box("g1", [GATEWAY]), GATEWAY)
+    table, heard = NodeTable(), asyncio.Event()
+    table.hear_card(NodeCard(node="n2", address="127.0.0.1:1", version="1", started="s"))
+    hearing = Hearing(table, lambda _, __: heard.set(), clock.now)
+    held.callback(asyncio.create_task(hearing.run(listening)).cancel)
+    lie = {"ada": UserUse(use=1e30, bytes=2**62, leases=2**62, waiting=2**62)}
+    for number in itertools.count(1):
+        beat = Heartbeat(node="n2", started="s", number=number, sent=clock.now(), users=lie)
+        await rogue.publish(names.heartbeat("n2"), msgspec.json.encode(beat))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait(), 0.2)
+            break
+    assert FleetShares(table).had("ada", clock.now()) == UserUse()
