@@ -121,7 +121,7 @@ def summary(fleet: str, nodes: Sequence[SeenNode]) -> str:
     """The whole fleet in a sentence."""
     alive = [node for node in nodes if node.alive]
     words = Counter("drained" if node.is_drained else node.state for node in nodes)
-    others = [f"{words[word]} {word}" for word in ("draining", "drained", "silent") if words[word]]
+    others = [f"{words[word]} {word}" for word in ("draining", "drained", "silent", "unheard") if words[word]]
     states = ", ".join([f"{words['up']} of {output.counted(len(nodes), 'node')} up", *others])
     free, of = sum(node.free for node in alive), sum(node.capacity for node in alive)
     waiting = sum(node.waiting for node in alive)

@@ -45,9 +45,11 @@ def permissions(member: Member) -> dict[str, Any]:
                 [*_called(set(CallName) - _OF_OPERATORS), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears]
             )
         case MemberRole.OPERATOR:
-            return _allowed([*_called(set(CallName)), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears])
+            says = [*_called(set(CallName)), names.MEMBERS, _SERVICES, *_FIND, *_WATCH]
+            return _allowed(says, [names.HEARTBEATS, *hears])
         case MemberRole.BROKER:
-            return _allowed([f"$JS.API.STREAM.*.{_STREAM}", names.REMOVED], hears)
+            says = [f"$JS.API.STREAM.*.{_STREAM}", names.REMOVED, f"_INBOX.{MemberRole.OPERATOR}.>"]
+            return _allowed(says, [names.MEMBERS, *hears])
 
 
 def _called(calls: Set[CallName]) -> list[str]:
