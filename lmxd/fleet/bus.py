@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error
+from nats.nuid import NUID, TOTAL_LENGTH
 
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole, any_host
@@ -43,11 +45,22 @@ async def _nobody() -> None:
     """Nobody wants to be told."""
 
 
+class _Unguessable(NUID):
+    """Names of inboxes: who has seen one of nats-py's, which count, would know where answers of others are awaited."""
+
+    def next(self) -> bytearray:
+        return bytearray(secrets.token_hex(TOTAL_LENGTH // 2).encode())
+
+
 class LastingClient(Client):
     """Goes to a server again after an error that it has told, where nats-py would close for good.
 
     A server tells one when its authority has written its configuration anew, or was too slow: that passes.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nuid = _Unguessable()
 
     async def _process_op_err(self, e: Exception) -> None:
         """Break off the connection: nats-py would close it, and wait 30 s for a frozen server to close it, too."""

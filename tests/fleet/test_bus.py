@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -183,7 +184,7 @@ async def test_certificates_that_count_for_nothing(broker: Broker, tmp_path: Pat
     await refused(other, NODE)
     long_ago = datetime.now(UTC) - timedelta(days=91)
     expired = box(broker.authority, tmp_path / "b", "n1", [NODE], now=long_ago, brokers=at)
-    broker.admit(expired.member(NODE))
+    broker.admit(expired, NODE)
     await refused(expired, NODE)
     stranger = box(broker.authority, tmp_path / "c", "n9", [NODE], brokers=at)  # signed, but of no member any more
     assert "authorization violation" in str(await refused(stranger, NODE)).lower()
@@ -214,9 +215,29 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     await until(lambda: "if this box was removed" in caplog.text)
     with pytest.raises(NoRespondersError):
         await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)
-    await asyncio.to_thread(broker.admit, home.member(NODE))
+    await asyncio.to_thread(broker.admit, home, NODE)
     await until(lambda: "found" in events)
     assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)).data == b"here"
+
+
+async def test_a_former_key_is_cut_and_let_in_no_more_by_the_name_that_another_box_has(
+    broker: Broker, connected: Bus, tmp_path: Path
+) -> None:
+    """Its certificate counts for months, and names the same member."""
+    former = broker.box("n8", [NODE])
+    at = broker.directory / "n8"
+    shutil.copytree(at, tmp_path / "stolen")
+    stolen = FleetHome.at(tmp_path / "stolen", user=False)
+    lost = asyncio.Event()
+
+    async def gone() -> None:
+        lost.set()
+
+    connected.clients.append(await bus.connect(former, NODE, lost=gone))
+    await asyncio.to_thread(broker.box, "n8", [NODE])
+    await asyncio.wait_for(lost.wait(), GENEROUS)
+    assert "authorization violation" in str(await refused(stolen, NODE)).lower()
+    await (await connected(broker.box("n8", [NODE]), NODE)).flush()
 
 
 async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +46,8 @@ class Pair:
         self.here, self.there = House(directory / "n1", models=models), House(directory / "n2", models={})
         self.homes = [box(authority, directory / f"fleet-{name}", name, [NODE]) for name in ("n1", "n2")]
         self.ranges: list[str] = []
+        self.lies: Callable[[dict[str, Any]], object] = lambda manifest: None
+        """Changes what ``n1`` says of a model."""
         self.asks = 0
 
     @asynccontextmanager
@@ -70,7 +73,12 @@ class Pair:
         if "Range" in request.headers:
             self.ranges.append(request.headers["Range"])
         try:
-            return await handler(request)
+            answer = await handler(request)
+            if isinstance(answer, web.Response) and answer.content_type == "application/json":
+                manifest = json.loads(answer.text or "")
+                self.lies(manifest)
+                answer.text = json.dumps(manifest)
+            return answer
         except LmxdError as error:
             return failures.response(error, failures.status_of(error), ErrorFormat.OPENAI)
 
@@ -199,6 +207,37 @@ async def test_what_is_not_the_same_is_thrown_away(tmp_path: Path, authority: Au
         assert raised.value.code == "bad_model_file"
         assert not list(pair.there.directory.glob("a.gguf*"))
         assert (await pair.copied("a")).finished, "the next copy begins anew"
+
+
+@pytest.mark.parametrize(
+    ("lie", "code", "why"),
+    [
+        ({"size": 5000}, "bad_model_file", "longer than the 5000 bytes that were said"),
+        ({"size": 2**60}, "config", "has not room for it"),
+        ({"file": "a-00001-of-00900.gguf"}, "invalid_params", "--size is not said of a-00002-of-00900.gguf"),
+    ],
+    ids=["longer", "the disk", "parts without end"],
+)
+async def test_a_peer_fills_no_disk(
+    tmp_path: Path, authority: Authority, lie: dict[str, Any], code: str, why: str
+) -> None:
+    """Nothing comes that it did not say before, and all that it said has room."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        pair.lies = lambda manifest: manifest["files"][0].update(lie)
+        with pytest.raises(LmxdError, match=why) as raised:
+            await pair.copied("a")
+        assert raised.value.code == code
+        assert sum(path.stat().st_blocks for path in pair.there.directory.glob("a*")) == 0
+
+
+async def test_a_model_has_more_files_than_one_packet_names(tmp_path: Path, authority: Authority) -> None:
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        pair.lies = lambda manifest: manifest.update(settings={"x": "y" * 2**20})
+        with pytest.raises(LmxdError, match="n1 says more than 1 MiB about its model") as raised:
+            await pair.copied("a")
+        assert raised.value.code == "bad_answer"
+        pair.lies = lambda manifest: manifest.update(settings={"x": "y" * 700_000})
+        assert (await pair.copied("a")).finished
 
 
 @pytest.mark.parametrize("served", ["as a profile", "from its directory"])
