@@ -25,11 +25,11 @@ from lmxd.fleet.members import Member, MemberRole
 class Broker:
     """``with Broker(directory) as broker``: ``box`` makes homes of members, whom it lets in from then on."""
 
-    def __init__(self, directory: Path, fleet: str = "home") -> None:
+    def __init__(self, directory: Path, fleet: str = "home", *, listens: str = "127.0.0.1") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
-        self.url = f"tls://{self.address}"
+        self.url, self._listens = f"tls://{self.address}", f"{listens}:{self.port}"
         self.members: set[Member] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
@@ -60,7 +60,7 @@ class Broker:
         role = MemberRole.BROKER
         server = BusServer(
             member=self.home.member(role),
-            address=self.address,
+            address=self._listens,
             certificate=self.home.certificate(role),
             key=self.home.key(role),
             ca=self.home.ca,

@@ -110,10 +110,11 @@ async def connect(
     async def failed(error: Exception) -> None:
         if client.is_closed:
             return  # TLS may complain of how its connection ends
-        news = str(error) not in told  # it is tried again each second: one line is enough
-        where, why = ", ".join(settings.brokers), f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+        news = said not in told  # it is tried again each second: one line is enough
+        where, why = ", ".join(settings.brokers), f"{said}{_STRANGER if _NOT_LET_IN in said.lower() else ''}"
         log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
-        told.add(str(error))
+        told.add(said)
 
     await client.connect(
         list(settings.brokers),
