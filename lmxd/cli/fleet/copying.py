@@ -31,9 +31,8 @@ def source(nodes: Sequence[SeenNode], model: str, to: str, peer: str | None) -> 
     if peer is not None:
         having = [node for node in having if node.name == peer]
     if not having:
-        where = "no node that is up" if peer is None else peer
-        remedy = "lmxctl fleet nodes --json lists the models of each"
-        raise LmxdError("unknown_model", f"{where} has no model {model}", remedy)
+        what = f"no node that is up has a model {model}" if peer is None else f"{peer} has no model {model}, or is away"
+        raise LmxdError("unknown_model", what, "lmxctl fleet nodes --json lists the models of each")
     return having[0]
 
 
