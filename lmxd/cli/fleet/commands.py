@@ -216,13 +216,18 @@ def copy(model: str, node: str, peer: str | None, json_wanted: bool) -> None:
     the whole is compared with its SHA-256.
     """
     with _view() as view:
-        from lmxd.cli.fleet.copying import copied, source
+        from lmxd.cli.fleet.copying import copied, profile, source
 
         done = copied(view, model, node, source(view.settled(), model, node, peer), quiet=json_wanted)
     if json_wanted:
         output.as_json(done)
     else:
         say(f"{done.node} has {done.model}, from {done.peer}: {output.size(done.total)}")
+        if done.by_hand:
+            say(f"It is served from a directory of models_from, without settings. To have them on {done.node}, add")
+            say("to models: of lmxd's configuration there, and have lmxd read it by lmxctl reload:")
+            for line in profile(done):
+                say(line, whole=True)
 
 
 def _up(view: FleetView) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 import time
@@ -50,6 +51,12 @@ def copied(view: FleetView, model: str, to: str, peer: SeenNode, *, quiet: bool)
         if now.finished:
             return now
         time.sleep(_LOOK)
+
+
+def profile(done: Copying) -> list[str]:
+    """The profile that is to be written by hand, as YAML, of which JSON's values are a part."""
+    keys = (f"    {key}: {json.dumps(value)}" for key, value in done.by_hand.items())
+    return [f"  {json.dumps(done.model)}:", *keys]
 
 
 class _Shown:
