@@ -29,11 +29,12 @@ class Broker:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
-        self.url, self._listens = f"tls://{self.address}", f"{listens}:{self.port}"
+        self.url = f"tls://{self.address}"
         self.members: set[Member] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
         self.home = self.box("b1", [MemberRole.BROKER])
+        self._listens = f"{listens}:{self.port}"
 
     def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
         """The home of a box that has joined."""
