@@ -152,7 +152,7 @@ def test_a_model_is_copied_to_a_node_and_offered_there(boxes: Boxes) -> None:
     [
         pytest.param(("copy", "common", "n9"), "there is no node n9", id="no such node"),
         pytest.param(("copy", "nobodys", "n2"), "no node that is up has a model nobodys", id="no such model"),
-        pytest.param(("copy", "own", "n2", "--from", "n9"), "n9 has no model own, or is away", id="no such peer"),
+        pytest.param(("copy", "x", "n2", "--from", "n9"), "n9 has no model x, or is away", id="no such peer"),
         pytest.param(("drain", "n9"), "node n9 is not there", id="a drain of none"),
     ],
 )
