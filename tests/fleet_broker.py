@@ -25,7 +25,7 @@ from lmxd.fleet.members import Member, MemberRole
 class Broker:
     """``with Broker(directory) as broker``: ``box`` makes homes of members, whom it lets in from then on."""
 
-    def __init__(self, directory: Path, fleet: str = "home") -> None:
+    def __init__(self, directory: Path, fleet: str = "home", *, listens: str = "127.0.0.1") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
@@ -34,6 +34,7 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
         self.home = self.box("b1", [MemberRole.BROKER])
+        self._listens = f"{listens}:{self.port}"
 
     def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
         """The home of a box that has joined."""
@@ -62,7 +63,7 @@ class Broker:
         role = MemberRole.BROKER
         server = BusServer(
             member=self.home.member(role),
-            address=self.address,
+            address=self._listens,
             certificate=self.home.certificate(role),
             key=self.home.key(role),
             ca=self.home.ca,

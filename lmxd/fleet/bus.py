@@ -92,6 +92,12 @@ async def _end_if_cancelled(client: Client) -> None:
         raise
 
 
+def _said(error: Exception) -> str:
+    """An error in words, with what helps."""
+    said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return f"{said}{_STRANGER if _NOT_LET_IN in said.lower() else ''}"
+
+
 async def connect(
     home: FleetHome,
     role: MemberRole,
@@ -123,10 +129,10 @@ async def connect(
     async def failed(error: Exception) -> None:
         if client.is_closed:
             return  # TLS may complain of how its connection ends
-        news = str(error) not in told  # it is tried again each second: one line is enough
-        where, why = ", ".join(settings.brokers), f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        news = (why := _said(error)) not in told  # it is tried again each second: one line is enough
+        where = ", ".join(settings.brokers)
         log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
-        told.add(str(error))
+        told.add(why)
 
     await client.connect(
         list(settings.brokers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -116,6 +117,7 @@ def seen(table: NodeTable, now: float, members: Iterable[str] = ()) -> list[Seen
     return sorted(found.values(), key=lambda node: _in_order(node.name))
 
 
+@lru_cache(4096)
 def _in_order(name: str) -> tuple[str | int, ...]:
     """The order of names as people count: box2 before box10."""
     return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"([0-9]+)", name)))

@@ -253,10 +253,11 @@ def _add(target: Target, name: str, found: _Fetched, report: PullReport) -> None
     """
     path = found.path
     text, config = _configured(target.config_path)
-    if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
-        report.done(f"{path}: served as it is, for its directory is in models_from")
-        return
     settings: dict[str, Any] = {"path": str(path)} | with_files(found.settings, found.beside)
+    if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
+        by_hand = settings if len(settings) > 1 else {}
+        report.done(f"{path}: served as it is, for its directory is in models_from", by_hand)
+        return
     if answers := facts_of(path).answers:
         settings[answers] = True
     if config.models.get(name) is None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -297,3 +298,14 @@ async def test_the_end_of_a_connection_is_no_news(
     with caplog.at_level(logging.WARNING):
         await client.close()
     assert caplog.text == ""
+
+
+async def test_a_broker_that_says_nothing_is_said_to(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """An error without words would leave the line without a reason."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        home = broker.box("n8", [NODE], brokers=[f"tls://127.0.0.1:{silent.getsockname()[1]}"])
+        trying = asyncio.create_task(bus.connect(home, NODE))
+        await until(lambda: "is tried again: no answer in time" in caplog.text)
+        trying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trying

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import synthetic
 import vision
+import yaml
 from adapters import adapter
 from aiohttp import web
 from fleet_home import box
 from house import House
 from waiting import until
 
+from lmxd.cli.fleet.copying import profile
 from lmxd.config.copied import allowed
 from lmxd.config.file import load
 from lmxd.config.profile import Profile
@@ -333,6 +335,32 @@ async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
             await until(served)  # lmxd looks at its directories now and then
             assert await served() == ["a"]
         assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
+
+
+async def test_settings_that_the_system_s_node_cannot_write_are_shown_and_count_once_they_are_written(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "n1").mkdir()
+    adapter(tmp_path / "n1/words.gguf", 64)
+    words = [{"path": str(tmp_path / "n1/words.gguf"), "scale": 0.5}]
+    given = {"path": "a.gguf", "context_length": 2048, "slots": 3, "lora": words, "gpu_layers": 1}
+    async with Pair(tmp_path, authority, {"a": given}).open() as pair:
+        copies = tmp_path / "copies"
+        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+        pair.there.write(models_from=[str(copies)])
+        async with pair.there.client() as client:
+            await client.reload()
+            done = await pair.copied("a")
+            shown = yaml.safe_load("\n".join(profile(done)))
+            adapters = [{"path": str(copies / "lora1-a.gguf"), "scale": 0.5}]
+            assert shown == {
+                "a": {"path": str(copies / "a.gguf"), "context_length": 2048, "slots": 3, "lora": adapters}
+            }
+            pair.there.write(models_from=[str(copies)], models=shown)
+            await client.reload()
+            (listed,) = (await client.models()).models
+            assert (listed.model, listed.ctx, listed.slots) == ("a", 2048, 3)
 
 
 async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> None:

@@ -68,8 +68,9 @@ class _Copy:
                 self._before, self._status = self._before + self._total, said["status"]
             self._total = said["total"]
             moved = {"done": self._before + said["completed"]}
-        step = "copying" if moved else said["status"]
-        self.now = self.now.model_copy(update={"step": step, "finished": step == "success", **moved})
+        step, by_hand = "copying" if moved else said["status"], said.get("by_hand", {})
+        news = {"step": step, "finished": step == "success", "by_hand": by_hand}
+        self.now = self.now.model_copy(update=news | moved)
 
 
 class Copies:
