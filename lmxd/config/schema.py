@@ -198,7 +198,8 @@ class Config(Section):
             said = entry.get("kind", name) if isinstance(entry, dict) else name
             if name in list(EngineKind) and said != name:
                 raise ValueError(f"{name!r} is a kind of engine, but its kind is to be {said!r}: call it otherwise")
-            found[name] = {} if entry is None else entry
+            of_kind = {"kind": name} if name in list(EngineKind) else {}
+            found[name] = of_kind | ({} if entry is None else entry) if isinstance(entry, dict | None) else entry
         return found
 
     @field_validator("models", mode="before")

@@ -276,6 +276,14 @@ def test_what_is_wrong_with_an_engine_is_said_with_its_name(text: str, words: st
         parse(text, "test")
 
 
+def test_an_engine_that_is_called_as_a_kind_is_of_that_kind() -> None:
+    """As docs/vllm.md has it: a path for all models that vLLM serves."""
+    config = parse("engines: {vllm: {path: /opt/vllm}, tgi: }\nmodels: {m: {engine: vllm, path: /hf}}", "test")
+    assert {name: engine.kind.value for name, engine in config.engines.items()} == {"vllm": "vllm", "tgi": "tgi"}
+    engine = config.engines_of_models()["m"]
+    assert (engine.kind.value, str(engine.path), engine.key) == ("vllm", "/opt/vllm", "engines.vllm.path")
+
+
 def test_engines_are_as_engine_says_but_for_what_they_say() -> None:
     text = """
 engine: {path: /usual, endpoint: tcp, env: {RADV_DEBUG: 1}, load_timeout: 9}
