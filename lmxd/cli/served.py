@@ -27,7 +27,10 @@ _MOST_SEQUENCES = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WantedServed:
-    """The question about a model directory. ``cards`` are names of GPUs; ``gpus``: how many it is divided over."""
+    """The question about a model directory. ``cards`` are names of GPUs; ``gpus``: how many it is divided over.
+
+    ``ctx``: 0 for as many as the model was trained for.
+    """
 
     ctx: int | None = None
     slots: int | None = None
@@ -73,7 +76,8 @@ def of_directory(path: Path, wanted: WantedServed) -> Estimated:
 def _launch(wanted: WantedServed, model: HfModel, *, on_gpu: bool) -> ServedLaunch:
     flags = (*wanted.flags, *(("--dtype", wanted.dtype) if wanted.dtype else ()))
     flags += ("--kv-cache-dtype", wanted.kv_cache_dtype) if wanted.kv_cache_dtype else ()
-    context = wanted.ctx or min(DEFAULT_CONTEXT, model.context or DEFAULT_CONTEXT)
+    trained = model.context or DEFAULT_CONTEXT
+    context = min(DEFAULT_CONTEXT, trained) if wanted.ctx is None else wanted.ctx or trained
     slots, latent = wanted.slots or 1, any(layer.latent for layer in model.kept)
     flags += batched(flags, slots, model, context)
     return served_launch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,6 +96,17 @@ class AllowList:
         ):
             return positive
         return flag
+
+    def of(self, words: Sequence[str], flags: Collection[str]) -> list[str]:
+        """Those of the words that are of some flags, with the values that follow them."""
+        found, rest = list[str](), list(words)
+        while rest:
+            word = rest.pop(0)
+            flag, joined, _ = word.partition("=")
+            meant = self._meant(_spelled(flag))
+            takes = not joined and not self.is_switch(meant) and rest and not rest[0].startswith("--")
+            found += [word, *([rest.pop(0)] if takes else [])] if meant in flags else []
+        return found
 
     def answers(self, flag: str) -> bool:
         """Returns whether there is an answer to a flag of its own."""

@@ -85,6 +85,7 @@ class Copying(Result):
     """How far a copy is. ``done``, ``total``: bytes that have come, of how many; 0 as long as that is not known.
 
     ``by_hand``: its profile, where it is served from a directory of ``models_from``, and none is written.
+    ``left_out``: files of the other node's that are code, which is not copied.
     """
 
     node: str
@@ -95,6 +96,7 @@ class Copying(Result):
     total: int = 0
     finished: bool = False
     by_hand: dict[str, Any] = Field({})
+    left_out: list[str] = Field([])
 
 
 @dataclass(frozen=True)

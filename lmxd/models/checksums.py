@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.request import OpenerDirector
 
 from lmxd.errors import LmxdError
 from lmxd.models.ranges import BROKEN, opened, shown
+from lmxd.models.reference import is_reference
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _ASKED: Final = 360
 """Times that it is asked for: a server that computes it answers 202 some 10 s after it was asked."""
+
+
+def checksum_for(url: str, said: str | None, opener: OpenerDirector | None = None) -> str | Callable[[], str] | None:
+    """The checksum of the file behind a URL, or how it is found out.
+
+    ``said``: itself, its URL, or what stands behind the file's URL there: ``.sha256``.
+    """
+    if said is None or not (said.startswith(".") or is_reference(said)):
+        return said
+    return partial(checksum_at, f"{url}{said}" if said.startswith(".") else said, opener)
 
 
 def checksum_at(url: str, opener: OpenerDirector | None = None) -> str:

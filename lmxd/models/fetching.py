@@ -38,7 +38,7 @@ def fetch(
     """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if nobody says.
 
     ``sha256``: its checksum, or how it is found out once the file has come. ``size``: its bytes, where they are known:
-    no more are taken.
+    no more are taken. One that is there with this checksum and ``size`` is not fetched again.
 
     LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum or ``size`` is another; ``config`` if the
     disk would have less than ``spare`` bytes left.
@@ -47,6 +47,9 @@ def fetch(
     partial = path.with_name(f"{path.name}.part")
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if size and sha256 is not None and _is_there(path, size, sha256):
+            told(size, size)
+            return path
         first = partial.stat().st_size if partial.exists() else 0
         try:
             with opened(url, {}, first, opener=opener) as answer:
@@ -59,15 +62,26 @@ def fetch(
             problem = f"{shown(url)}: it ended after {found} of {whole} bytes"
             raise LmxdError("model_file_missing", problem, _AGAIN)
         if sha256 is not None:
-            _require(partial, sha256 if isinstance(sha256, str) else sha256(), url)
+            _require(partial, _said(sha256), url)
         partial.replace(path)
     except BROKEN as error:
         raise LmxdError("model_file_missing", f"{shown(url)}: {error}", _AGAIN) from error
     return path
 
 
+def _said(sha256: str | Callable[[], str]) -> str:
+    return (sha256 if isinstance(sha256, str) else sha256()).lower()
+
+
+def _is_there(path: Path, size: int, sha256: str | Callable[[], str]) -> bool:
+    """Whether a file has come before: of several, those behind it may have been broken off."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
+        return False
+    return sha256_of(path) == _said(sha256)
+
+
 def _require(partial: Path, sha256: str, url: str) -> None:
-    if sha256_of(partial) != sha256.lower():
+    if sha256_of(partial) != sha256:
         partial.unlink()
         remedy = "check it, or fetch it from elsewhere"
         raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)

@@ -7,17 +7,17 @@ import io
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector
 
 from lmxd.errors import LmxdError
-from lmxd.gguf.header import HeaderError, read_header
+from lmxd.gguf.header import read_header
 
-_CHUNK: Final = 4 * 2**20
+CHUNK: Final = 4 * 2**20
 """Bytes that are asked for at once. Most headers, which have the vocabulary, are of 3 to 12 MB."""
 _LARGEST_HEADER: Final = 512 * 2**20
 _TIMEOUT: Final = 30.0
@@ -75,10 +75,13 @@ def shown(url: str) -> str:
 
 
 class RangeFile(io.RawIOBase):
-    """A file behind a URL, read from its beginning on, chunk by chunk. ``size``: its bytes."""
+    """A file behind a URL, read from its beginning on, ``chunk`` by chunk of bytes. ``size``: its bytes."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], opener: OpenerDirector | None = None) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], opener: OpenerDirector | None = None, chunk: int = CHUNK
+    ) -> None:
         self._url = url
+        self._chunk = chunk
         self._headers = headers
         self._opener = opener
         self._at = 0
@@ -113,13 +116,13 @@ class RangeFile(io.RawIOBase):
         first = len(self.data)
         if first >= _LARGEST_HEADER:
             raise LmxdError("bad_model_file", f"{shown(self._url)}: its header does not end", "do not use this file")
-        with opened(self._url, self._headers, first, first + _CHUNK - 1, self._opener) as answer:
+        with opened(self._url, self._headers, first, first + self._chunk - 1, self._opener) as answer:
             match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if answer.status != 206 or match is None or int(match[1]) != first:
                 problem = f"{shown(self._url)}: its server sends no parts of files"
                 raise LmxdError("model_file_missing", problem, "fetch it whole: lmxd pull --anyway")
             try:
-                read = answer.read(_CHUNK)
+                read = answer.read(self._chunk)
             except BROKEN as error:
                 raise LmxdError("model_file_missing", f"{shown(self._url)}: {error}", "try again") from error
         if not read:
@@ -128,15 +131,26 @@ class RangeFile(io.RawIOBase):
         return int(match[3])
 
 
-def copy_header(url: str, headers: Mapping[str, str], to: Path, opener: OpenerDirector | None = None) -> None:
+def copy_header(
+    url: str,
+    headers: Mapping[str, str],
+    to: Path,
+    opener: OpenerDirector | None = None,
+    *,
+    read: Callable[[BinaryIO, int], object] = read_header,
+    chunk: int = CHUNK,
+) -> None:
     """Make ``to`` the file behind a URL with a hole for all that follows its header: its size, but not its bytes.
+
+    ``read``: reads the header of a file of so many bytes, by default a GGUF file's; ValueError: why it is none.
+    ``chunk``: bytes that are asked for at once.
 
     LmxdError ``model_file_missing``, ``bad_model_file``.
     """
-    source = RangeFile(url, headers, opener)
+    source = RangeFile(url, headers, opener, chunk)
     try:
-        read_header(io.BufferedReader(source), source.size)
-    except HeaderError as error:
+        read(io.BufferedReader(source), source.size)
+    except ValueError as error:
         raise LmxdError("bad_model_file", f"{shown(url)}: {error}", "choose another file") from error
     fresh = to.with_name(f".{to.name}.new")
     try:

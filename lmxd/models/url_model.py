@@ -14,11 +14,10 @@ from urllib.request import OpenerDirector
 from lmxd.config.copied import BesideKey
 from lmxd.errors import LmxdError
 from lmxd.gguf.split import MAX_PARTS
-from lmxd.models.checksums import checksum_at
+from lmxd.models.checksums import checksum_for
 from lmxd.models.fetching import fetch
 from lmxd.models.quants import stem_of
 from lmxd.models.ranges import copy_header, shown
-from lmxd.models.reference import is_reference
 
 _PART: Final = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.gguf", re.DOTALL)
 _WORDS: Final = {"mmproj": "--mmproj", "draft": "--model-draft", "lora": "--lora"}
@@ -93,14 +92,8 @@ class UrlModel:
 
     def _fetched(self, url: str, directory: Path, told: Callable[[str, int, int], None]) -> Path:
         there = partial(told, file_of(url))
-        size = self.sizes.get(file_of(url), 0)
-        return fetch(url, directory, there, self._checksum(url), opener=self.opener, size=size)
-
-    def _checksum(self, url: str) -> str | Callable[[], str] | None:
-        said = self.sha256
-        if said is None or not (said.startswith(".") or is_reference(said)):
-            return said
-        return partial(checksum_at, f"{url}{said}" if said.startswith(".") else said, self.opener)
+        size, checksum = self.sizes.get(file_of(url), 0), checksum_for(url, self.sha256, self.opener)
+        return fetch(url, directory, there, checksum, opener=self.opener, size=size)
 
 
 def file_of(url: str) -> str:

@@ -6,6 +6,7 @@ As vllm's default_loader.py chooses: of Mistral's own ``consolidated*.safetensor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Set
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ _INDEX: Final = "model.safetensors.index.json"
 _CONSOLIDATED: Final = "consolidated"
 _CONSOLIDATED_INDEX: Final = "consolidated.safetensors.index.json"
 _OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".gguf", ".ckpt")
+INDEXES: Final = (_INDEX, _CONSOLIDATED_INDEX)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")
+_DOCUMENTS: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+MAX_DOCUMENT: Final = 64 * 2**20
+"""Bytes of a document. The index of the largest models has 30 MB, the largest tokenizers as many."""
 MAX_FILES: Final = 1_024
 """Files of weights of one model. The largest models have 200."""
 
@@ -41,6 +47,16 @@ def weight_files(names: Collection[str], indexed: Callable[[str], Set[str]]) -> 
     if len(there) > MAX_FILES:
         raise DirectoryError(f"{len(there)} files of weights are more than {MAX_FILES}", "name that of one model")
     return tuple(sorted(there))
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is of weights, or of a document beside them: neither hidden, nor code, nor in another place."""
+    return _PLAIN.fullmatch(name) is not None and name.endswith((WEIGHTS, *_DOCUMENTS))
+
+
+def is_document(name: str) -> bool:
+    """Whether a plain name is of a document."""
+    return not name.endswith(WEIGHTS)
 
 
 def named_files(index: dict[str, Any], name: str) -> frozenset[str]:

@@ -17,10 +17,13 @@ from lmxd.models.url_model import with_files
 from lmxd.text import shortened
 
 
-def further_keys(text: str, beside: Sequence[tuple[BesideKey, str]], config: Config) -> dict[str, Any]:
+def further_keys(
+    text: str, beside: Sequence[tuple[BesideKey, str]], config: Config, engine: str | None = None
+) -> dict[str, Any]:
     """The keys that are said as JSON, without aliases by which something else is asked for in a configuration.
 
-    ``beside``: the files that will come beside the model. LmxdError ``invalid_params``, which names key and value.
+    ``beside``: the files that will come beside the model. ``engine``: that serves it, by name.
+    LmxdError ``invalid_params``, which names key and value.
     """
     try:
         said = json.loads(text)
@@ -28,6 +31,8 @@ def further_keys(text: str, beside: Sequence[tuple[BesideKey, str]], config: Con
         raise LmxdError("invalid_params", f"--settings {shortened(text, 200)}: {error}", "give JSON") from error
     if not isinstance(said, dict):
         raise LmxdError("invalid_params", f"--settings {shortened(text, 200)} are no keys", 'say {"slots": 2}')
+    if engine is not None:
+        said["engine"] = engine
     try:
         Profile.model_validate(with_files(said, [(key, Path("/file.gguf")) for key, _ in beside]))
     except ValidationError as error:

@@ -28,12 +28,14 @@ from lmxd.models.pairing import projectors_of
 from lmxd.models.reference import Reference, reference
 from lmxd.models.roles import facts_of
 from lmxd.models.trust import trusting
+from lmxd.models.url_directory import UrlDirectory, directory_name, is_directory
 from lmxd.models.url_model import UrlModel, with_files
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
 from lmxd.setup.further_keys import further_keys
 from lmxd.setup.pull_report import PullReport
+from lmxd.setup.pulled_directory import estimated, vllm_of
 
 _SPARE: Final = 2**30
 """Bytes of a disk that are left free."""
@@ -68,7 +70,8 @@ class _Fetched:
     type=(str, click.IntRange(1)),
     multiple=True,
     metavar="FILE BYTES",
-    help="Of a URL: the bytes of a file, of which no more are fetched; of each, or of none.",
+    help="Of a URL: the bytes of a file, of which no more are fetched; of each, or of none. Of a URL of config.json: "
+    "all files of that directory, for vLLM.",
 )
 @click.option(
     "--tls",
@@ -108,18 +111,21 @@ def pull(
     """
     report = PullReport(for_programs=json_wanted)
     with report.failing():
-        wanted = reference(model)
+        wanted = None if is_directory(model) else reference(model)
         target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
-        keys = further_keys(settings, beside, _configured(target.config_path)[1])
+        config = _configured(target.config_path)[1]
+        keys = further_keys(settings, beside, config, vllm_of(config) if wanted is None else None)
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        if wanted.url is not None:
-            opener = None if tls is None else trusting(*tls)
+        opener = None if tls is None else trusting(*tls)
+        if wanted is None:
+            whole = UrlDirectory(url=model, sizes=dict(sizes), sha256=sha256, opener=opener)
+            found = _of_directory(whole, fitting(name or whole.name), target, keys, report, anyway=anyway)
+        elif wanted.url is not None:
             behind = UrlModel(url=wanted.url, beside=beside, sizes=dict(sizes), sha256=sha256, opener=opener)
             behind.require_sizes()
-            called, there = fitting(name or behind.name), behind.paths(target.directory)
-            require_no_others(_configured(target.config_path)[1], called, there)
+            require_no_others(config, fitting(name or behind.name), behind.paths(target.directory))
             found = _of_server(behind, target, keys, report, anyway=anyway)
         else:
             found = _of_hub(wanted, target, keys, report, anyway=anyway)
@@ -139,13 +145,25 @@ def _of_server(
         if settings and not fits_here(found):
             settings = {key: value for key, value in settings.items() if key not in SIZES}
             found = of_url(model, Wanted(dry_run="never"))
-        _require_fit(found, report)
-
-    def told(file: str, done: int, whole: int) -> None:
-        report.moved(f"pulling {file.removesuffix('.gguf')}", done, whole)
-
-    path, beside = model.fetched(target.directory, told)
+        _require_fit(found, report, fits=fits_here(found))
+    path, beside = model.fetched(target.directory, report.file_moved)
     return _Fetched(path=path, beside=beside, name=model.name, settings=settings)
+
+
+def _of_directory(
+    model: UrlDirectory, called: str, target: Target, settings: dict[str, Any], report: PullReport, *, anyway: bool
+) -> _Fetched:
+    """Fetch a directory behind URLs, into one of its own, as ``_of_server``."""
+    model.require_files()
+    path = target.directory / directory_name(called)
+    require_no_others(_configured(target.config_path)[1], called, [path])
+    model.require_alone(path)
+    if not anyway:
+        found, fits, settings = estimated(model, settings)
+        _require_fit(found, report, fits=fits)
+    _require_disk(target.directory, model.left(path))
+    model.fetched(path, report.file_moved)
+    return _Fetched(path=path, beside=(), name=called, settings=settings)
 
 
 def _of_hub(
@@ -156,7 +174,8 @@ def _of_hub(
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
     if not anyway:
-        _require_fit(of_offer(hub, offer, offers, Wanted(dry_run="never")), report)
+        estimate = of_offer(hub, offer, offers, Wanted(dry_run="never"))
+        _require_fit(estimate, report, fits=fits_here(estimate))
     _require_disk(target.directory, offer.size)
     status, digest = f"pulling {offer.quant}", offer.files[0].sha256
     beside = f", with its projector {offer.projector.name}" if offer.projector else ""
@@ -217,10 +236,10 @@ def _configured(path: Path) -> tuple[str, Config]:
     return text, parse(text, str(path))
 
 
-def _require_fit(found: Estimated, report: PullReport) -> None:
+def _require_fit(found: Estimated, report: PullReport, *, fits: bool) -> None:
     """LmxdError ``never_fits`` if a model does not fit this machine."""
     report.step("reading header", f"{found.model}: {needs(found)}")
-    if fits_here(found):
+    if fits:
         return
     other = found.fits.get("largest_quantization")
     remedy = f"{other} is the largest that does" if other else "choose a smaller model"
@@ -242,7 +261,7 @@ def _open_for_readers(path: Path, directory: Path) -> None:
         if each == directory or not each.is_relative_to(directory):
             break
         each.chmod(0o755 if each.is_dir() else 0o644)
-    for part in path.parent.glob("*.gguf"):
+    for part in path.iterdir() if path.is_dir() else path.parent.glob("*.gguf"):
         part.chmod(0o644)
 
 
@@ -256,7 +275,10 @@ def _add(target: Target, name: str, found: _Fetched, report: PullReport) -> None
     settings: dict[str, Any] = {"path": str(path)} | with_files(found.settings, found.beside)
     if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
         by_hand = settings if len(settings) > 1 else {}
-        report.done(f"{path}: served as it is, for its directory is in models_from", by_hand)
+        what = "to be named by a profile, for models_from serves GGUF files alone"
+        report.done(
+            f"{path}: {what if path.is_dir() else 'served as it is, for its directory is in models_from'}", by_hand
+        )
         return
     if answers := facts_of(path).answers:
         settings[answers] = True

@@ -32,6 +32,10 @@ class PullReport:
         else:
             say_over(f"{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB", last=done >= whole)
 
+    def file_moved(self, file: str, done: int, whole: int) -> None:
+        """Bytes of one of several files that have come."""
+        self.moved(f"pulling {file.removesuffix('.gguf')}", done, whole)
+
     def done(self, sentence: str, by_hand: Mapping[str, Any] | None = None) -> None:
         """The model is there. ``by_hand``: the keys of a profile that was not written, which programs are told."""
         if self.for_programs:

@@ -40,7 +40,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Pair:
-    """Two nodes, of which ``n1`` has models and a door, and ``n2`` fetches them. ``ranges``: what was asked for."""
+    """Two nodes, of which ``n1`` has models and a door, and ``n2`` fetches them.
+
+    ``ranges``: what was asked for; ``asked``: the same, each behind the name of its file.
+    """
 
     def __init__(self, directory: Path, authority: Authority, models: dict[str, dict[str, object]]) -> None:
         for name in ("n1", "n2"):
@@ -48,6 +51,7 @@ class Pair:
         self.here, self.there = House(directory / "n1", models=models), House(directory / "n2", models={})
         self.homes = [box(authority, directory / f"fleet-{name}", name, [NODE]) for name in ("n1", "n2")]
         self.ranges: list[str] = []
+        self.asked: list[tuple[str, str]] = []
         self.lies: Callable[[dict[str, Any]], object] = lambda manifest: None
         """Changes what ``n1`` says of a model."""
         self.asks = 0
@@ -74,6 +78,7 @@ class Pair:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if "Range" in request.headers:
             self.ranges.append(request.headers["Range"])
+            self.asked.append((request.match_info.get("file", ""), request.headers["Range"]))
         try:
             answer = await handler(request)
             if isinstance(answer, web.Response) and answer.content_type == "application/json":
@@ -372,3 +377,19 @@ async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> 
         with pytest.raises(LmxdError, match="not reached"):
             await pair.copied("a")
         assert pair.ranges == []
+
+
+async def test_parts_that_are_whole_are_not_fetched_again(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "n1").mkdir()
+    parts = synthetic.decoder(
+        "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=32768
+    )
+    first, second = split(tmp_path / "n1", "m", *parts)
+    async with Pair(tmp_path, authority, {"m": {"path": first}}).open() as pair:
+        here, there = pair.here.directory, pair.there.directory
+        (there / first).write_bytes((here / first).read_bytes())
+        (there / second).write_bytes(b"x" * (here / second).stat().st_size)
+        done = await pair.copied("m")
+        assert done.done == done.total
+        assert [name for name, wanted in pair.asked if wanted == "bytes=0-" and ".sha256" not in name] == [second]
+        assert (there / second).read_bytes() == (here / second).read_bytes()

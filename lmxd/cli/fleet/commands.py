@@ -210,21 +210,23 @@ def top(interval: float, count: int | None, json_wanted: bool) -> None:
 )
 @answers
 def copy(model: str, node: str, peer: str | None, json_wanted: bool) -> None:
-    """Have NODE fetch the file of MODEL from another node, and serve it.
+    """Have NODE fetch the files of MODEL from another node, and serve it.
 
-    Its header is read first: a model that does not fit NODE is not fetched. What was broken off is gone on with, and
-    the whole is compared with its SHA-256.
+    Their headers are read first: a model that does not fit NODE is not fetched. What was broken off is gone on
+    with, and each is compared with its SHA-256.
     """
     with _view() as view:
-        from lmxd.cli.fleet.copying import copied, profile, source
+        from lmxd.cli.fleet.copying import copied, instead, profile, source
 
         done = copied(view, model, node, source(view.settled(), model, node, peer), quiet=json_wanted)
     if json_wanted:
         output.as_json(done)
     else:
         say(f"{done.node} has {done.model}, from {done.peer}: {output.size(done.total)}")
+        if done.left_out:
+            say(f"Left out, as code is not copied: {', '.join(done.left_out)}")
         if done.by_hand:
-            say(f"It is served from a directory of models_from, without settings. To have them on {done.node}, add")
+            say(f"{instead(done)}, add")
             say("to models: of lmxd's configuration there, and have lmxd read it by lmxctl reload:")
             for line in profile(done):
                 say(line, whole=True)

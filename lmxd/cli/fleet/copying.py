@@ -59,6 +59,13 @@ def profile(done: Copying) -> list[str]:
     return [f"  {json.dumps(done.model)}:", *keys]
 
 
+def instead(done: Copying) -> str:
+    """The reason why a profile is written by hand, before what is to be done."""
+    if "engine" in done.by_hand:
+        return f"models_from serves GGUF files alone. To have it served on {done.node}"
+    return f"It is served from a directory of models_from, without settings. To have them on {done.node}"
+
+
 class _Shown:
     """Progress on standard error: over itself on a terminal, else a line for each step."""
 

@@ -136,3 +136,13 @@ FLAGS: Final = AllowList(
     uncounted={f"--{name}": kind for kind, names in _UNCOUNTED.items() for name in names.split()} | _SHORT,
     refused={why: frozenset(flags.split()) for why, flags in _REFUSED.items()},
 )
+
+ANYWHERE: Final = frozenset(
+    f"--{name}"
+    for name in """dtype kv-cache-dtype quantization runner convert tokenizer-mode config-format pooler-config
+        chat-template-content-format default-chat-template-kwargs override-generation-config structured-outputs-config
+        reasoning-parser tool-call-parser enable-auto-tool-choice language-model-only limit-mm-per-prompt
+        max-num-batched-tokens block-size enable-chunked-prefill enable-prefix-caching enforce-eager
+        max-logprobs logprobs-mode scheduling-policy seed""".split()
+)
+"""Flags about a model and its requests, which mean the same on another box: none names a path, a repository or code."""

@@ -99,7 +99,9 @@ class Copies:
 
     async def _fetched(self, copy: _Copy) -> None:
         manifest = await self._manifest(copy.params)
-        copy.now = copy.now.model_copy(update={"step": "reading header", "total": manifest.size})
+        copy.now = copy.now.model_copy(
+            update={"step": "reading header", "total": manifest.size, "left_out": manifest.code}
+        )
         process = await self._pull(copy.params, manifest)
         try:
             assert process.stdout is not None
@@ -109,9 +111,6 @@ class Copies:
                 raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
         finally:
             await end_fetch(process)
-        if (copies := self._home.copies) is not None:
-            for each in manifest.files:
-                (copies / each.file).chmod(0o644)  # engines run as another user, and read it
 
     async def _manifest(self, params: CopyParams) -> Manifest:
         """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
@@ -141,19 +140,21 @@ class Copies:
         tls = [str(home.ca), str(home.certificate(role)), str(home.key(role)), self._host(params)]
         urls = [f"https://{params.address}{path_of(params.model, each.file)}" for each in manifest.files]
         beside = [(each.key, url) for each, url in zip(manifest.files, urls, strict=True) if each.key is not None]
-        settings = json.dumps(allowed(manifest.settings))
+        settings = json.dumps(allowed(manifest.settings, directory=manifest.is_directory))
+        copies = home.copies
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
-            *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
+            *(("--to", str(copies)) if copies is not None else ()),
             *("--as", params.model, "--sha256", SHA256, "--tls", *tls, "--settings", settings),
             *(word for key, url in beside for word in ("--beside", key, url)),
             *(word for each in manifest.files for word in ("--size", each.file, str(each.size))),
-            *("--", urls[0]),
+            *("--", f"https://{params.address}{path_of(params.model, manifest.first)}"),
             stdin=DEVNULL,
             stdout=PIPE,
             limit=_LINE,
             env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
             start_new_session=True,
+            umask=-1 if copies is None else 0o022,  # engines run as another user, and read them
         )
 
 
