@@ -23,6 +23,7 @@ _OF_SERVICES: Final = (
 """Stores of ollama's services."""
 _REVISIONS: Final = re.compile(r"snapshots|sha256[-:][0-9a-f]+")
 """Directories that hold the revisions of a repository, as ramalama has them."""
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
 _LARGEST: Final = 4096
 """Bytes of a file that names another."""
 
@@ -79,6 +80,11 @@ def repository_directory(path: Path) -> Path | None:
         if _REPOSITORY.fullmatch(parts[depth]) and parts[depth + 1] == _REVISION:
             return Path(*parts[: depth + 1])
     return None
+
+
+def directory_name(model: str) -> str:
+    """The name of the directory that a model comes to: its own, as far as any box may have it."""
+    return _NO_NAME.sub("-", model).strip("-._+") or "model"
 
 
 def newest_first(directories: Sequence[Path]) -> list[Path]:

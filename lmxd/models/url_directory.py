@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,17 +22,11 @@ _CHUNK: Final = 2**17
 """Bytes of a header that are asked for at once. Those of real files have 10 KB to 2 MB."""
 _MOST_HEADERS: Final = 512 * 2**20
 """Bytes of all headers together. Those of the largest models have 50 MB."""
-_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
 def is_directory(words: str) -> bool:
     """Whether the URL of a directory's config.json is meant."""
     return is_reference(words) and urlsplit(words).path.endswith(f"/{CONFIG}")
-
-
-def directory_name(model: str) -> str:
-    """The name of the directory that a model comes to: its own, as far as any box may have it."""
-    return _NO_NAME.sub("-", model).strip("-._+") or "model"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

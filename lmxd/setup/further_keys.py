@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from lmxd.text import shortened
 
 
 def further_keys(
-    text: str, beside: Sequence[tuple[BesideKey, str]], config: Config, engine: str | None = None
+    text: str, beside: Sequence[tuple[BesideKey, str]], config: Config, engine: Mapping[str, str]
 ) -> dict[str, Any]:
     """The keys that are said as JSON, without aliases by which something else is asked for in a configuration.
 
-    ``beside``: the files that will come beside the model. ``engine``: that serves it, by name.
+    ``beside``: the files that will come beside the model. ``engine``: keys that say what serves it.
     LmxdError ``invalid_params``, which names key and value.
     """
     try:
@@ -31,8 +31,7 @@ def further_keys(
         raise LmxdError("invalid_params", f"--settings {shortened(text, 200)}: {error}", "give JSON") from error
     if not isinstance(said, dict):
         raise LmxdError("invalid_params", f"--settings {shortened(text, 200)} are no keys", 'say {"slots": 2}')
-    if engine is not None:
-        said["engine"] = engine
+    said |= engine
     try:
         Profile.model_validate(with_files(said, [(key, Path("/file.gguf")) for key, _ in beside]))
     except ValidationError as error:

@@ -23,19 +23,19 @@ from lmxd.config.schema import Config
 from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
 from lmxd.models.hub import Hub, chosen
-from lmxd.models.layouts import own_models
+from lmxd.models.layouts import directory_name, own_models
 from lmxd.models.pairing import projectors_of
 from lmxd.models.reference import Reference, reference
 from lmxd.models.roles import facts_of
 from lmxd.models.trust import trusting
-from lmxd.models.url_directory import UrlDirectory, directory_name, is_directory
+from lmxd.models.url_directory import UrlDirectory, is_directory
 from lmxd.models.url_model import UrlModel, with_files
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
 from lmxd.setup.further_keys import further_keys
 from lmxd.setup.pull_report import PullReport
-from lmxd.setup.pulled_directory import estimated, vllm_of
+from lmxd.setup.pulled_directory import estimated, served_by
 
 _SPARE: Final = 2**30
 """Bytes of a disk that are left free."""
@@ -114,7 +114,7 @@ def pull(
         wanted = None if is_directory(model) else reference(model)
         target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
         config = _configured(target.config_path)[1]
-        keys = further_keys(settings, beside, config, vllm_of(config) if wanted is None else None)
+        keys = further_keys(settings, beside, config, served_by(config) if wanted is None else {})
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")

@@ -18,19 +18,24 @@ from lmxd.models.url_directory import UrlDirectory
 from lmxd.rpc.estimates import Estimated
 
 
-def vllm_of(config: Config) -> str:
-    """The name of the engine that serves directories here. LmxdError ``engine_missing`` if vLLM is not installed."""
+def served_by(config: Config) -> dict[str, str]:
+    """The keys of a profile that vLLM serves here: it is found by itself, by ``engines``, or by another profile.
+
+    LmxdError ``engine_missing`` if it is not installed.
+    """
     engines = config.all_engines()
-    usual = engines[EngineKind.VLLM]
-    named = [engines[name] for name in config.engines if engines[name].kind is EngineKind.VLLM]
+    programs = {profile.engine_name: profile.program for profile in config.models.values() if profile.program}
     missing = None
-    for engine in (usual, *named):
+    for name, engine in sorted(engines.items(), key=lambda named: (named[0] != EngineKind.VLLM, named[0] in programs)):
+        if engine.kind is not EngineKind.VLLM:
+            continue
         try:
             installation(find(engine.path, engine.key), engine.key)
         except LmxdError as error:
             missing = missing or error
         else:
-            return engine.name
+            program = programs.get(name)
+            return {"engine": name} if program is None else {"engine": engine.kind.value, "program": str(program)}
     assert missing is not None
     raise missing
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,7 @@ async def test_a_directory_that_does_not_fit_is_not_fetched(tmp_path: Path, auth
     hollow_directory(tmp_path / "n1/huge", {**LLAMA_8B, "num_hidden_layers": 2048, "vocab_size": 512})
     hf_directory(tmp_path / "n1/wide", LLAMA, llama_tensors())
     wide = {"path": str(tmp_path / "n1/wide"), "context_length": 32768, "slots": 256, "kv_tokens": 2**30, "gpus": 1}
-    models = {"huge": {"path": str(tmp_path / "n1/huge")}, "wide": wide}
+    models: dict[str, dict[str, Any]] = {"huge": {"path": str(tmp_path / "n1/huge")}, "wide": wide}
     async with pair(tmp_path, authority, models).open() as nodes:
         with pytest.raises(LmxdError, match="huge does not fit this machine") as raised:
             await nodes.copied("huge")
@@ -228,6 +230,35 @@ async def test_links_into_the_cache_of_a_hub_are_followed(tmp_path: Path, author
         await nodes.copied("m")
         assert files(nodes.there.directory / "m") == files(blobs)
         assert not any(path.is_symlink() for path in (nodes.there.directory / "m").iterdir())
+
+
+async def test_the_vllm_of_another_profile_serves_it_as_well(tmp_path: Path, authority: Authority) -> None:
+    nodes = pair(tmp_path, authority, {"m": {"path": str(sharded(tmp_path / "n1/hf"))}})
+    other = {"engine": "vllm", "program": str(fake_vllm(tmp_path / "n2")), "path": "other", "estimated_memory_gb": 1}
+    nodes.there.write(engines={}, models={"other": other})
+    async with nodes.open():
+        await nodes.copied("m")
+        copied = load(nodes.there.config_path).models["m"]
+        assert (copied.engine, copied.program) == ("vllm", tmp_path / "n2/vllm/bin/vllm")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "--size is not said of config.json"),
+        (["--size", "config.json", "9", "--size", "../x.json", "9"], "'../x.json' is neither of weights nor"),
+        (["--size", "config.json", "9", "--size", "x.py", "9"], "'x.py' is neither of weights nor"),
+        (["--size", "config.json", "99999999"], "--size config.json 99999999: 67108864 at most"),
+        (["--size", "config.json", "9", "--sha256", "0" * 64], "is of one file"),
+        (["--size", "config.json", "9", "--settings", '{"mmproj": "/x"}'], "vLLM has no such key"),
+    ],
+)
+def test_of_a_directory_all_files_are_said(tmp_path: Path, words: list[str], why: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"engines": {"vllm": {"path": str(fake_vllm(tmp_path))}}, "model_dir": str(tmp_path)}))
+    command = [sys.executable, "-m", "lmxd", "--config", str(config), "--user", "pull", *words]
+    done = subprocess.run([*command, "http://127.0.0.1:9/m/config.json"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, why in done.stderr) == (64, True), done.stderr
 
 
 @pytest.mark.parametrize("there", ["a directory of another model", "a file beside", "no vLLM"])

@@ -14,7 +14,8 @@ import pytest
 from fleet_broker import Broker
 from fleet_node import Node
 from free_ports import free_address
-from house import fake_engine, model
+from hf_directory import LLAMA, hf_directory, llama_tensors
+from house import fake_engine, fake_vllm, model
 from lmxd_process import Lmxd
 from waiting import wait_until
 
@@ -24,7 +25,7 @@ OPERATOR, NODE = MemberRole.OPERATOR, MemberRole.NODE
 
 
 class Boxes:
-    """Three boxes with a node each: both others have ``common``, and only ``n1`` has ``own``."""
+    """Three boxes with a node each: both others have ``common`` and a vLLM, and only ``n1`` has ``hf`` and ``own``."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.broker = stack.enter_context(Broker(_made(directory / "broker")))
@@ -36,11 +37,16 @@ class Boxes:
             box = _made(directory / name)
             for each in models:
                 model(box, each)
-            config = {
+            config: dict[str, Any] = {
                 "model_dir": str(box),
                 "engine": {"path": str(fake_engine(box)), "stop_timeout": 2},
+                "engines": {"vllm": {"path": str(fake_vllm(box))}},
                 "models": {each: {"estimated_memory_gb": 0.1, "slots": 2} for each in models},
             }
+            if name == "n1":
+                there = hf_directory(box / "hf", LLAMA, llama_tensors())
+                (there / "modeling_it.py").write_text("raise SystemExit")
+                config["models"]["hf"] = {"engine": "vllm", "path": str(there), "slots": 3}
             self.lmxds[name] = stack.enter_context(Lmxd(box, config))
             home = self.broker.box(name, [NODE], door=free_address(), labels={"rack": name})
             self.nodes[name] = stack.enter_context(Node(self.lmxds[name], home))
@@ -85,7 +91,7 @@ def test_nodes_are_shown_with_their_bytes(boxes: Boxes) -> None:
     assert "rack=n1" in row(shown, "n1")
     assert boxes.nodes["n2"].address in row(shown, "n2")
     (first, _) = boxes.json("nodes")["nodes"]
-    assert [x["model"] for x in first["card"]["models"]] == ["common", "own"]
+    assert [x["model"] for x in first["card"]["models"]] == ["common", "hf", "own"]
     assert first["heartbeat"]["rooms"][0]["capacity"] > 0
 
 
@@ -145,6 +151,14 @@ def test_a_model_is_copied_to_a_node_and_offered_there(boxes: Boxes) -> None:
     wait_until(lambda: boxes.json("plan", "own")["nodes"].keys() == {"n1", "n2"})
     again = boxes.lmxctl("copy", "own", "n2")
     assert (again.returncode, "n2 has own already" in again.stderr) == (64, True)
+
+
+def test_a_directory_is_copied_without_its_code_and_answers_there(boxes: Boxes) -> None:
+    said = boxes.said("copy", "hf", "n2")
+    assert "n2 has hf, from n1" in said
+    assert "Left out, as code is not copied: modeling_it.py" in said
+    with boxes.lmxds["n2"].client() as client, client.request("hf") as lease:
+        assert lease.model == "hf"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.tls import client_context
 from lmxd.gateway.ollama.pulls import end_fetch
+from lmxd.models.layouts import directory_name
 
 _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
@@ -111,6 +112,8 @@ class Copies:
                 raise LmxdError("internal", f"lmxd pull ended with status {status}", "its words are in the node's log")
         finally:
             await end_fetch(process)
+        if self._home.copies is not None:
+            _open_for_readers(self._home.copies, copy.params.model, manifest)
 
     async def _manifest(self, params: CopyParams) -> Manifest:
         """The peer's word on the file. LmxdError: its own, or ``daemon_unavailable`` if it is not reached."""
@@ -141,10 +144,9 @@ class Copies:
         urls = [f"https://{params.address}{path_of(params.model, each.file)}" for each in manifest.files]
         beside = [(each.key, url) for each, url in zip(manifest.files, urls, strict=True) if each.key is not None]
         settings = json.dumps(allowed(manifest.settings, directory=manifest.is_directory))
-        copies = home.copies
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "lmxd", "--config", str(self._own.config), *own, "pull", "--json"),
-            *(("--to", str(copies)) if copies is not None else ()),
+            *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
             *("--as", params.model, "--sha256", SHA256, "--tls", *tls, "--settings", settings),
             *(word for key, url in beside for word in ("--beside", key, url)),
             *(word for each in manifest.files for word in ("--size", each.file, str(each.size))),
@@ -154,8 +156,16 @@ class Copies:
             limit=_LINE,
             env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
             start_new_session=True,
-            umask=-1 if copies is None else 0o022,  # engines run as another user, and read them
         )
+
+
+def _open_for_readers(copies: Path, model: str, manifest: Manifest) -> None:
+    """Let engines read a copy, which run as another user."""
+    if manifest.is_directory:
+        copies /= directory_name(model)
+        copies.chmod(0o755)
+    for each in manifest.files:
+        (copies / each.file).chmod(0o644)
 
 
 async def _whole(content: aiohttp.StreamReader, peer: str) -> bytes:
