@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from hf_directory import LLAMA, hf_directory, llama_tensors
 
 from lmxd.cli.main import main
+from lmxd.cli.served import WantedServed, of_directory
 from lmxd.errors import EX_CONFIG, EX_USAGE
 
 GIB = 2**30
@@ -48,6 +49,12 @@ def test_tokens_that_fit_are_what_is_left(llama: str) -> None:
     assert (one["fits"]["largest_context"], one["fits"]["fewest_gpus"]) == (32_768, 1)
     half = found(llama, "--as-gpu", "H100", "--kv-cache-dtype", "fp8")
     assert half["fits"]["tokens"]["H100"] == pytest.approx(2 * one["fits"]["tokens"]["H100"], rel=0.001)
+
+
+def test_no_tokens_stand_for_as_many_as_it_was_trained_for(llama: str) -> None:
+    """As of a profile: ``lmxd pull`` asks so before a copy comes."""
+    asked = {ctx: of_directory(Path(llama), WantedServed(ctx=ctx)) for ctx in (None, 0, 512)}
+    assert [each.ctx for each in asked.values()] == [4096, 32_768, 512]
 
 
 def test_it_is_divided_in_equal_shares(llama: str) -> None:
