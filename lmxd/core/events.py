@@ -64,6 +64,7 @@ class GrowthRequested(Event):
     """A holder wants its lease to move to an instance with more context, which ``ask`` describes.
 
     ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: none does.
+    ``apart``: instances whose slots all have conversations that go on: it shares one only where another has no room.
     ``wait``, ``deadline``: as in ``LeaseRequested``. A growth of it that waits is answered: this one has its place.
     """
 
@@ -72,6 +73,7 @@ class GrowthRequested(Event):
     owner: Owner
     ask: Ask
     carry: Carry | None = None
+    apart: frozenset[InstanceId] = frozenset()
     wait: float | None = None
     deadline: float | None = None
 

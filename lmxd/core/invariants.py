@@ -203,13 +203,15 @@ def _queue(state: State) -> Iterator[str]:
 def _idleness(state: State) -> Iterator[str]:
     """No instance with a free slot is passed over by a ticket that it could serve.
 
+    But by one that is to have another, for which room is being made, and keeps apart from it.
     A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
     """
     for ticket in state.queue:
         if over_quota(state, ticket):
             continue
         for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
-            if instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
+            shared = instance.id not in ticket.apart or not ticket.room_being_made
+            if shared and instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
                 yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
     for instance in state.instances.values():
         if not instance.closed:

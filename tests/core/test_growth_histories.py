@@ -82,6 +82,7 @@ class Growths(RuleBasedStateMachine):
         connection=st.sampled_from([None, 999]),
         wait=st.sampled_from([None, None, 0.0, 20.0]),
         deadline=st.sampled_from([None, None, 30.0]),
+        apart=st.booleans(),
     )
     def grow(
         self,
@@ -91,7 +92,9 @@ class Growths(RuleBasedStateMachine):
         connection: int | None,
         wait: float | None,
         deadline: float | None,
+        apart: bool,
     ) -> None:
+        """``apart``: every other instance has conversations that go on."""
         mine = [t for t in self._leases() if self._is_elastic(t)]
         if mine:
             lease = data.draw(st.sampled_from(mine))
@@ -103,6 +106,7 @@ class Growths(RuleBasedStateMachine):
                 STEPS[context],
                 context=context,
                 slot=slot,
+                apart=self.world.state.instances if apart else (),
                 connection=connection,
                 wait=wait,
                 deadline=deadline,
@@ -120,7 +124,7 @@ class Growths(RuleBasedStateMachine):
         self.ask(4096, 1, None, 8, None, True)
         self.engines(fails=False)
         self.world.measure()
-        self.grow(data, 16384, 0, None, None, None)
+        self.grow(data, 16384, 0, None, None, None, True)
         self.look()
         self.save(lost=False)
         self.engines(fails=False)

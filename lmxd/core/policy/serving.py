@@ -27,7 +27,7 @@ from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.scheduling_pass import PLANS, SchedulingPass, goes_anywhere
-from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
+from lmxd.core.policy.sharing import is_being_asked, serve_slot, share, share_after_all
 from lmxd.core.policy.shrinking import by_shrinking
 from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
@@ -152,7 +152,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if state.policy.enforce and this.is_hopeless(ask) and not (wakes(state, ask) or ticket.moves):
         _shrink_for(this, ticket)  # only that can help, or a swap
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        return False  # a load would take too long: it needs a slot
+        return share_after_all(state, ticket)  # a load would take too long: it needs a slot
     elif (option := _place(this, ticket)) and not _make_room_rather(this, ticket, option):
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free{ahead}"
@@ -165,6 +165,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         _make_room_for(this, ticket)
         if not ticket.room_being_made and goes_anywhere(state, ask):
             this.too_large = min(this.too_large, ask.need)
+    if share_after_all(state, ticket):
+        return True
     if not ticket.room_being_made:
         _swap_for(this, ticket)
     elif this.head is None:

@@ -150,6 +150,7 @@ class Leases:
             lease.lease,
             ctx,
             slot=slot,
+            apart=self.slots.lived_in(lease.model, ctx),
             carry=slot is not None,
             wait=wait,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
