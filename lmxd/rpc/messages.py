@@ -23,6 +23,14 @@ class Result(BaseModel):
 
 DeviceNames = Annotated[dict[str, str], Field(description="names for people, such as GPU 0, of devices by id")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+Apart = Annotated[
+    list[Name],
+    Field(
+        max_length=64,
+        description="instances of an elastic model whose slots all have conversations that go on: it gets one of them"
+        " only where there is no room for another, whatever max_instances says",
+    ),
+]
 
 
 class Nothing(Params):
@@ -110,6 +118,7 @@ class RequestParams(Wish, Terms):
     near: Name | None = Field(
         None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
     )
+    apart: Apart = Field([])
 
 
 class LeaseParams(Params):

@@ -874,3 +874,39 @@ def test_one_whose_instance_would_load_for_too_long_shares_at_once() -> None:
     growth = world.grow(lease, 8, apart=["m#2"], deadline=10)
     world.carried(growth)
     assert (world.home(lease), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_a_request_that_lost_its_place_has_an_instance_of_its_own_where_there_is_room() -> None:
+    world, _ = going_on()
+    again = small(world, 8, context=16384, max_instances=1, apart=["m#2"])
+    assert (world.home(again), world.started()) == ("m#3", ["m#1", "m#2", "m#3"])
+
+
+@pytest.mark.parametrize("apart", [["m#2"], []])
+def test_it_shares_where_there_is_none_and_any_request_does_so_that_says_nothing_of_conversations(
+    apart: list[str],
+) -> None:
+    world, _ = going_on(gib=16 if apart else 20)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=apart)
+    assert (world.home(again), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_nothing_ends_so_that_a_request_need_not_share() -> None:
+    world, _ = going_on()
+    idle = world.ask("other", 8)
+    world.ready("other#1")
+    world.release(idle)
+    world.tick(60)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=["m#2"])
+    world.seen("m#2")
+    assert world.home(again) == "m#2"
+    assert world.stopped() == []
+
+
+def test_a_request_that_finds_neither_room_nor_a_slot_waits_for_the_slot() -> None:
+    world, _ = going_on(gib=16)
+    other = small(world, 8, context=16384)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=["m#2"])
+    assert world.waiting() == [again]
+    world.release(other)
+    assert world.home(again) == "m#2"

@@ -279,6 +279,7 @@ class World:
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
         near: str | None = None,
+        apart: Iterable[str] = (),
         private_to: User | None = None,
         sleeps: float | None = None,
         waited: float = 0.0,
@@ -333,6 +334,7 @@ class World:
                 elsewhere=elsewhere,
                 asked_at=asked_at,
                 near=None if near is None else InstanceId(near),
+                apart=frozenset(InstanceId(name) for name in apart),
             )
         )
         return ticket

@@ -27,7 +27,7 @@ from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.scheduling_pass import PLANS, SchedulingPass, goes_anywhere
-from lmxd.core.policy.sharing import is_being_asked, serve_slot, share, share_after_all
+from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.shrinking import by_shrinking
 from lmxd.core.policy.sleep import sleepers, wakes
 from lmxd.core.policy.starts import attach, start
@@ -139,6 +139,16 @@ def refused(state: State, ticket: Ticket) -> bool:
 
 
 def _served(this: SchedulingPass, ticket: Ticket) -> bool:
+    """Serve a ticket; one that is to be apart from others shares with them where there is no room."""
+    if _tried(this, ticket):
+        return True
+    if not ticket.apart or ticket.room_being_made:
+        return False
+    ticket.apart = frozenset()
+    return _tried(this, ticket)
+
+
+def _tried(this: SchedulingPass, ticket: Ticket) -> bool:
     """Serve a ticket by a slot, or by free bytes. If there are none, make room, or plan a swap."""
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
@@ -152,7 +162,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if state.policy.enforce and this.is_hopeless(ask) and not (wakes(state, ask) or ticket.moves):
         _shrink_for(this, ticket)  # only that can help, or a swap
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        return share_after_all(state, ticket)  # a load would take too long: it needs a slot
+        return False  # a load would take too long: it needs a slot
     elif (option := _place(this, ticket)) and not _make_room_rather(this, ticket, option):
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free{ahead}"
@@ -161,12 +171,10 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         share(state, ({ask.kind} | cancel_stale(state)) & state.queue.kinds)
         state.counts["backfilled"] += this.head is not None
         return True
-    elif option is None:
+    elif option is None and (ticket.moves is not None or not ticket.apart):
         _make_room_for(this, ticket)
         if not ticket.room_being_made and goes_anywhere(state, ask):
             this.too_large = min(this.too_large, ask.need)
-    if share_after_all(state, ticket):
-        return True
     if not ticket.room_being_made:
         _swap_for(this, ticket)
     elif this.head is None:
@@ -256,10 +264,11 @@ def _eviction(this: SchedulingPass, ticket: Ticket, spills: float, wakes_only: b
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
     """Plan swaps for a ticket: for the head at every look, for others once a second.
 
-    A ticket that will have a slot sooner than bytes waits for that, and is no head.
+    A ticket that will have a slot sooner than bytes waits for that, and is no head; nobody makes way so that another
+    need not share.
     """
     state, ask = this.state, ticket.ask
-    if not ticket.patient:
+    if not ticket.patient or ticket.apart:
         return
     if (this.head is not None and not this.swaps_for_others) or ticket.group in this.sharing:
         return

@@ -64,17 +64,6 @@ def is_being_asked(state: State, ticket: Ticket) -> bool:
     return any(i.checking and not i.busy for i in _able(state, ticket))
 
 
-def share_after_all(state: State, ticket: Ticket) -> bool:
-    """Give a ticket a slot that has a conversation of another's: there is no room for an instance apart from those.
-
-    Returns whether there was one. From now on it takes any that comes free.
-    """
-    if not ticket.apart or ticket.room_being_made:
-        return False
-    ticket.apart = frozenset()
-    return serve_slot(state, ticket) is not None
-
-
 def _able(state: State, ticket: Ticket) -> list[Instance]:
     """The instances with a free slot that serve a ticket."""
     kin = state.with_free_slots.get(ticket.ask.kind)

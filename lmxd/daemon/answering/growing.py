@@ -75,7 +75,7 @@ class Moving:
             owner=replace(lease.owner, connection=ConnectionId(connection.id)),
             ask=ask,
             carry=self._carry(lease, self._state.instances[lease.instance], params),
-            apart=frozenset(InstanceId(name) for name in params.apart),
+            apart=frozenset(map(InstanceId, params.apart)),
             wait=params.wait,
             deadline=params.deadline,
         )

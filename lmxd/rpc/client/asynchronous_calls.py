@@ -73,6 +73,7 @@ class AsyncCalls(ABC):
         used_elsewhere: float | None = None,
         weight: float | None = None,
         near: str | None = None,
+        apart: list[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -98,6 +99,7 @@ class AsyncCalls(ABC):
             used_elsewhere=used_elsewhere,
             weight=weight,
             near=near,
+            apart=apart,
         )
 
     async def grow(

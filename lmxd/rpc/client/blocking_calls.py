@@ -71,6 +71,7 @@ class BlockingCalls(ABC):
         used_elsewhere: float | None = None,
         weight: float | None = None,
         near: str | None = None,
+        apart: list[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -96,6 +97,7 @@ class BlockingCalls(ABC):
             used_elsewhere=used_elsewhere,
             weight=weight,
             near=near,
+            apart=apart,
         )
 
     def grow(
