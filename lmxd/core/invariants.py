@@ -204,7 +204,7 @@ def _idleness(state: State) -> Iterator[str]:
     """No instance with a free slot is passed over by a ticket that it could serve.
 
     But by one that is to have another, for which room is being made, and keeps apart from it.
-    A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
+    A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle, and what it has is saved.
     """
     for ticket in state.queue:
         if over_quota(state, ticket):
@@ -218,7 +218,7 @@ def _idleness(state: State) -> Iterator[str]:
             continue
         if instance.swap is None or state.waiting(instance.swap.ticket) is None:
             yield f"{instance.id} is closed, but for nobody who waits"
-        if instance.vacant and instance.known_idle(state.now) and not instance.ask.pin:
+        if instance.vacant and instance.known_idle(state.now) and not (instance.ask.pin or instance.saving):
             yield f"{instance.id} is closed and done, and was not told to go"
 
 
