@@ -115,7 +115,7 @@ class Slots:
         live = sum(slot in self._busy or now - used < _GOES_ON for slot, used in enumerate(self._last_used))
         return live + self._elsewhere >= len(self.seen)
 
-    def leave(self, slot: int) -> None:
+    def forget(self, slot: int) -> None:
         """Note that the conversation in a slot lies elsewhere from now on."""
         self.seen[slot], self._last_used[slot] = (), -inf
 
@@ -133,6 +133,14 @@ class Slots:
             return 0 if free else None
         found = max(free, key=lambda each: self.saved(each, prompt), default=None)
         return None if found is None or not self.saved(found, prompt) else found
+
+    def leave(self, slot: int) -> Trace | None:
+        """The prompt that an idle slot had, which is gone by that; None without one."""
+        if slot in self._busy or slot >= len(self.seen) or not self.seen[slot]:
+            return None
+        found = self.seen[slot]
+        self.forget(slot)
+        return found
 
     def go_on_in(self, other: Slots, slots: Iterable[tuple[int, int]]) -> None:
         """Note that prompts lie in the slots of others now: pairs of a slot here, and one there."""
@@ -197,9 +205,16 @@ class InstanceSlots:
     def moved(self, lease: Granted, before: Granted, slot: int | None, prompt: Trace) -> None:
         """A lease has moved, and with it the conversation in ``slot`` of the instance before."""
         if slot is not None:
-            self._of(before).leave(slot)
+            self._of(before).forget(slot)
         if lease.slot is not None:
             self._of(lease).seen[lease.slot] = prompt
+
+    def left(self, model: str, instance: str, slot: int) -> tuple[Trace, int] | None:
+        """The prompt that lay in an idle slot, and the context there, no more to be found there. None without."""
+        slots = self._known.get(model, {}).get(instance)
+        if slots is None or (seen := slots.leave(slot)) is None:
+            return None
+        return seen, slots.context
 
     def shrunk(self, told: InstanceShrunk) -> None:
         """An instance with less context has taken the place of another."""
