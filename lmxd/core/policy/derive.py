@@ -83,8 +83,6 @@ def derive(state: State, scheduler: Scheduler) -> None:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
             share(state, (new.ask.kind,))  # the instance that was started for it
-    if new is not None and new.moves is None:
-        new.apart = frozenset()  # there is no room at once: it waits for whatever comes free
     while _move_on(state):
         scheduler.serve(state)
     while opened := cancel_stale(state):  # their tickets were served otherwise
