@@ -61,11 +61,27 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 _SLOW = frozenset(("test_benches.py", "test_crashes.py", "test_linters.py"))
 """Modules of which a test takes a quarter of a minute or more."""
 
+_ALONE = frozenset(("core", "gguf", "estimate", "config", "store", "devices", "instances"))
+"""Rooms that start no process (as ``make unit``): what fails there once has failed."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the slowest tests over the first half, or one worker is left alone with them at the end."""
+    """Spread the slowest tests over the first half, or one worker is left alone with them at the end.
+
+    Tests of processes have a second try: they share few cores with each other, and with whatever else runs there.
+    """
     slow = [item for item in items if item.path.name in _SLOW]
     rest = [item for item in items if item not in slow]
     for number, item in enumerate(slow):
         rest.insert(number * len(rest) // (2 * len(slow)), item)
     items[:] = rest
+    for item in items:
+        if item.path.parent.name not in _ALONE:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show how each first try failed: it is a fault of the test or of lmxd that is still to be found."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"first try of {report.nodeid}")
+        terminalreporter.line(report.longreprtext)

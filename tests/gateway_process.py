@@ -26,10 +26,15 @@ class Gateway:
         section = {"listen": f"127.0.0.1:{self.port}", "keys_file": str(keys_file)} | settings
         self.config = lmxd.directory / "gateway.yaml"
         self.config.write_text(json.dumps(lmxd.config() | {"gateway": section}))
+        self._keys_file = keys_file
         self.key, self.admin = keys.add(keys_file, "user", admin=False), keys.add(keys_file, "root", admin=True)
         self.log = lmxd.directory / "gateway.log"
         self.prefix: list[str] = []
         """A command that starts it."""
+
+    def key_of(self, name: str) -> str:
+        """The key of a new user."""
+        return keys.add(self._keys_file, name, admin=False)
 
     def command(self, *words: str) -> list[str]:
         place = ["--config", str(self.config), "--socket", str(self.lmxd.socket)]

@@ -219,7 +219,20 @@ IN_GATEWAY: dict[str, set[str]] = {
 """And inside of ``gateway``: from bytes and leases up to one request served, the routes, and what builds it."""
 BUILDING = {"app", "commands", "guard", "process", "relaying"}
 
-INSIDE = {"core": IN_CORE, "daemon": IN_DAEMON, "gateway": IN_GATEWAY}
+IN_FLEET: dict[str, set[str]] = {
+    "ground": {"choosing", "authority"},
+    "choosing": {"ground"},
+    "authority": {"ground"},
+    "copying": {"ground"},
+    "finding": {"ground", "choosing"},
+    "node": {"ground", "authority", "choosing", "copying"},
+    "gateway": {"ground", "choosing", "finding"},
+    "outermost": {"ground", "authority", "choosing", "finding", "node", "gateway"},
+}
+"""And inside of ``fleet``: a gateway and a program find nodes in the same way, and neither knows the other."""
+OUTERMOST = {"client", "commands"}
+
+INSIDE = {"core": IN_CORE, "daemon": IN_DAEMON, "gateway": IN_GATEWAY, "fleet": IN_FLEET}
 
 IMPURE = {
     "asyncio",
@@ -294,6 +307,8 @@ def inner_room(name: str) -> str:
         return first if first in IN_CORE else "door" if first in DOOR else "language"
     if outer == "gateway":
         return first if first in IN_GATEWAY else "building" if first in BUILDING else "serving"
+    if outer == "fleet":
+        return first if first in IN_FLEET else "outermost" if first in OUTERMOST else "ground"
     return first if first in IN_DAEMON else "assembly" if first in ASSEMBLY else "ground"
 
 

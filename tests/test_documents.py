@@ -17,12 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
 import client_source
 import pytest
 from groups import commands_of
 from sources import parse, parsed
 
 from lmxd import __version__
+from lmxd.__main__ import main as lmxd_main
 from lmxd.cli.main import main
 from lmxd.config.elastic_keys import ElasticConfig
 from lmxd.config.engine import NamedEngineConfig
@@ -436,10 +438,21 @@ def test_the_accuracy_is_that_of_this_estimator() -> None:
     assert written.stdout == (ROOT / "docs/accuracy.md").read_text(), "python bench/estimator.py write"
 
 
-def test_the_manual_page_names_every_command() -> None:
-    page = (ROOT / "contrib/man/lmxctl.1").read_text()
-    for name in commands_of(main):
-        assert re.search(rf"\b{name}\b", page), name
+def named(program: click.Group) -> Iterator[str]:
+    """Commands of a program, and those of its groups behind the name of the group."""
+    for name, command in commands_of(program).items():
+        yield name
+        if isinstance(command, click.Group):
+            yield from (f"{name} {within}" for within in commands_of(command))
+
+
+@pytest.mark.parametrize(("page", "program"), [("lmxctl.1", main), ("lmxd.8", lmxd_main)])
+def test_the_manual_page_names_every_command(page: str, program: click.Group) -> None:
+    text = (ROOT / "contrib/man" / page).read_text().replace("\\-", "-").replace('"', "")
+    for name in named(program):
+        before, _, last = name.rpartition(" ")
+        among = rf"\b{before}[ {{|a-z-]* {last}\b" if before else rf"\b{last}\b"  # {{this | that}} stand for each
+        assert re.search(among, text), name
 
 
 if __name__ == "__main__":

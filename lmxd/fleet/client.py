@@ -26,13 +26,11 @@ from lmxd.fleet.calls import CallName, Direct, LeaseCall
 from lmxd.fleet.choosing.prospects import Prospect, Sought
 from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.finding import Finding
-from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import QueuePlaces
-from lmxd.fleet.gateway.quotas import FleetQuotas
-from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.finding.finding import Finding, Uncounted
+from lmxd.fleet.finding.places import QueuePlaces
+from lmxd.fleet.finding.quotas import FleetQuotas
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.lease_door import LeaseDoor
@@ -57,10 +55,9 @@ class FleetClient:
         self._home, self._role = home or FleetHome.of_this_box(), role
         self.tls: ssl.SSLContext = tls.nodes_context(self._home, role)
         self._table = NodeTable()
-        metrics = FleetMetrics(self._table, clock.now)
         below = random.SystemRandom().randrange
         self._quotas = FleetQuotas(self._home.settings.users, FleetShares(self._table), clock.now)
-        self._finding = Finding(self._table, QueuePlaces(self._table), metrics, below, clock.now)
+        self._finding = Finding(self._table, QueuePlaces(self._table), Uncounted(), below, clock.now)
 
     async def __aenter__(self) -> Self:
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()

@@ -36,3 +36,7 @@ def heartbeat(node: str) -> str:
 def calls(node: str) -> str:
     """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request`` …"""
     return f"lmxd.node.{node}"
+
+
+LIST: Final = "/v1/models"
+"""The path of a gateway at which models are listed."""

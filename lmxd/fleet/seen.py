@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from lmxd.fleet.choosing.shares import together
 from lmxd.fleet.choosing.table import SILENT, NodeTable
-from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, UserUse
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,41 +100,14 @@ def seen(table: NodeTable, now: float) -> list[SeenNode]:
             silent=max(0.0, now - node.spoke_at) if node.beat.number else None,
             alive=table.is_alive(name, now),
         )
-        for name, node in sorted(table.nodes.items())
+        for name, node in sorted(table.nodes.items(), key=lambda item: _in_order(item[0]))
         if node.card is not None
     ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeenUser:
-    """A user at all nodes that are alive; ``nodes``: where it has or waits for something."""
-
-    name: str
-    use: UserUse
-    nodes: tuple[str, ...]
-
-    def as_plain(self) -> dict[str, Any]:
-        """As JSON has it: byte-seconds, bytes and counts."""
-        said = self.use
-        had = {"use": said.use, "bytes": said.bytes, "leases": said.leases, "waiting": said.waiting}
-        return {"user": self.name, **had, "nodes": list(self.nodes)}
-
-
-def users(nodes: Iterable[SeenNode]) -> list[SeenUser]:
-    """The users of the fleet, who used most first."""
-    found: dict[str, dict[str, UserUse]] = {}
-    for node in nodes:
-        for name, use in node.beat.users.items() if node.beat is not None and node.alive else ():
-            found.setdefault(name, {})[node.name] = use
-    seen_users = [
-        SeenUser(
-            name=name,
-            use=together(each.values()),
-            nodes=tuple(node for node, use in each.items() if use.leases or use.waiting),
-        )
-        for name, each in found.items()
-    ]
-    return sorted(seen_users, key=lambda user: (-user.use.use, user.name))
+def _in_order(name: str) -> tuple[str | int, ...]:
+    """The order of names as people count: box2 before box10."""
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"([0-9]+)", name)))
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -32,15 +33,23 @@ async def serve(config: GatewayConfig, address: str, daemon: Path, pulls: Pulls)
 
 
 async def listening(
-    config: GatewayConfig, address: str, authentication: Authentication, running: web.AppRunner, told: asyncio.Event
+    config: GatewayConfig,
+    address: str,
+    authentication: Authentication,
+    running: web.AppRunner,
+    told: asyncio.Event,
+    reread: Callable[[], None] = lambda: None,
 ) -> None:
-    """Listen until SIGTERM or SIGINT, or until it is ``told`` to end. LmxdError if it cannot begin."""
+    """Listen until SIGTERM or SIGINT, or until it is ``told`` to end. LmxdError if it cannot begin.
+
+    ``reread``: what SIGHUP does beside reading keys and certificate anew.
+    """
     loop, notifier = asyncio.get_running_loop(), Notifier()
     certificate = None if config.tls_cert is None else Certificate(config.tls_cert, config.tls_key)
     tls = None if certificate is None else certificate.context
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    loop.add_signal_handler(signal.SIGHUP, _refresh, authentication, certificate)
+    loop.add_signal_handler(signal.SIGHUP, _refresh, authentication, certificate, reread)
     await running.setup()
     try:
         connections = Connections.within(descriptors())
@@ -55,7 +64,7 @@ async def listening(
         await running.cleanup()
 
 
-def _refresh(authentication: Authentication, certificate: Certificate | None) -> None:
+def _refresh(authentication: Authentication, certificate: Certificate | None, reread: Callable[[], None]) -> None:
     """SIGHUP: keys and certificate anew. A key file that cannot be used has none: a revocation always takes effect."""
     try:
         authentication.refresh()
@@ -66,3 +75,4 @@ def _refresh(authentication: Authentication, certificate: Certificate | None) ->
             certificate.refresh()
     except LmxdError as error:
         log.error("the certificate in force stays: %s", error)
+    reread()

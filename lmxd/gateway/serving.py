@@ -28,7 +28,6 @@ from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.remedies import Remedies
-from lmxd.gateway.leasing.slots import trace
 from lmxd.gateway.leasing.stated import UNSTATED
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
@@ -38,8 +37,9 @@ from lmxd.gateway.requests.authentication import ANYBODY, CALLER, QUIET, STATED
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.patience import patience
-from lmxd.gateway.requests.prompts import prompt_of, takes_slot
+from lmxd.gateway.requests.prompts import takes_slot
 from lmxd.gateway.requests.upstream_names import by_upstream_name
+from lmxd.gateway.traced import TracedPrompt
 from lmxd.gateway.walls import RequestWall
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
@@ -127,8 +127,9 @@ class Serving:
             wish = _of(meant.model, wish)
             served.model = wish.model
             growth = self._growing.of(meant.model, call, wish, told, served.met_wall)
-            if growth is None and self._slots.several and (prompt := prompt_of(call)) is not None:
-                wish = replace(wish, near=self._slots.of_conversation(wish.model, trace(prompt.text))[2] or None)
+            sent = TracedPrompt(call, None if growth is None else growth.trace)
+            if growth is None and self._slots.several and sent.trace is not None:
+                wish = replace(wish, near=self._slots.of_conversation(wish.model, sent.trace)[2] or None)
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
@@ -139,7 +140,7 @@ class Serving:
                             lease = await growth.room(lease, call)
                         told(RequestProgress(state="served", instances=(lease.instance,)))
                         try:
-                            answer, head = await stack.enter_async_context(self._answered(lease, call, growth))
+                            answer, head = await stack.enter_async_context(self._answered(lease, sent, growth))
                         except Unreachable:
                             self._leases.unfit(lease)
                             continue
@@ -151,28 +152,34 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _answered(
-        self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
+        self, lease: AsyncLease, sent: TracedPrompt, growth: RequestGrowth | None
     ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """The answer of a leased instance. One that its engine refused as too long is asked again, once.
 
         One that fills its context goes on in an instance with more.
         """
         lay = None if growth is None else growth.lies_in(lease)
-        async with self._in_slot(lease, call, growth) as (placed, slot):
+        async with self._in_slot(lease, sent, growth) as (placed, slot):
             answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
             with contextlib.closing(answer):
                 head = await answer.head()
                 grown = None if growth is None else await growth.again(lease, answer, head, lay)
                 if grown is None and growth is not None and growth.may_meet_wall(lease):
-                    ask = partial(self._answered, growth=growth)
-                    async with RequestWall(growth, lease, call, slot, ask).beyond(answer, head) as found:
+                    wall = RequestWall(growth, lease, sent.call, slot, partial(self._answered_too, growth))
+                    async with wall.beyond(answer, head) as found:
                         yield found
                     return
                 if grown is None:
                     yield answer, head
                     return
-        async with self._answered(grown, call, growth) as found:
+        async with self._answered(grown, sent, growth) as found:
             yield found
+
+    def _answered_too(
+        self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall
+    ) -> contextlib.AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]:
+        """The answer to another call of the same request."""
+        return self._answered(lease, TracedPrompt(call), growth)
 
     def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
         """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats.
@@ -203,12 +210,12 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _in_slot(
-        self, lease: AsyncLease, call: UpstreamCall, growth: RequestGrowth | None
+        self, lease: AsyncLease, sent: TracedPrompt, growth: RequestGrowth | None
     ) -> AsyncIterator[tuple[UpstreamCall, int | None]]:
         """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
-        several = lease.instance_slots > 1 and takes_slot(call)
-        prompt = prompt_of(call) if lease.alone and (several or self._slots.several) else None
-        seen = growth.trace if growth is not None and not several else None if prompt is None else trace(prompt.text)
+        several, call = lease.instance_slots > 1 and takes_slot(sent.call), sent.call
+        prompt = sent.prompt if lease.alone and (several or self._slots.several) else None
+        seen = growth.trace if growth is not None and not several else None if prompt is None else sent.trace
         if seen is None and not several:
             yield call, None
             return

@@ -20,6 +20,8 @@ _KEPT: Final = 128
 """Descriptors that are kept for files, the daemon's socket and whatever else is open."""
 _MOST: Final = 1024
 """Strangers at a time: a client that asks at once is one for some milliseconds, and hundreds may come together."""
+_OF_REQUEST: Final = 3
+"""Descriptors of a request, one of them until it is sent."""
 _USUAL: Final = 1024
 """Descriptors of a process, where nobody says more."""
 _QUIET: Final = 60.0
@@ -36,10 +38,16 @@ class Closable(Protocol):
 
 
 class Connections:
-    """The open connections of a listener. ``strangers``, ``known``: the most without a caller, and with one."""
+    """The open connections of a listener. ``strangers``, ``known``: the most without a caller, and with one.
 
-    def __init__(self, *, strangers: int, known: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._most_strangers, self._most_known, self._now = strangers, known, now
+    ``descriptors``: for all of them. What callers leave of these is for strangers, up to ``_MOST``: of hundreds that
+    come at once, most have sent their key by the time that all are there.
+    """
+
+    def __init__(
+        self, *, strangers: int, known: int, descriptors: int = 0, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._least_strangers, self._most_known, self._descriptors, self._now = strangers, known, descriptors, now
         self._strangers: dict[Hashable, dict[Closable, None]] = {}
         self._known: dict[Hashable, dict[Closable, None]] = {}
         self._of: dict[Closable, Hashable] = {}
@@ -48,9 +56,10 @@ class Connections:
 
     @classmethod
     def within(cls, descriptors: int) -> Connections:
-        """As many as there are descriptors for: a request has three, one of them until it is sent."""
+        """As many as there are descriptors for."""
         strangers = min(_MOST, descriptors // 8)
-        return cls(strangers=strangers, known=max(8, (descriptors - strangers - _KEPT) // 3))
+        known = max(8, (descriptors - strangers - _KEPT) // _OF_REQUEST)
+        return cls(strangers=strangers, known=known, descriptors=descriptors - _KEPT)
 
     def __len__(self) -> int:
         return self.strangers + len(self._of)
@@ -59,12 +68,13 @@ class Connections:
     def strangers(self) -> int:
         return sum(map(len, self._strangers.values()))
 
+    @property
+    def _most_strangers(self) -> int:
+        return max(self._least_strangers, min(_MOST, self._descriptors - _OF_REQUEST * len(self._of)))
+
     def admit(self, connection: Closable) -> None:
         """Take in a new one. If it is one too many, the oldest goes of the client that has the most."""
-        if self.strangers >= self._most_strangers:
-            largest = max(self._strangers.values(), key=len)
-            self._close(next(iter(largest)))
-            self._tell()
+        self._leave_room(1)
         self._strangers.setdefault(connection.client, {})[connection] = None
 
     def recognize(self, connection: Closable, caller: Hashable) -> None:
@@ -79,6 +89,14 @@ class Connections:
         self.leave(connection)
         self._known.setdefault(caller, {})[connection] = None
         self._of[connection] = caller
+        self._leave_room(0)
+
+    def _leave_room(self, more: int) -> None:
+        """Close the oldest strangers, of the client that has the most, until there may be so many more."""
+        while self.strangers + more > self._most_strangers:
+            largest = max(self._strangers.values(), key=len)
+            self._close(next(iter(largest)))
+            self._tell()
 
     def leave(self, connection: Closable) -> None:
         """Forget one that is closed."""

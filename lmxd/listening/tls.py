@@ -12,7 +12,7 @@ from lmxd.listening.connection import HEAD_TIMEOUT, HttpConnection, cut, sender
 from lmxd.listening.connections import Connections
 
 _LARGEST: Final = 64 * 1024
-"""Bytes that may come behind a handshake before the connection is taken over: all of a request's head, and more."""
+"""Bytes of a first message, before TLS reads."""
 
 
 class Handshake(asyncio.Protocol):
@@ -35,12 +35,17 @@ class Handshake(asyncio.Protocol):
         self._task = asyncio.get_running_loop().create_task(self._agree())
 
     def data_received(self, data: bytes) -> None:
-        """The first words of the handshake, before TLS reads; and a request that came with the last ones."""
+        """The first words of the handshake, before TLS reads; and a request that came with the last ones.
+
+        A long one waits for whoever takes over: no more of it is read than has come.
+        """
         if self._agreeing:
             self._early += data
-        else:
-            self._hello += data
-        if len(self._early) + len(self._hello) > _LARGEST:
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
+        self._hello += data
+        if len(self._hello) > _LARGEST:
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,4 +91,6 @@ class Handshake(asyncio.Protocol):
         secure.set_protocol(http)
         http.connection_made(secure)
         if self._early:
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
             http.data_received(self._early)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ class Story:
         self.name = self.save()
 
     def save(self, slot: int = 0) -> str:
-        file = self.kept.file()
+        self.directory.mkdir(exist_ok=True)
+        file = self.directory / f"{secrets.token_hex(16)}.bin"
         file.write_bytes(b"tokens")
         return self.kept.keep(SavedFile(file, 42, 6), OLD, slot)
 

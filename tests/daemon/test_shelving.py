@@ -138,6 +138,21 @@ async def test_a_file_that_takes_longer_than_its_prompt_is_not_written_again(
         assert ((await lmxd.shelve(lease.lease, 0)).kept is not None) is kept
 
 
+async def test_how_fast_files_were_is_forgotten_with_the_last_instance(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    model(tmp_path, "m", counts=True, prompt_seconds=1e-9)
+    async with h.open(), h.client() as lmxd:
+        for kept in (True, False, True):
+            lease = await lmxd.request("m")
+            await said(lease, PROMPT)
+            assert ((await lmxd.shelve(lease.lease, 0)).kept is not None) is kept
+            if not kept:
+                await lmxd.stop(lease.instance)
+                await h.until(lambda: not h.state.instances)
+            else:
+                await lmxd.release(lease.lease)
+
+
 async def test_who_listens_in_place_of_an_instance_is_not_asked_how_fast_it_is(tmp_path: Path) -> None:
     h = house(tmp_path)
     h.write(models={"m": h.sections["models"]["m"] | {"endpoint": "tcp"}})

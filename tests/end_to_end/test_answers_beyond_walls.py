@@ -1,13 +1,16 @@
-"""Answers that fill their context while they are written, by the real llama-server and OpenAI's client."""
+"""Answers that fill their context while they are written, by the real llama-server and real clients."""
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from gateway_process import Gateway
@@ -16,6 +19,7 @@ from lmxd_process import Lmxd
 DIGITS = " ".join(f"{n * 7919 % 10**8:08}" for n in range(17))
 """Some 150 tokens of as many bytes: a guess by bytes is that their answer has room."""
 LIMIT = 110
+GREEDY = {"temperature": 0}
 Told = tuple[str, str | None, int, int, int]
 """(text, the reason of its end, tokens of the prompt, of the answer, of both)."""
 
@@ -38,6 +42,14 @@ def client(gateway: Gateway) -> openai.OpenAI:
 
 def refusals(gateway: Gateway) -> int:
     return gateway.lmxd.log.read_text().count(" refused (no_capacity): have l-")
+
+
+def continued(gateway: Gateway) -> int:
+    """Answers that went on beyond a wall, of which the prompt was not processed anew."""
+    asked = urllib.request.Request(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.admin}"})
+    with urllib.request.urlopen(asked, timeout=30) as told:
+        found = re.search(r'lmxd_gateway_walls_total{how="continued",model="elastic"} (\d+)', told.read().decode())
+    return int(found[1]) if found else 0
 
 
 def empty(gateway: Gateway) -> None:
@@ -133,14 +145,82 @@ def streamed_completion(client: openai.OpenAI, model: str) -> Told:
     return text, str(end), *of_usage(usage)
 
 
-@pytest.mark.parametrize("ask", [chat, streamed_chat, completion, streamed_completion])
+def response(client: openai.OpenAI, model: str) -> Told:
+    return of_response(
+        client.responses.create(model=model, input=question("response"), max_output_tokens=LIMIT, temperature=0)
+    )
+
+
+def streamed_response(client: openai.OpenAI, model: str) -> Told:
+    """OpenAI's client puts the events together by the numbers and the ids in them."""
+    text, numbers, ids = "", [], set()
+    asked = question("streamed response")
+    with client.responses.stream(model=model, input=asked, max_output_tokens=LIMIT, temperature=0) as stream:
+        for event in stream:
+            numbers.append(event.sequence_number)
+            if event.type == "response.output_text.delta":
+                text += event.delta
+                ids.add(event.item_id)
+        found: Any = stream.get_final_response()
+    told = of_response(found)
+    assert numbers == list(range(len(numbers)))
+    assert ids == {found.output[0].id}
+    assert told[0] == text
+    return told
+
+
+def of_response(answer: Any) -> Told:
+    usage = answer.usage
+    return answer.output_text, answer.status, usage.input_tokens, usage.output_tokens, usage.total_tokens
+
+
+def message(client: openai.OpenAI, model: str) -> Told:
+    asked: Any = [{"role": "user", "content": question("message")}]
+    with of_anthropic(client) as other:
+        return of_message(other.messages.create(model=model, messages=asked, max_tokens=LIMIT, extra_body=GREEDY))
+
+
+def streamed_message(client: openai.OpenAI, model: str) -> Told:
+    asked: Any = [{"role": "user", "content": question("streamed message")}]
+    with (
+        of_anthropic(client) as other,
+        other.messages.stream(model=model, messages=asked, max_tokens=LIMIT, extra_body=GREEDY) as stream,
+    ):
+        text = "".join(stream.text_stream)
+        told = of_message(stream.get_final_message())
+    assert told[0] == text
+    return told
+
+
+def of_anthropic(client: openai.OpenAI) -> anthropic.Anthropic:
+    """Anthropic's client of the same gateway."""
+    base_url = str(client.base_url).removesuffix("/v1/")
+    return anthropic.Anthropic(
+        base_url=base_url, api_key=client.api_key, max_retries=0, default_headers={"Prefer": "wait=0"}
+    )
+
+
+def of_message(answer: Any) -> Told:
+    (block,), usage = answer.content, answer.usage
+    asked = usage.input_tokens + (usage.cache_read_input_tokens or 0)
+    return block.text, answer.stop_reason, asked, usage.output_tokens, asked + usage.output_tokens
+
+
+ASKS = [
+    *(chat, streamed_chat, completion, streamed_completion),
+    *(response, streamed_response, message, streamed_message),
+]
+
+
+@pytest.mark.parametrize("ask", ASKS)
 def test_an_answer_goes_on_beyond_its_wall_as_a_static_one_does(
     gateway: Gateway, client: openai.OpenAI, ask: Any
 ) -> None:
     empty(gateway)
     static = ask(client, "static")
     assert static[-1] > 256
-    moves = gateway.lmxd.log.read_text().count(" move l-")
+    moves, before = gateway.lmxd.log.read_text().count(" move l-"), continued(gateway)
     with crowded(gateway, client):
         assert ask(client, "elastic") == static
     assert gateway.lmxd.log.read_text().count(" move l-") == moves + 1
+    Lmxd.until(lambda: continued(gateway) == before + 1)

@@ -14,7 +14,8 @@ from waiting import GENEROUS
 
 from lmxd.fleet import tls
 from lmxd.fleet.authority.certificates import Authority
-from lmxd.fleet.gateway.doors import Away, Doors
+from lmxd.fleet.finding.errors import Away
+from lmxd.fleet.gateway.doors import Doors
 from lmxd.fleet.gateway.refusals import refusal
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.reports import NodeCard
@@ -108,6 +109,32 @@ async def test_a_door_that_is_not_there_is_told_so(tmp_path: Path) -> None:
         pass
     with pytest.raises(Away, match="node n1 does not answer: Connect"):
         await there.ask(card, GET)
+
+
+async def test_of_a_crowd_few_connect_at_a_time(tmp_path: Path) -> None:
+    """And the others take the connections of those that have their answer."""
+    door = PlayedDoor(OK)
+    async with doors(tmp_path, door) as (there, card):
+        assert await asyncio.gather(*(asked(there, card) for _ in range(200))) == [b"ok"] * 200
+    assert door.connections < 100
+
+
+async def test_a_crowd_waits_for_a_dead_node_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmxd.fleet.gateway.doors._CONNECT", 0.3)
+    async with doors(tmp_path, PlayedDoor(OK)) as (there, card):
+        pass
+    came = []
+
+    async def frozen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(1))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(frozen, "127.0.0.1", int(card.address.rpartition(":")[2]))
+    ends = await asyncio.gather(*(there.ask(card, GET) for _ in range(40)), return_exceptions=True)
+    server.close()
+    assert {str(end) for end in ends} == {"node n1 does not answer: no connection in time (ask again)"}
+    assert 0 < len(came) <= 8
 
 
 @pytest.mark.parametrize(

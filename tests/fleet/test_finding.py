@@ -13,12 +13,11 @@ from fleet.reported import beat, card
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.prospects import Prospect, Sought
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.finding import Finding
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.finding.finding import Finding
+from lmxd.fleet.finding.places import QueuePlaces
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import QueuePlaces
-from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
 
 FULL = LmxdError("no_capacity", "there is no room", "ask again")
 WRONG = LmxdError("invalid_params", "temperature is wrong")
@@ -200,6 +199,11 @@ async def test_nothing_is_left_of_a_client_that_leaves() -> None:
     ("change", "code", "words"),
     [
         (lambda fleet: setattr(fleet, "now", fleet.now + 70), "stopped", "nothing has been heard of any node"),
+        (
+            lambda fleet: fleet.table.failed("a", fleet.now),
+            "stopped",
+            "m is at a alone, of which none can be asked now",
+        ),
         (lambda fleet: fleet.table.forget_card("a"), "stopped", "nothing has been heard of any node"),
         (lambda fleet: fleet.table.hear_card(card("a", {"other": 8})), "unknown_model", "no node has a model 'm'"),
         (lambda fleet: fleet.table.hear(beat("a", 2, fleet.now, draining=True), fleet.now), "stopped", "m is at a"),

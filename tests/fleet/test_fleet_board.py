@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from browsers import CHROMIUM, FLAGS, needs_chromium
 from fleet_boxes import boxes
-from waiting import GENEROUS
+from waiting import GENEROUS, wait_until
+
+from lmxd.config import keys
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -27,6 +30,29 @@ def test_what_is_shown_comes_as_events_to_the_end_of_the_gateway(tmp_path: Path)
             rest = list(lines)  # an error if the stream is cut
             assert len(rest) % 2 == 0, "the last event is whole"
         assert fleet.gateway.process.wait(GENEROUS) == 0
+
+
+def test_what_others_have_is_for_administrators_alone(tmp_path: Path) -> None:
+    with boxes(tmp_path, {"n1": {"m": {}}}, users={"ada": {"weight": 2, "max_leases": 3}}) as fleet:
+        keys_of = {name: fleet.gateway.key_of(name) for name in ("ada", "bob")}
+        section = fleet.gateway.home.settings.gateway
+        assert section.keys_file is not None
+        keys_of["root"] = keys.add(section.keys_file, "root", admin=True)
+        for name in ("ada", "bob"):
+            with fleet.gateway.client(keys_of[name]) as client:
+                answer = client.post("/v1/completions", json={"model": "m", "prompt": "hi", "max_tokens": 1})
+                assert answer.status_code == 200
+
+        def shown(name: str) -> dict[str, dict[str, Any]]:
+            with fleet.gateway.client(keys_of[name]) as client:
+                return {user["user"]: user for user in client.get("/lmxd/state").json()["users"]}
+
+        wait_until(lambda: shown("root").keys() == {"ada", "bob"})
+        assert shown("ada").keys() == {"ada"}
+        assert shown("bob").keys() == {"bob"}
+        ada = shown("root")["ada"]
+        assert (ada["weight"], ada["max_leases"], ada["max_bytes"]) == (2, 3, None)
+        assert ada["use"] > 0
 
 
 @needs_chromium
@@ -50,6 +76,9 @@ def test_nodes(tmp_path: Path) -> None:
             rows = page.locator("#model-rows tr").all_inner_texts()
             assert [row.split()[0] for row in rows] == ["m", "own"]
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone scrolls one way"
+            page.wait_for_selector("#user-rows tr >> nth=0")
+            assert [row.split()[0] for row in page.locator("#user-rows tr").all_inner_texts()] == ["user"]
+            assert page.is_visible("#own-alone")
             fleet.nodes["n2"].end(9)
             page.wait_for_selector("#node-list:has-text('silent for')")
             assert problems == []

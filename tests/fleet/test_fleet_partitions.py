@@ -1,4 +1,4 @@
-"""Boxes that are cut off from one another under a load of clients: nothing passes, and no connection ends."""
+"""Boxes that are cut off from one another, or lie behind, under a load of clients: no connection ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from waiting import until
 
 NODES = ("n1", "n2")
 LOST = "NATS is lost"
+BEHIND = 10.0
+"""Seconds by which all comes late that a node says on NATS."""
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,16 @@ async def test_pieces_that_are_lost_are_noticed_by_nobody(fleet: Boxes) -> None:
             wire.mend()
     assert load.broken() == []
     await none_is_held(fleet)
+
+
+async def test_nobody_notices_a_node_that_lies_behind(fleet: Boxes) -> None:
+    load, way = FleetLoad(fleet.gateway.url, fleet.gateway.key), fleet.wires["n1"][-1]
+    async with load.going_on():
+        await until(lambda: load.each_is_served_by(NODES), seen=load.shown)
+        way.lose(1.0, BEHIND)
+        fell_at = time.monotonic()
+        await until(lambda: load.each_has(3, fell_at + BEHIND), seen=load.shown)
+        way.mend()
+        mended_at = time.monotonic()
+        await until(lambda: load.each_is_served_by(("n1",), mended_at), seen=load.shown)
+    assert load.broken() == []

@@ -15,8 +15,8 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.prospects import Sought
 from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.quotas import FleetQuotas
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.quotas import FleetQuotas
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.reports import UserUse
 from lmxd.fleet.users import FleetUserConfig
 from lmxd.gateway.leasing.progress import RequestProgress
@@ -200,3 +200,31 @@ async def test_a_node_is_told_the_weight_and_the_use_at_others() -> None:
     assert gate.quotas.stated("ada", "n1", 0) == Stated(used_elsewhere=0, weight=3)
     assert gate.quotas.stated("bob", "n2", 0) == Stated(used_elsewhere=5), "its weight is the node's to say"
     assert gate.quotas.stated(None, "n2", 2) == Stated(waited=2)
+
+
+async def test_limits_that_are_read_anew_count_for_requests_that_wait() -> None:
+    gate = Gate(ada={"max_leases": 1})
+    gate.served = []
+    first, end = gate.begun()
+    waiting = [gate.begun() for _ in range(2)]
+    await turns(5)
+    assert (gate.served, gate.quotas.seen([])[0].use.waiting) == (["ada"], 2)
+    gate.quotas.replace({"ada": FleetUserConfig(max_leases=2)})
+    await turns(5)
+    assert len(gate.served) == 2
+    gate.quotas.replace({})
+    await turns(5)
+    assert len(gate.served) == 3, "who has no limit any more waits for none"
+    for one, told in (first, end), *waiting:
+        told.set()
+        await one
+
+
+async def test_a_user_who_may_have_nothing_any_more_is_refused_at_once() -> None:
+    gate = Gate(ada={"max_leases": 1})
+    async with gate.request():
+        refused = asyncio.get_running_loop().create_task(gate.refused(wait=60.0))
+        await turns(5)
+        gate.quotas.replace({"ada": FleetUserConfig(max_leases=0)})
+        assert (await refused).code == "over_quota"
+        assert "0 of at most 0 leases" in (await refused).message

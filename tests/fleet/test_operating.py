@@ -111,6 +111,9 @@ def test_users_are_summed_over_all_nodes(boxes: Boxes) -> None:
         assert row(boxes.said("users"), "ada")[5] == "2/4"
         (ada,) = boxes.json("users")["users"]
         assert (ada["user"], ada["leases"], ada["waiting"], ada["nodes"]) == ("ada", 2, 0, ["n1", "n2"])
+        assert (ada["weight"], ada["max_leases"], ada["max_bytes"]) == (2.5, 4, None)
+        assert row(boxes.said("top"), "ada")[1] == "2.5"
+        assert [user["user"] for user in boxes.json("top")["users"]] == ["ada"]
         assert ada["bytes"] == pytest.approx(0.1 * 2**30, rel=0.5), "one slot of two at each"
         before = ada["use"]
         wait_until(lambda: boxes.json("users")["users"][0]["use"] > before)

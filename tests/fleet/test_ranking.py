@@ -91,11 +91,16 @@ def test_a_fleet_of_many_ranks_only_the_best() -> None:
     assert len({ranking(same, A, 0.0, chance.randrange)[0].node for _ in range(300)}) > 50, "all are as good"
 
 
-def test_a_node_that_drains_or_has_too_little_context_is_not_asked() -> None:
+def test_a_node_that_drains_is_not_asked() -> None:
     table = fleet(beat("n1", 1, 0, vacant={"a": 1}), beat("n2", 1, 0, vacant={"a": 1}, draining=True))
     assert order(table) == [("n1", Standing.READY)]
-    assert order(table, Sought(model="a", ctx=9000)) == []
     assert order(table, Sought(model="b")) == []
+
+
+def test_more_context_than_is_usual_takes_an_instance_of_its_own() -> None:
+    """How much it may be, says the node: cards tell what is usual."""
+    table = fleet(beat("n1", 1, 0, vacant={"a": 1}, free=9), beat("n2", 1, 0, vacant={"a": 1}, free=0, idle=0))
+    assert order(table, Sought(model="a", ctx=9000)) == [("n1", Standing.FITS), ("n2", Standing.WAITS)]
 
 
 def test_what_grows_is_not_ready_for_more_than_it_begins_with() -> None:

@@ -9,14 +9,15 @@ import msgspec
 from rich.console import Console
 
 from fleet.reported import GIB, beat, card
-from lmxd.cli.fleet.rows import NODES, PLANS, USERS, node_row, plan_rows, summary, user_rows
+from lmxd.cli.fleet.rows import NODES, PLANS, USERS, node_row, plan_rows, summary, user_row
 from lmxd.cli.fleet.top import bar, rendered
 from lmxd.cli.tables import Table
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.gateway.board import snapshot_of
 from lmxd.fleet.reports import DeviceRoom, UserUse
-from lmxd.fleet.seen import SeenNode, seen, users
+from lmxd.fleet.seen import SeenNode, seen
+from lmxd.fleet.seen_users import SeenUser, users
 from lmxd.fleet.users import FleetUserConfig
 from lmxd.rpc.explanations import Planned
 
@@ -34,7 +35,7 @@ def table_of(now: float = 10.0) -> list[SeenNode]:
 
 def shown(columns: int = 80, **more: int) -> list[str]:
     console = Console(file=io.StringIO(), width=columns)
-    console.print(rendered("home", table_of(), console, **more))
+    console.print(rendered("home", table_of(), [], console, **more))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -60,7 +61,7 @@ def draining(**of: Any) -> str:
     table.hear(beat("box1", 1, 0.0, free=24), 10.0)
     table.hear(beat("box2", 1, 0.0, draining=True, **of), 10.0)
     console = Console(file=io.StringIO(), width=80)
-    console.print(rendered("home", seen(table, 10.0), console))
+    console.print(rendered("home", seen(table, 10.0), [], console))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
@@ -101,10 +102,11 @@ def test_nothing_that_a_node_says_commands_a_terminal() -> None:
         card("n1", {hostile: 4}), address=hostile, version=hostile, labels={hostile: hostile}
     )
     table.hear_card(said)
-    table.hear(msgspec.structs.replace(beat("n1", 1, 0.0, free=6, vacant={hostile: 1}, loading={hostile: 1})), 10.0)
+    using = {hostile: UserUse(use=1.0, leases=1)}
+    table.hear(beat("n1", 1, 0.0, free=6, vacant={hostile: 1}, loading={hostile: 1}, users=using), 10.0)
     nodes = seen(table, 10.0)
     console = Console(file=io.StringIO(), width=400)
-    console.print(rendered("home", nodes, console))
+    console.print(rendered("home", nodes, users(nodes, {}, {}), console))
     assert isinstance(console.file, io.StringIO)
     lines = [line.plain for line in Table(NODES, map(node_row, nodes)).lines(4000)]
     for line in (*console.file.getvalue().splitlines(), *lines):
@@ -150,7 +152,7 @@ def test_a_fleet_of_one_is_said_as_one() -> None:
 
 
 def test_the_dashboard_has_every_node_and_every_model_with_its_places() -> None:
-    found = snapshot_of("home", table_of())
+    found = snapshot_of("home", table_of(), [])
     assert [node["state"] for node in found["nodes"]] == ["up", "draining", "silent", "silent"]
     models = {model["model"]: model for model in found["models"]}
     assert models["llama"]["nodes"] == ["busy", "drains", "new", "silent"]
@@ -158,20 +160,26 @@ def test_the_dashboard_has_every_node_and_every_model_with_its_places() -> None:
     assert models["llama"]["loading"] == ["drains"]
 
 
-def test_users_are_shown_with_their_part_by_weight_and_their_limits() -> None:
+HOUR = 3600 * GIB
+
+
+def users_of(limits: dict[str, FleetUserConfig], here: dict[str, UserUse] | None = None) -> list[SeenUser]:
+    """Ada at two nodes, one whose time is past, and one of whom a silent node spoke."""
     table = NodeTable()
-    hour = 3600 * GIB
     said = {
-        "n1": {"ada": UserUse(use=2.0 * hour, bytes=2 * GIB, leases=1), "eve@example.org": UserUse(use=hour)},
-        "n2": {"ada": UserUse(use=hour, waiting=3)},
-        "silent": {"gone": UserUse(use=99.0 * hour, leases=9)},
+        "n1": {"ada": UserUse(use=2.0 * HOUR, bytes=2 * GIB, leases=1), "eve@example.org": UserUse(use=HOUR)},
+        "n2": {"ada": UserUse(use=HOUR, waiting=3)},
+        "silent": {"gone": UserUse(use=99.0 * HOUR, leases=9)},
     }
     for name, of in said.items():
         table.hear_card(card(name, {"m": 8}))
         table.hear(beat(name, 1, 0.0, users=of), 10.0 if name != "silent" else 2.0)
-    found = users(seen(table, 10.0))
-    limits = {"ada": FleetUserConfig(weight=3, max_memory_gb=8, max_leases=4)}
-    lines = [line.plain for line in Table(USERS, user_rows(found, limits)).lines(80)]
+    return users(seen(table, 10.0), limits, here or {})
+
+
+def test_users_are_shown_with_their_part_by_weight_and_their_limits() -> None:
+    found = users_of({"ada": FleetUserConfig(weight=3, max_memory_gb=8, max_leases=4)})
+    lines = [line.plain for line in Table(USERS, map(user_row, found)).lines(80)]
     assert max(map(len, lines)) <= 80
     assert [line.split() for line in lines[1:]] == [
         ["ada", "3", "50%", "3.00", "2.00/8.00", "1/4", "3", "n1,", "n2"],
@@ -179,9 +187,54 @@ def test_users_are_shown_with_their_part_by_weight_and_their_limits() -> None:
     ]
     assert found[0].as_plain() == {
         "user": "ada",
-        "use": 3.0 * hour,
+        "weight": 3,
+        "part": 0.5,
+        "use": 3.0 * HOUR,
         "bytes": 2 * GIB,
         "leases": 1,
         "waiting": 3,
+        "max_bytes": 8 * GIB,
+        "max_leases": 4,
+        "max_waiting": None,
         "nodes": ["n1", "n2"],
     }
+
+
+def test_a_gateway_shows_those_that_wait_there_also_if_no_node_has_heard_of_them() -> None:
+    here = {"ada": UserUse(use=3.0 * HOUR, leases=2, waiting=4), "new": UserUse(waiting=1)}
+    found = {user.name: user for user in users_of({}, here)}
+    assert (found["ada"].use.leases, found["ada"].use.waiting, found["ada"].nodes) == (2, 4, ("n1", "n2"))
+    assert (found["new"].use.waiting, found["new"].nodes) == (1, ())
+    assert set(found) == {"ada", "new", "eve@example.org"}
+
+
+def crowd(height: int | None, columns: int = 80) -> list[str]:
+    """The screen of 20 nodes with five models each, and of 10 users who are everywhere."""
+    table = NodeTable()
+    for n in range(20):
+        models = {f"some-longer-model-{m}-instruct-q4": 4 for m in range(5)}
+        table.hear_card(card(f"box{n}", models))
+        using = {f"user{u}": UserUse(use=(u + 1.0) * HOUR, bytes=GIB, leases=u, waiting=2 * u) for u in range(10)}
+        table.hear(beat(f"box{n}", 1, 0.0, free=6, vacant=dict.fromkeys(models, 1), users=using), 10.0)
+    nodes = seen(table, 10.0)
+    console = Console(file=io.StringIO(), width=columns)
+    limits = {"default": FleetUserConfig(max_memory_gb=300, max_leases=200, max_waiting=400)}
+    console.print(rendered("home", nodes, users(nodes, limits, {}), console, height=height))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_large_fleet_fits_a_terminal_with_each_of_its_parts() -> None:
+    whole = crowd(None)
+    assert max(map(len, whole)) <= 80
+    assert len(whole) < 45, "a row has one line, also where it is of all nodes"
+    (row,) = [line.split() for line in whole if line.startswith("user9")]
+    assert row == ["user9", "1", "18%", "200.00", "20.00/300.00", "180/200", "360/400", "20", "nodes"]
+    assert [line.split()[0] for line in whole if line.startswith("box")] == [f"box{n}" for n in range(20)]
+    for height in (24, 40):
+        lines = crowd(height)
+        assert len(lines) <= height
+        for part in ("box", "some-longer", "user"):
+            assert sum(line.startswith(part) for line in lines) >= 2, part
+    assert [line.split()[0] for line in crowd(24) if line.startswith("user")] == ["user9", "user8"]
+    assert "… 8 more" in crowd(24), "of users, who used most are shown"

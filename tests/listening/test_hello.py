@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -67,3 +68,47 @@ def test_those_that_break_off_before_they_are_heard_are_no_error(
     run: Callable[[Coroutine[Any, Any, list[str]]], list[str]],
 ) -> None:
     assert run(left_early()) == []
+
+
+async def said_at_once(length: int) -> bytes:
+    """The answer to a client whose request comes with the last words of its handshake: the length of its body."""
+
+    async def measured(request: web.Request) -> web.Response:
+        return web.Response(text=f"{len(await request.read())} bytes")
+
+    app = web.Application(client_max_size=2 * length)
+    app.router.add_post("/", measured)
+    running = web.AppRunner(app)
+    await running.setup()
+    connections = Connections(strangers=8, known=8)
+    await listen(running, "door", "127.0.0.1:0", connections, tls=Certificate(FIRST, None).context)
+    incoming, outgoing, context = ssl.MemoryBIO(), ssl.MemoryBIO(), ssl.create_default_context(cafile=str(FIRST))
+    client, loop = context.wrap_bio(incoming, outgoing, server_hostname="localhost"), asyncio.get_running_loop()
+    found = b""
+    try:
+        with socket.create_connection(running.addresses[0][:2]) as connection:
+            connection.setblocking(False)
+
+            async def heard(ask: Callable[[], object]) -> object:
+                while True:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        return ask()
+                    await loop.sock_sendall(connection, outgoing.read())
+                    incoming.write(await asyncio.wait_for(loop.sock_recv(connection, 65536), 30))
+
+            await heard(client.do_handshake)
+            client.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length)
+            client.write(b"x" * length)
+            await loop.sock_sendall(connection, outgoing.read())
+            while not found.endswith(b" bytes"):
+                found += bytes(await heard(lambda: client.read(65536)))  # type: ignore[call-overload]
+    finally:
+        await running.cleanup()
+    return found.rpartition(b"\n")[2]
+
+
+@pytest.mark.parametrize("run", [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")])
+def test_a_long_request_may_come_with_the_last_words_of_a_handshake(
+    run: Callable[[Coroutine[Any, Any, bytes]], bytes],
+) -> None:
+    assert run(said_at_once(3_000_000)) == b"3000000 bytes"

@@ -96,6 +96,36 @@ def test_many_closings_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -
     assert [r.args for r in caplog.records][1] == ("more than 4 had sent no key", 996)
 
 
+@pytest.mark.parametrize(("descriptors", "most"), [(1024, 640), (4096, 1024), (65536, 1024)])
+def test_a_crowd_that_comes_at_once_is_heard(descriptors: int, most: int) -> None:
+    """Each has its answer, also where its caller has too many: nobody is cut off before its key is read."""
+    crowd = Crowd()
+    crowd.connections = Connections.within(descriptors)
+    lines = [crowd.come("one") for _ in range(most)]
+    answered = refused = 0
+    for line in lines:
+        try:
+            crowd.connections.recognize(line, "alice")
+        except LmxdError as error:
+            assert error.code == "too_many"
+            refused += 1
+            crowd.connections.leave(line)
+        else:
+            line.busy, answered = True, answered + 1
+        assert crowd.gone == []
+    assert (answered > 100, answered + refused) == (True, most)
+
+
+def test_strangers_give_back_the_descriptors_that_callers_need() -> None:
+    crowd = Crowd()
+    crowd.connections = Connections.within(1024)
+    silent = [crowd.come("many") for _ in range(896)]
+    for n in range(200):
+        crowd.come("x", f"k{n}", busy=True)
+        assert crowd.connections.strangers + 3 * (n + 1) <= 896
+    assert crowd.gone == silent[: len(crowd.gone)]
+
+
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from("abc"), st.sampled_from([None, "k", "l", "m"]), st.booleans(), st.booleans()),

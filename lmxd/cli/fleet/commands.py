@@ -109,14 +109,14 @@ def users(json_wanted: bool) -> None:
     Weights and limits are those of this box's fleet.yaml. A gateway goes by its own.
     """
     with _view() as view:
-        from lmxd.cli.fleet.rows import USERS, user_rows
-        from lmxd.fleet import seen
+        from lmxd.cli.fleet.rows import USERS, user_row
 
-        found, limits = seen.users(view.settled()), view.home.settings.users
+        view.settled()
+        found = view.users()
     if json_wanted:
         output.as_json({"users": [user.as_plain() for user in found]})
     else:
-        output.table(USERS, user_rows(found, limits), "no users")
+        output.table(USERS, map(user_row, found), "no users")
 
 
 @fleet.command()
@@ -184,18 +184,20 @@ def _left(found: Drained) -> str:
 @click.option("--count", "-c", type=click.IntRange(1), help="Look so many times, then end; once, in a pipe.")
 @answers
 def top(interval: float, count: int | None, json_wanted: bool) -> None:
-    """The nodes, and the models that run on them, live. Arrows, j and k move; q or Ctrl-C ends it."""
-    from lmxd.cli.fleet.top import rendered
-
+    """The nodes, the models that run on them, and the users, live. Arrows, j and k move; q or Ctrl-C ends it."""
     with _view() as view:
+        from lmxd.cli.fleet.top import rendered
+
         view.settled()
         if json_wanted:
-            output.as_json({"nodes": [node.as_plain() for node in view.nodes()]})
+            said = {"nodes": [node.as_plain() for node in view.nodes()]}
+            output.as_json(said | {"users": [user.as_plain() for user in view.users()]})
             return
         name = view.home.settings.fleet
 
         def draw(console: Console, first: int | None) -> RenderableType:
-            return rendered(name, view.nodes(), console, first or 0, None if first is None else console.height)
+            height = None if first is None else console.height
+            return rendered(name, view.nodes(), view.users(), console, first or 0, height)
 
         repeat(draw, interval, count if count or sys.stdout.isatty() else 1, screen=True)
 

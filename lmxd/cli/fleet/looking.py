@@ -21,6 +21,7 @@ from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.seen import SeenNode, seen
+from lmxd.fleet.seen_users import SeenUser, users
 from lmxd.rpc.messages import Params, Result
 
 _CONNECTS: Final = 5.0
@@ -66,6 +67,10 @@ class FleetView:
     def nodes(self) -> list[SeenNode]:
         """All that have a card, by name, as they are now."""
         return self._do(self._seen())
+
+    def users(self) -> list[SeenUser]:
+        """All of whom nodes say something, with their limits by this box's fleet.yaml; who used most is first."""
+        return users(self.nodes(), self.home.settings.users, {})
 
     def settled(self) -> list[SeenNode]:
         """The same once every one has spoken, or would have."""

@@ -7,9 +7,10 @@ from typing import Final
 
 from lmxd.cli import output
 from lmxd.errors import LmxdError
-from lmxd.fleet.seen import SeenNode, SeenUser, running
-from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
+from lmxd.fleet.seen import SeenNode, running
+from lmxd.fleet.seen_users import SeenUser
 from lmxd.rpc.explanations import Planned
+from lmxd.text import several
 
 NODES: Final = (
     "NODE", "STATE", ">FREE GiB", ">IDLE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED", ">MODELS", "ADDRESS",
@@ -59,28 +60,23 @@ def slots(used: int, all_: int) -> str:
 def running_rows(nodes: Iterable[SeenNode]) -> list[tuple[str, ...]]:
     """Models that are up or come up anywhere."""
     return [
-        (x.model, slots(x.used, x.slots), ", ".join(x.ready) or _NONE, ", ".join(x.loading) or _NONE)
+        (x.model, slots(x.used, x.slots), several(x.ready, "nodes") or _NONE, several(x.loading, "nodes") or _NONE)
         for x in running(nodes)
     ]
 
 
-def user_rows(users: Sequence[SeenUser], limits: FleetUsers) -> list[tuple[str, ...]]:
-    """Users over all nodes. PART: of all that was used lately, each by its weight, by which the queues order them."""
-    found = [(user, user_of(limits, user.name) or FleetUserConfig()) for user in users]
-    total = sum(user.use.use / its.weight for user, its in found) or 1.0
-    return [
-        (
-            user.name,
-            f"{its.weight:g}",
-            f"{100 * user.use.use / its.weight / total:.0f}%",
-            f"{user.use.use / output.GIB / _HOUR:.2f}",
-            _of(output.gib(user.use.bytes), None if its.max_bytes is None else output.gib(its.max_bytes)),
-            _of(str(user.use.leases), its.max_leases),
-            _of(str(user.use.waiting), its.max_waiting),
-            ", ".join(user.nodes) or _NONE,
-        )
-        for user, its in found
-    ]
+def user_row(user: SeenUser) -> tuple[str, ...]:
+    had, most = user.use, user.limits
+    return (
+        user.name,
+        f"{most.weight:g}",
+        f"{100 * user.part:.0f}%",
+        f"{had.use / output.GIB / _HOUR:.2f}",
+        _of(output.gib(had.bytes), None if most.max_bytes is None else output.gib(most.max_bytes)),
+        _of(str(had.leases), most.max_leases),
+        _of(str(had.waiting), most.max_waiting),
+        several(user.nodes, "nodes") or _NONE,
+    )
 
 
 def _of(has: str, most: int | str | None) -> str:

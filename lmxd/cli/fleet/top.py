@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
 
 from lmxd.cli import output
-from lmxd.cli.fleet.rows import RUNNING, drains, running_rows, slots, state, summary
+from lmxd.cli.fleet.rows import RUNNING, USERS, drains, running_rows, slots, state, summary, user_row
 from lmxd.cli.tables import Cell, text
 from lmxd.fleet.seen import SeenNode
+from lmxd.fleet.seen_users import SeenUser
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
 _BAR: Final = 16
@@ -22,35 +24,61 @@ _LEAST: Final = 2
 
 
 def rendered(
-    fleet: str, nodes: Sequence[SeenNode], console: Console, first: int = 0, height: int | None = None
+    fleet: str,
+    nodes: Sequence[SeenNode],
+    users: Sequence[SeenUser],
+    console: Console,
+    first: int = 0,
+    height: int | None = None,
 ) -> RenderableType:
-    """Everything. Of more nodes than ``height`` lines leave room for, those from ``first``; models have the rest."""
+    """Everything. Of more nodes than ``height`` lines leave room for, those from ``first``.
+
+    Users and models have the rest.
+    """
     plain = console.encoding.lower() not in ("utf-8", "utf8")
-    running, shown = running_rows(nodes), len(nodes)
-    models, notes = len(running), drains(nodes)[:_MOST_NOTES]
+    running, whose, notes = running_rows(nodes), [*map(user_row, users)], drains(nodes)[:_MOST_NOTES]
+    fits = _Fits(nodes=len(nodes), users=len(whose), models=len(running), notes=len(notes))
     while True:
-        start = max(0, min(first, len(nodes) - shown))
-        rows = [_row(node, plain=plain) for node in nodes[start : start + shown]]
-        left, more = _left(start, len(nodes) - start - shown), len(running) - models
+        start = max(0, min(first, len(nodes) - fits.nodes))
+        rows = [_row(node, plain=plain) for node in nodes[start : start + fits.nodes]]
+        left = _left(start, len(nodes) - start - fits.nodes)
         screen = Group(
             text(summary(fleet, nodes), "bold"),
-            *(text(line, "yellow") for line in notes),
+            *(text(line, "yellow") for line in notes[: fits.notes]),
             text(""),
             output.filled(_COLUMNS, rows, "no nodes"),
             *([text(left)] if left else []),
-            text(""),
-            output.filled(RUNNING, running[:models], "no model runs"),
-            *([text(f"… {more} more")] if more else []),
+            *_part(RUNNING, running, fits.models, "no model runs"),
+            *(_part(USERS, whose, fits.users, "") if users else ()),
         )
         excess = 0 if height is None else len(console.render_lines(screen, pad=False)) - height
-        if excess <= 0 or (models <= _LEAST and shown <= _LEAST and not notes):
+        if excess <= 0 or not fits.shrink(excess):
             return screen
-        if models <= _LEAST and shown <= _LEAST:
-            notes = notes[:-1]
-        elif models > _LEAST:
-            models = max(_LEAST, models - excess)
-        else:
-            shown = max(_LEAST, shown - excess)
+
+
+@dataclass(slots=True)
+class _Fits:
+    """The rows of each part that are shown. Models give way first, then users, then nodes, and notes at last."""
+
+    models: int
+    users: int
+    nodes: int
+    notes: int
+
+    def shrink(self, excess: int) -> bool:
+        """Show some fewer. False if none can be left out."""
+        for part in ("models", "users", "nodes"):
+            if (had := getattr(self, part)) > _LEAST:
+                setattr(self, part, max(_LEAST, had - excess))
+                return True
+        self.notes -= 1
+        return self.notes >= 0
+
+
+def _part(headings: Sequence[str], rows: Sequence[Sequence[Cell]], shown: int, empty: str) -> list[RenderableType]:
+    """A table below those before, and how many rows of it there are besides."""
+    table, more = output.filled(headings, rows[:shown], empty), len(rows) - shown
+    return [text(""), table, *([text(f"… {more} more")] if more else [])]
 
 
 def _left(above: int, below: int) -> str:

@@ -6,8 +6,6 @@ What was written counts only if the slot has had no other request since. Else it
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -19,8 +17,6 @@ from lmxd.daemon.launching.ends import End, SavedFile, Uncarried, end, longest, 
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
-
-log = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0
 """Seconds between looks for growths that wait no more."""
@@ -88,22 +84,13 @@ class Ahead:
 
     async def _written(self, carry: Carry) -> _Written:
         """Raises Uncarried, and OSError for files."""
-        begun, file = time.monotonic(), self._kept.file()
         source = await end(self._launched(carry.instance), carry.instance)
-        task, whole = await _task(source, carry.slot), False
-        try:
-            if task is None:
-                raise Uncarried("it is at work")
-            saved = await source.save(carry.slot, file)
+        if (task := await _task(source, carry.slot)) is None:
+            raise Uncarried("it is at work")
+        async with self._kept.saved(source, carry.slot, "saved ahead") as saved:
             hit("growth_saved")
-            whole = await _task(source, carry.slot) == task
-        finally:
-            if not whole:
-                remove_file(file)
-        if not whole:
-            raise Uncarried("it has worked meanwhile")
-        seconds = time.monotonic() - begun
-        log.info("%s: %d tokens of slot %d saved ahead in %.2f s", carry.instance, saved.tokens, carry.slot, seconds)
+            if await _task(source, carry.slot) != task:
+                raise Uncarried("it has worked meanwhile")
         return _Written(saved, task)
 
 

@@ -16,10 +16,10 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import CarryConversation, SaveConversation
 from lmxd.core.events import ConversationCarried, ConversationSaved, Event
 from lmxd.core.moves import Carry
-from lmxd.core.words import InstanceId, LeaseId
+from lmxd.core.words import InstanceId, LeaseId, TicketId
 from lmxd.daemon.launching.ahead import Ahead
 from lmxd.daemon.launching.ends import End, SavedFile, end, longest, tried
-from lmxd.daemon.launching.kept import Kept
+from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failpoints import hit
 
@@ -81,14 +81,10 @@ class Carrying:
 
     async def _saved(self, instance: InstanceId, slot: int) -> Carry:
         """The conversation of a slot, in a file. Raises Uncarried, and OSError for files."""
-        begun, source, file = time.monotonic(), await end(self._launched(instance), instance), self.kept.file()
-        try:
-            saved = await source.save(slot, file)
+        source = await end(self._launched(instance), instance)
+        async with self.kept.saved(source, slot) as saved:
             hit("growth_saved")
             name = self.kept.keep(saved, instance, slot)
-        finally:
-            file.unlink(missing_ok=True)
-        log.info("%s: %d tokens of slot %d saved in %.2f s", instance, saved.tokens, slot, time.monotonic() - begun)
         return Carry(instance=instance, slot=slot, file=name, spread=source.slots)
 
     async def _carried(self, decision: CarryConversation, carry: Carry) -> int:
@@ -99,19 +95,25 @@ class Carrying:
             saved = self.kept.find(carry.file)
             slot = await self._moved(saved, carry.spread, target, lease)
         else:
-            source, file = await end(self._launched(carry.instance), carry.instance), self.kept.file()
+            source = await end(self._launched(carry.instance), carry.instance)
+            saved = await self._fetched(decision.ticket, carry, source)
             try:
-                saved = await self.ahead.take(decision.ticket, carry, source) or await source.save(carry.slot, file)
-                file = saved.path
-                hit("growth_saved")
                 slot = await self._moved(saved, source.slots, target, lease)
             finally:
-                file.unlink(missing_ok=True)
+                remove_file(saved.path)
         hit("growth_restored")
         seconds = time.monotonic() - begun
         log.info("%s: %d tokens carried from %s to %s, slot %d, in %.2f s",
                  lease, saved.tokens, carry.instance, instance, slot, seconds)  # fmt: skip
         return slot
+
+    async def _fetched(self, ticket: TicketId, carry: Carry, source: End) -> SavedFile:
+        """The file of a growth's conversation, the caller's. Raises Uncarried, and OSError for files."""
+        if (ahead := await self.ahead.take(ticket, carry, source)) is not None:
+            return ahead
+        async with self.kept.saved(source, carry.slot) as saved:
+            hit("growth_saved")
+            return saved
 
     async def _moved(self, saved: SavedFile, slots: int, target: End, lease: LeaseId) -> int:
         """The slot into which a file of an instance with ``slots`` was read: one that nobody uses, and has the least.

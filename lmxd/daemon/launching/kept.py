@@ -6,17 +6,19 @@ Nobody can guess a file's name, for others may have the key of the instance that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance, MoveLease, StartInstance
 from lmxd.core.words import InstanceId, Phase
-from lmxd.daemon.launching.ends import SavedFile
+from lmxd.daemon.launching.ends import End, SavedFile
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,22 @@ class Kept:
         self._for: dict[str, InstanceId | None] = {}
         """The instance that each file is of, or that is to read it; None: only a parked lease is to have it."""
 
-    def file(self) -> Path:
-        """A file for a conversation, which is not there yet. Raises OSError."""
+    @contextlib.asynccontextmanager
+    async def saved(self, source: End, slot: int, how: str = "saved") -> AsyncIterator[SavedFile]:
+        """What a slot has, in a new file: the caller's once the block is over, and removed if that fails.
+
+        ``how`` it was saved is logged. Raises Uncarried, and OSError for files.
+        """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._directory / f"{secrets.token_hex(16)}.bin"
+        begun, file = time.monotonic(), self._directory / f"{secrets.token_hex(16)}.bin"
+        try:
+            saved = await source.save(slot, file)
+            yield saved
+        except BaseException:
+            remove_file(file)
+            raise
+        seconds = time.monotonic() - begun
+        log.info("%s: %d tokens of slot %d %s in %.2f s", source.instance, saved.tokens, slot, how, seconds)
 
     def keep(self, saved: SavedFile, instance: InstanceId, slot: int) -> str:
         """Keep what a slot had, instead of what is kept of it already. The name of the file. Raises OSError."""

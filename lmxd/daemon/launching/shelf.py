@@ -97,6 +97,7 @@ class Shelf:
             case ForgetInstance():
                 self._unseen.pop(decision.instance, None)
                 left = {instance.ask.kind for instance in self._state.instances.values()}
+                self._paces = {kind: pace for kind, pace in self._paces.items() if kind in left}
                 self._remove([name for name, known in self._known.items() if known.kind not in left])
 
     def _comes(self, instance: InstanceId, holder: ConnectionId) -> None:
@@ -133,23 +134,19 @@ class Shelf:
         source, kind = await end(self._launched(instance), instance), self._kind(instance)
         if not await self._is_sooner(source, kind):
             return None
-        use, file = await source.use(slot), self._kept.file()
-        begun = time.monotonic()
+        use, begun = await source.use(slot), time.monotonic()
         try:
-            saved = await source.save(slot, file)
-            hit("conversation_put_by")
-            self._known[file.stem] = _PutBy(saved=saved, kind=self._kind(instance), spread=source.slots, of=of)
+            async with self._kept.saved(source, slot, "put by") as saved:
+                hit("conversation_put_by")
+                name = saved.path.stem
+                self._known[name] = _PutBy(saved=saved, kind=self._kind(instance), spread=source.slots, of=of)
         finally:
-            if file.stem not in self._known:
-                remove_file(file)
-            took = time.monotonic() - begun
             if use is not None and use.tokens:  # one that took too long is not begun again soon
-                self._paces.setdefault(kind, _Pace()).write = took / use.tokens
-        self._trim(of, file.parent)
-        if file.stem not in self._known:
+                self._paces.setdefault(kind, _Pace()).write = (time.monotonic() - begun) / use.tokens
+        self._trim(of, saved.path.parent)
+        if name not in self._known:
             raise Uncarried("the disk is full")
-        log.info("%s: %d tokens of slot %d put by in %.2f s", instance, saved.tokens, slot, took)
-        return file.stem
+        return name
 
     async def _read(self, found: _PutBy, instance: InstanceId, slot: int) -> bool:
         """Raises Uncarried, and OSError for files."""

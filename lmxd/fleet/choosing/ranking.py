@@ -42,7 +42,6 @@ def _prospects(table: NodeTable, sought: Sought, now: float, *, slotted: bool = 
     return [
         node.view.prospect(node.name, offered, sought)
         for node, offered in table.offering(sought.model, now, slotted=slotted)
-        if not offered.ctx or sought.ctx <= max(offered.ctx, offered.ctx_most)
     ]
 
 

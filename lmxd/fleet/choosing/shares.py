@@ -95,6 +95,10 @@ class FleetShares:
             size += max(0, said.bytes - sum(part.size for part in mine))
         return UserUse(use=use, bytes=size, leases=leases, waiting=waiting)
 
+    def here(self, now: float) -> dict[str, UserUse]:
+        """``had`` of all whose requests are counted here."""
+        return {user: self.had(user, now) for user in self._parts}
+
     def used_elsewhere(self, user: str, node: str, now: float) -> float:
         """The recent byte-seconds of a user at all other nodes, as lmxd counts them there."""
         return min(_MOST_USED, sum(said.use for where, said in self._said(user, now) if where.name != node))

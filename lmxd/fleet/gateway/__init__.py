@@ -1,1 +1,1 @@
-"""The gateway of a fleet: finds a node for each request, and relays its answer over mutual TLS."""
+"""The gateway of a fleet: has a node answer each request, and relays that over mutual TLS."""

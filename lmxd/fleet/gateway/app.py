@@ -15,15 +15,15 @@ from lmxd.acts import Acts
 from lmxd.fleet import clock
 from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.finding.finding import Finding
+from lmxd.fleet.finding.places import QueuePlaces
+from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.board import FleetBoard
 from lmxd.fleet.gateway.doors import Doors
-from lmxd.fleet.gateway.finding import Finding
 from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.listing import FleetLists
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.places import QueuePlaces
-from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.requests import FleetRequests
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetSettings
@@ -37,10 +37,11 @@ _GRACE: Final = 30.0
 
 @dataclass(frozen=True)
 class FleetFront:
-    """The server, and what it hears of nodes."""
+    """The server, what it hears of nodes, and the limits of its users."""
 
     runner: web.AppRunner
     hearing: Hearing
+    quotas: FleetQuotas
 
 
 def front(settings: FleetSettings, entrance: Entrance, tls: ssl.SSLContext) -> FleetFront:
@@ -77,9 +78,9 @@ def front(settings: FleetSettings, entrance: Entrance, tls: ssl.SSLContext) -> F
     app = web.Application(middlewares=[Guard(entrance, bodies, acts).answer])
     app.on_response_prepare.append(of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
-    board = FleetBoard(fleet, table, now)
+    board = FleetBoard(fleet, table, quotas, now)
     app.add_routes([*requests.routes(), *FleetLists(models).routes(), *board.routes()])
     app.on_shutdown.append(board.end)
     app.on_cleanup.append(end)
     running = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
-    return FleetFront(running, Hearing(table, heard, now))
+    return FleetFront(running, Hearing(table, heard, now), quotas)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from math import ceil
 from typing import Final, NamedTuple
 
 from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.choosing.view import Attempt
-from lmxd.fleet.gateway.doors import Away, DoorExchange, Doors
-from lmxd.fleet.gateway.finding import Finding, TellStanding
+from lmxd.fleet.finding.errors import Away
+from lmxd.fleet.finding.finding import Finding, TellStanding
+from lmxd.fleet.finding.quotas import FleetQuotas
+from lmxd.fleet.finding.wanted import WantedAnswer
+from lmxd.fleet.gateway.doors import DoorExchange, Doors
 from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.quotas import FleetQuotas
 from lmxd.fleet.gateway.refusals import NodeError, refusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
@@ -92,7 +94,7 @@ class _DoorAsker:
         lines += [] if user is None else [f"{names.USER}: {user}"]
         lines += [] if said.used_elsewhere is None else [f"{names.USED}: {said.used_elsewhere:.0f}"]
         lines += [] if said.weight is None else [f"{names.WEIGHT}: {max(said.weight, _LEAST):.9f}"]
-        return [*lines] if wait is None else [*lines, f"Prefer: wait={int(wait)}"]
+        return [*lines] if wait is None else [*lines, f"Prefer: wait={ceil(wait)}"]
 
     def drop(self, asked: asyncio.Task[NodeAnswer]) -> None:
         asked.cancel()

@@ -9,11 +9,15 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd import __version__, plain_json
+from lmxd.config.keys import Caller
 from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
+from lmxd.fleet.seen_users import SeenUser
 from lmxd.gateway.answers.reply import sent
 from lmxd.gateway.board.board import EVENT_STREAM, framed
 from lmxd.gateway.board.web_page import WebPage
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.pausing import pause
 
 _SCRIPTS: Final = ("elements", "units", "following", "nodes")
@@ -22,10 +26,13 @@ _LOOK: Final = 1.0
 
 
 class FleetBoard:
-    """A page that everybody with a key may see: bytes, slots and queues by node, no user. ``now``: of the table."""
+    """A page for everybody with a key: bytes, slots and queues by node, and what its user has. ``now``: of the table.
 
-    def __init__(self, fleet: str, table: NodeTable, now: Callable[[], float]) -> None:
-        self._fleet, self._table, self._now = fleet, table, now
+    What other users have is for administrators' keys.
+    """
+
+    def __init__(self, fleet: str, table: NodeTable, quotas: FleetQuotas, now: Callable[[], float]) -> None:
+        self._fleet, self._table, self._quotas, self._now = fleet, table, quotas, now
         self._page = WebPage("fleet.html", _SCRIPTS)
         self._ended = asyncio.Event()
 
@@ -40,22 +47,26 @@ class FleetBoard:
         return web.Response(body=self._page.body.encode(), headers=self._page.headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        return web.json_response(self._snapshot(), dumps=plain_json.encode)
+        return web.json_response(self._snapshot(request[CALLER]), dumps=plain_json.encode)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """``state`` at every look."""
         stream = web.StreamResponse(headers=EVENT_STREAM)
         await stream.prepare(request)
         while not self._ended.is_set():
-            await sent(stream, framed("state", self._snapshot()))
+            await sent(stream, framed("state", self._snapshot(request[CALLER])))
             await pause(self._ended, _LOOK)
         return stream
 
-    def _snapshot(self) -> dict[str, Any]:
-        return snapshot_of(self._fleet, seen(self._table, self._now()))
+    def _snapshot(self, caller: Caller) -> dict[str, Any]:
+        nodes = seen(self._table, self._now())
+        users = self._quotas.seen(nodes)
+        if not caller.admin:
+            users = [user for user in users if caller is not ANYBODY and user.name == caller.name]
+        return snapshot_of(self._fleet, nodes, users) | {"admin": caller.admin}
 
 
-def snapshot_of(fleet: str, nodes: Sequence[SeenNode]) -> dict[str, Any]:
+def snapshot_of(fleet: str, nodes: Sequence[SeenNode], users: Sequence[SeenUser]) -> dict[str, Any]:
     """The content of the page. Bytes are ``int`` bytes, times seconds."""
     up = {model.model: model for model in running(nodes)}
     offered: dict[str, list[str]] = {name: [] for name in up}
@@ -67,6 +78,7 @@ def snapshot_of(fleet: str, nodes: Sequence[SeenNode]) -> dict[str, Any]:
         "version": __version__,
         "nodes": [_node(node) for node in nodes],
         "models": [_model(name, up.get(name), where) for name, where in sorted(offered.items())],
+        "users": [user.as_plain() for user in users],
     }
 
 

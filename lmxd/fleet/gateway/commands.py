@@ -8,24 +8,12 @@ import sys
 import click
 
 from lmxd.config import keys
-from lmxd.config.key_files import exposures
-from lmxd.config.keys import Keys
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.fleet.home import FleetSettings
 from lmxd.fleet.meant_home import home_of
-from lmxd.fleet.users import DEFAULT
 from lmxd.terminal import say
 
 log = logging.getLogger("lmxd.fleet.gateway")
-
-
-def _unknown_users(settings: FleetSettings) -> list[str]:
-    """Warnings for users who have no key here. LmxdError if the file of keys cannot be used."""
-    path = settings.gateway.keys_file
-    named = [name for name in settings.users if name != DEFAULT]
-    known = Keys(path).names if path is not None and named else ()
-    return [f"users.{name}: there is no key of that name here" for name in named if name not in known]
 
 
 @click.command()
@@ -39,7 +27,9 @@ def gateway(context: click.Context) -> None:
     try:
         home = home_of(context)
         config = home.settings.gateway
-        for warning in (*config.warnings, *exposures(config), *_unknown_users(home.settings)):
+        from lmxd.fleet.gateway.rereading import warnings
+
+        for warning in warnings(home.settings):
             log.warning("%s", warning)
         if config.listen is None:
             raise LmxdError("config", f"{home.config}: gateway.listen is not set", "say 127.0.0.1:8090, for instance")
@@ -55,12 +45,13 @@ def gateway(context: click.Context) -> None:
 
 @click.command()
 @click.argument("name")
+@click.option("--admin", is_flag=True, help="The dashboard shows its owner all users.")
 @USER
 @click.pass_context
-def key(context: click.Context, name: str) -> None:
+def key(context: click.Context, name: str, admin: bool) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file of fleet.yaml. An older one of it ends."""
     home = home_of(context)
     path = home.settings.gateway.keys_file
     if path is None:
         raise LmxdError("config", f"{home.config}: gateway.keys_file is not set", "say where keys are kept")
-    say(keys.add(path, name, admin=False), whole=True)
+    say(keys.add(path, name, admin=admin), whole=True)

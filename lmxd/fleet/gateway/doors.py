@@ -11,8 +11,9 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from lmxd.errors import LmxdError
 from lmxd.fleet import names
+from lmxd.fleet.finding.errors import Away
+from lmxd.fleet.gateway.connecting import ConnectTurns
 from lmxd.fleet.gateway.watching import Watch
 from lmxd.fleet.members import Member, MemberRole
 from lmxd.fleet.reading import read
@@ -30,19 +31,10 @@ _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
 _SIGN: Final = 2**16
 """Bytes of a sign of life, or of an error in its place."""
-_AGAIN: Final = "ask again"
 
 
 class _Alive(Struct):
     now: float
-
-
-class Away(LmxdError):
-    """The error for a node that could not be reached, or broke off before it answered: another is asked."""
-
-    def __init__(self, node: str, why: object) -> None:
-        super().__init__("stopped", f"node {node} does not answer: {why}", _AGAIN)
-        self.node = node
 
 
 class DoorExchange(Exchange):
@@ -85,7 +77,7 @@ class Doors:
 
     def __init__(self, tls: ssl.SSLContext, fleet: str, told_time: Callable[[str, float], None]) -> None:
         self._tls, self._fleet, self._told_time = tls, fleet, told_time
-        self._kept = KeptConnections(_KEPT)
+        self._kept, self._turns = KeptConnections(_KEPT), ConnectTurns()
         self._watch = Watch(self._probe)
 
     async def ask(self, card: NodeCard, call: UpstreamCall, *lines: str) -> tuple[DoorExchange, Head]:
@@ -102,10 +94,22 @@ class Doors:
             exchange.close()
             raise
 
-    async def _sent(self, card: NodeCard, call: UpstreamCall, lines: tuple[str, ...]) -> DoorExchange:
-        """A request that is sent, on a kept connection if there is one. A door may close that just then, unread."""
+    async def _sent(
+        self, card: NodeCard, call: UpstreamCall, lines: tuple[str, ...] = (), *, hurries: bool = False
+    ) -> DoorExchange:
+        """A request that is sent, on a kept connection if there is one. A door may close that just then, unread.
+
+        ``hurries``: it passes those who wait for a turn to connect.
+        """
         sent = (call.head(*lines), *((call.body,) if call.body else ()))
-        while (transport := self._kept.take(card.node)) is not None:
+        while True:
+            transport = self._kept.take(card.node)
+            if transport is None:
+                found = await (self._connected if hurries else self._in_turn)(card, call)
+                if isinstance(found, DoorExchange):
+                    found.send(*sent)
+                    return found
+                transport = found
             exchange = DoorExchange(card.node, self._kept, call)
             transport.set_protocol(exchange)
             exchange.connection_made(transport)
@@ -113,12 +117,14 @@ class Doors:
             self._watch.over(card, exchange)
             if not await exchange.was_closed() or exchange.silent:
                 return exchange
-        exchange = await self._connected(card, call)
-        exchange.send(*sent)
-        return exchange
+
+    async def _in_turn(self, card: NodeCard, call: UpstreamCall) -> DoorExchange | asyncio.Transport:
+        """A new connection, or one that has served another request while others connected. Raises Away."""
+        async with self._turns.turn(card.node):
+            return self._kept.take(card.node) or await self._connected(card, call)
 
     async def _connected(self, card: NodeCard, call: UpstreamCall) -> DoorExchange:
-        """A new connection to the node that a card names, and to no other."""
+        """A new connection to the node that a card names, and to no other. Raises Away."""
         loop, (host, _, port) = asyncio.get_running_loop(), card.address.rpartition(":")
         member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
         make = partial(DoorExchange, card.node, self._kept, call)
@@ -133,7 +139,7 @@ class Doors:
 
     async def _probe(self, card: NodeCard) -> None:
         """Ask for what its lmxd alone can say. Raises Away. An error is an answer, too: a frozen node has none."""
-        exchange = await self._sent(card, UpstreamCall(method="GET", path=names.ALIVE, headers={}), ())
+        exchange = await self._sent(card, UpstreamCall(method="GET", path=names.ALIVE, headers={}), hurries=True)
         with contextlib.closing(exchange):
             said = await collected(exchange, await exchange.head(), _SIGN)
         with contextlib.suppress(ValueError):

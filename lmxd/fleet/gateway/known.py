@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import unquote
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.reports import Offered
-
-LIST: Final = "/v1/models"
-"""The path of a gateway at which models are listed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

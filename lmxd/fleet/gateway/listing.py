@@ -11,7 +11,8 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.fleet.gateway.known import LIST, FleetModel, FleetModels
+from lmxd.fleet.gateway.known import FleetModel, FleetModels
+from lmxd.fleet.names import LIST
 from lmxd.gateway.http.paths import MODEL, routes
 from lmxd.gateway.ollama.models import API
 from lmxd.gateway.requests.failures import StatusError, is_anthropics
@@ -33,6 +34,7 @@ class FleetLists:
             *routes("GET", "/api/tags", self._tags),
             *routes("GET", "/api/version", self._version),
             *(route for method, word in _CHANGES for route in routes(method, f"/api/{word}", self._change)),
+            web.route("*", "/api/blobs/{digest}", self._blob),
         ]
 
     async def _all(self, request: web.Request) -> web.Response:
@@ -57,6 +59,11 @@ class FleetLists:
     async def _change(self, _: web.Request) -> web.Response:
         what = "models are not changed through a fleet's gateway"
         raise StatusError(403, "not_permitted", what, "an administrator adds models at a node: lmxd pull, lmxd import")
+
+    async def _blob(self, request: web.Request) -> web.Response:
+        if request.method == "HEAD":
+            raise LmxdError("unknown_id", "there is no such blob", "an administrator adds models at a node: lmxd pull")
+        return await self._change(request)
 
     def _shown(self, found: FleetModel) -> dict[str, Any]:
         offered = found.offered

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 
 from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet import tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.gateway.app import front
+from lmxd.fleet.gateway.rereading import reread
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -27,7 +29,7 @@ async def serve(home: FleetHome, config: GatewayConfig, address: str) -> None:
     heard.add_done_callback(lambda _: told.set())
     renewed = asyncio.create_task(keep_renewed(home, MemberRole.GATEWAY, [context]))
     try:
-        await listening(config, address, authentication, built.runner, told)
+        await listening(config, address, authentication, built.runner, told, partial(reread, home, built.quotas))
         if heard.done():
             await heard
     finally:

@@ -9,15 +9,12 @@ from typing import Any, Final
 from msgspec import Struct
 
 from lmxd.errors import EXIT_STATUS, LmxdError
-from lmxd.fleet.gateway.doors import Away, DoorExchange
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.gateway.doors import DoorExchange
 from lmxd.fleet.reading import read
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.http.http1 import Head
-from lmxd.gateway.requests.failures import StatusError
 
-_ELSEWHERE: Final = frozenset((404, 429, 500, 502, 503))
-"""Statuses of what another node may do better: it has that model, has room, or is well."""
-_FULL: Final = 429
 _OF_CLIENTS: Final = range(400, 500)
 _CODES: Final = {403: "not_permitted", 404: "unknown_model", 429: "no_capacity", 502: "bad_answer", 503: "stopped"}
 """Statuses -> their code, where an API's errors have none."""
@@ -36,25 +33,6 @@ class _Problem(Struct):
 
 class _Said(Struct):
     error: _Problem | str | None = None
-
-
-class NodeRefusal(StatusError):
-    """The error that a node answered with. ``status``: HTTP's."""
-
-    def __init__(self, node: str, status: int, error: LmxdError) -> None:
-        super().__init__(status, error.code, error.message, error.remedy)
-        self.data = error.data
-        self.node = node
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether another node may do it."""
-        return self.status in _ELSEWHERE or self.code == "never_fits"
-
-    @property
-    def is_full(self) -> bool:
-        """The node has nothing for such a request now."""
-        return self.status == _FULL
 
 
 class NodeError(NodeRefusal):

@@ -10,12 +10,12 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
 from lmxd.fleet.choosing.prospects import Sought
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.fleet.gateway.asking import Asking
 from lmxd.fleet.gateway.conversations import conversation
-from lmxd.fleet.gateway.known import LIST, FleetModels
+from lmxd.fleet.gateway.known import FleetModels
 from lmxd.fleet.gateway.metrics import FleetMetrics, FleetServed
 from lmxd.fleet.gateway.refusals import NodeError
-from lmxd.fleet.gateway.wanted import WantedAnswer
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.signs_of_life import EVENTS, LINES, OBJECT, SignsOfLife
 from lmxd.gateway.http.paths import routes, target
@@ -85,7 +85,7 @@ class FleetRequests:
     async def _props(self, request: web.Request) -> web.StreamResponse:
         model = request.query.get("model")
         if not model:
-            raise LmxdError("invalid_params", "model: none is named", f"ask for /props?model=NAME, of {LIST}")
+            raise LmxdError("invalid_params", "model: none is named", f"ask for /props?model=NAME, of {names.LIST}")
         return await self._hand_on(request, _Asked(model=model, body=b""))
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
@@ -129,7 +129,7 @@ class FleetRequests:
         """LmxdError ``unknown_model``."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else LIST)
+        model = self._models.named(asked.model, "/api/tags" if request.path.startswith("/api/") else names.LIST)
         return WantedAnswer(
             sought=Sought(model=model, ctx=asked.ctx, session=conversation(user, model, asked.body)),
             user=user,

@@ -14,7 +14,8 @@ from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.filters import Fields, synonyms
 from lmxd.gateway.requests.wanted import bounded
 
-_CHATS: Final = "/v1/chat/completions"
+_RESPONSES: Final = "/v1/responses"
+_CHATS: Final = ("/v1/chat/completions", "/v1/messages", _RESPONSES)
 _TEXTS: Final = ("/v1/completions", "/completion")
 """Paths of requests whose answer can go on elsewhere: of chats, and of texts."""
 _LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
@@ -22,7 +23,7 @@ _SEVERAL: Final = ("n", *synonyms("n"))
 _NOT: Final = (
     *("logprobs", "top_logprobs", "n_probs", "post_sampling_probs"),
     *("response_format", "json_schema", "grammar", "suffix", "echo", "id_slot"),
-    *("add_generation_prompt", "continue_final_message"),
+    *("add_generation_prompt", "continue_final_message", "output_config", "output_format"),
 )
 """Parameters by which an answer is more than its text, or the engine has to have begun with it: a grammar would begin
 again in the middle, and probabilities are told of the rest alone."""
@@ -31,12 +32,12 @@ _NOTHING: Final = (None, False, 0, "")
 
 def goes_on(call: UpstreamCall) -> bool:
     """Whether the answer to a request can go on elsewhere, by its path."""
-    return call.path.partition("?")[0] in (_CHATS, *_TEXTS)
+    return call.path.partition("?")[0] in (*_CHATS, *_TEXTS)
 
 
 def is_chat(call: UpstreamCall) -> bool:
     """Whether an engine repeats what it goes on with: llama-server does so in chats."""
-    return call.path.partition("?")[0] == _CHATS
+    return call.path.partition("?")[0] in _CHATS
 
 
 def is_repeatable(call: UpstreamCall) -> bool:
@@ -59,12 +60,19 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
             return None
         if any(_value(fields, name) not in (None, 1) for name in _SEVERAL):
             return None
-        more = _chat(fields, written.text) if is_chat(call) else _text(fields, written)
+        more = _more(call, fields, written)
     except (LmxdError, msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         return None
     if more is None:
         return None
     return replace(call, body=msgspec.json.encode(fields | _left(fields, written.said) | more))
+
+
+def _more(call: UpstreamCall, fields: Fields, written: Written) -> dict[str, Any] | None:
+    if not is_chat(call):
+        return _text(fields, written)
+    is_response = call.path.partition("?")[0] == _RESPONSES
+    return _response(fields, written.text) if is_response else _chat(fields, written.text)
 
 
 def _value(fields: Fields, name: str) -> Any:
@@ -73,7 +81,7 @@ def _value(fields: Fields, name: str) -> Any:
 
 def _may_stop(fields: Fields, text: str) -> bool:
     """Whether a text may end within a word that is to stop it: the engine would not know the rest of that again."""
-    said = _value(fields, "stop") or []
+    said = _value(fields, "stop") or _value(fields, "stop_sequences") or []
     words = [said] if isinstance(said, str) else said
     return any(text.endswith(word[:end]) for word in words for end in range(1, len(word)))
 
@@ -92,8 +100,25 @@ def _chat(fields: Fields, text: str) -> dict[str, Any] | None:
     begun = _value(messages[-1], "content")
     if messages[-1].keys() - {"role", "content"} or not isinstance(begun, str):
         return None
-    whole = text if text.startswith(begun) else begun + text
-    return {"messages": [*messages[:-1], {"role": "assistant", "content": whole}]}
+    return {"messages": [*messages[:-1], {"role": "assistant", "content": _behind(begun, text)}]}
+
+
+def _behind(begun: str, text: str) -> str:
+    """The answer so far of one that had begun, which its engine may have repeated."""
+    return text if text.startswith(begun) else begun + text
+
+
+def _response(fields: Fields, text: str) -> dict[str, Any] | None:
+    """The items of a request to the Responses API, likewise."""
+    said = _value(fields, "input")
+    items = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    match items:
+        case [*before, {"role": "assistant", "content": [{"type": "output_text", "text": str(begun)}]}]:
+            items, text = before, _behind(begun, text)
+        case [*_, {"role": "assistant"}] | [] | None:
+            return None
+    part = {"type": "output_text", "text": text}
+    return {"input": [*items, {"type": "message", "role": "assistant", "content": [part]}]}
 
 
 def _text(fields: Fields, written: Written) -> dict[str, Any] | None:

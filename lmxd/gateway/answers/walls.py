@@ -18,6 +18,7 @@ from lmxd.gateway.http.upstream import BROKEN_OFF, CLIENT_LEFT
 from lmxd.gateway.leasing.progress import RequestProgress
 
 _DATA: Final = b"data:"
+_NAME: Final = b"event:"
 _LIFE: Final = 10.0
 """Seconds between signs of life: clients and proxies give up on what is silent."""
 
@@ -49,6 +50,8 @@ class WalledAnswer:
         self._lines = Lines()
         self._held: list[bytes] = []
         """The lines of the end of the first part."""
+        self._name = b""
+        """The line with the name of an event, until it is known what becomes of that."""
         self._seam: Seam | None = None
         self._dropped = False
         """The last line was not told, nor is the empty one behind it."""
@@ -85,16 +88,16 @@ class WalledAnswer:
         self._remind_later()
         rest = await self._onward(self._written, self._hear) if self._held else None
         if rest is None:
-            self._tell(b"".join(self._held) + self._lines.rest)
+            self._tell(b"".join(self._held) + self._name + self._lines.rest)
             return True
-        self._part, self._seam, self._lines = rest.answer, rest.seam, Lines()
+        self._part, self._seam, self._lines, self._name = rest.answer, rest.seam, Lines(), b""
         if self._left:
             rest.answer.close()
         if self._paused:
             rest.answer.pause()
         rest.answer.hand_to(Chunks(self._take_rest).feed)
         if await rest.answer.ended():
-            self._tell(self._lines.rest)
+            self._tell(self._name + self._lines.rest)
             return True
         if self._differs:
             self._tell(b"".join(self._held))
@@ -104,12 +107,16 @@ class WalledAnswer:
         """Tell the lines of the first part, but those from which on it might be at its wall."""
         told = bytearray()
         for line in self._lines.feed(data):
+            if line.startswith(_NAME):
+                self._name = line + b"\n"
+                continue
             if line.startswith(_DATA):
                 self._written.take(line.removeprefix(_DATA).strip())
-            if self._written.ended:
-                self._held.append(line + b"\n")
-            else:
-                told += line + b"\n"
+            self._held.append(self._name + line + b"\n")
+            self._name = b""
+            if not (self._written.ended or self._written.closed):
+                told += b"".join(self._held)
+                self._held = []
         self._tell(bytes(told))
 
     def _take_rest(self, data: bytes) -> None:
@@ -125,15 +132,19 @@ class WalledAnswer:
         if self._differs or self._seam is None or (self._dropped and not line):
             return b""
         self._dropped = False
+        if line.startswith(_NAME):
+            self._name = line + b"\n"
+            return b""
         if not line.startswith(_DATA):
             return line + b"\n"
+        name, self._name = self._name, b""
         try:
             event = self._seam.event(line.removeprefix(_DATA).strip())
         except Differs:
             self._differs = True
             return b""
         self._dropped = event is None
-        return b"" if event is None else _DATA + b" " + event + b"\n"
+        return b"" if event is None else name + _DATA + b" " + event + b"\n"
 
     def _tell(self, data: bytes) -> None:
         if data:

@@ -1,4 +1,4 @@
-/* The nodes of a fleet, and the models that they have. */
+/* The nodes of a fleet, the models that they have, and the users. */
 
 function standing(n) {
   if (n.state !== "silent") return n.state;
@@ -39,6 +39,20 @@ function model(row, m) {
   put(td[4], several(m.nodes));
 }
 
+function limited(has, most) { return most === null ? has : `${has} of ${most}`; }
+
+function user(row, u) {
+  const td = row.children;
+  put(td[0], u.user);
+  put(td[1], String(u.weight));
+  put(td[2], `${Math.round(100 * u.part)}%`);
+  put(td[3], `${(u.use / 2 ** 30 / 3600).toFixed(2)} GiB h`);
+  put(td[4], limited(size(u.bytes), u.max_bytes === null ? null : size(u.max_bytes)));
+  put(td[5], limited(String(u.leases), u.max_leases));
+  put(td[6], limited(String(u.waiting), u.max_waiting));
+  put(td[7], several(u.nodes));
+}
+
 function show(s) {
   const up = s.nodes.filter(n => n.state === "up").length, alive = s.nodes.filter(n => n.state !== "silent");
   const sum = of => alive.reduce((all, n) => all + n[of], 0);
@@ -50,6 +64,9 @@ function show(s) {
   sync($("model-rows"), s.models, m => m.model, () => cells(make("tr"), ["Model", "Slots in use", "Ready at", "Loading at", "Offered by"]), model);
   $("no-models").hidden = s.models.length > 0;
   $("model-rows").parentElement.hidden = !s.models.length;
+  $("user-part").hidden = !s.users.length;
+  $("own-alone").hidden = s.admin;
+  sync($("user-rows"), s.users, u => u.user, () => cells(make("tr"), ["User", "Weight", "Part", "Used", "Memory", "Leases", "Waiting", "At"]), user);
 }
 
 follow(() => problem(""), { state: show });

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.known import LIST
-from lmxd.fleet.gateway.refusals import NodeRefusal
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.names import LIST
 from lmxd.text import several
 
 
@@ -20,7 +19,7 @@ def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusa
     if refused:
         what = "; ".join(error.message for error in refused.values())
         return LmxdError("stopped", f"no node that has {model} answers: {what}", "ask again")
-    if not table.alive(now):
+    if not table.alive(now) and not any(node.speaks(now) for node in table.nodes.values()):
         what = "nothing has been heard of any node for a minute"
         return LmxdError("stopped", what, "an administrator looks whether lmxd fleet broker and lmxd fleet node run")
     if not table.offers(model):

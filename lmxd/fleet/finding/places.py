@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Prospect
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.wanted import WantedAnswer
 
 
 class QueuePlace:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Final, TypeAlias
 
 from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.shares import FleetShares, UserPart
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.wanted import WantedAnswer
+from lmxd.fleet.seen import SeenNode
+from lmxd.fleet.seen_users import SeenUser
+from lmxd.fleet.seen_users import users as seen_users
 from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.stated import Stated
@@ -26,12 +29,16 @@ _Tell: TypeAlias = Callable[[RequestProgress], None]
 
 
 class UserPlace:
-    """The place of one request among those of its user. ``limits``: the user's."""
+    """The place of one request among those of its user. ``limits``: the user's, which may be others later."""
 
-    def __init__(self, shares: FleetShares, part: UserPart, limits: FleetUserConfig) -> None:
-        self._shares, self._limits = shares, limits
+    def __init__(self, shares: FleetShares, part: UserPart, limits: Callable[[str], FleetUserConfig]) -> None:
+        self._shares, self._limits_of = shares, limits
         self.part = part
         self.turn = asyncio.Event()
+
+    @property
+    def _limits(self) -> FleetUserConfig:
+        return self._limits_of(self.part.user)
 
     def asked(self, node: str, now: float) -> None:
         """A node is asked whether it serves it at once."""
@@ -75,15 +82,29 @@ class FleetQuotas:
     """The users of a fleet at one gateway, or in one program. ``now``: the clock of the table."""
 
     def __init__(self, users: FleetUsers, shares: FleetShares, now: Callable[[], float]) -> None:
-        self._users, self._shares, self._now = users, shares, now
+        self.users: FleetUsers = users
+        self._shares, self._now = shares, now
         self._lines: dict[str, list[UserPlace]] = {}
         """Requests that wait for their user's limits, by user, in order of arrival."""
+
+    def limits(self, user: str) -> FleetUserConfig:
+        """Those that a user has; one without a part has none."""
+        return user_of(self.users, user) or FleetUserConfig()
+
+    def replace(self, users: FleetUsers) -> None:
+        """Go by other users, or other limits of theirs, also for requests that wait."""
+        self.users = users
+        self.heard()
+
+    def seen(self, nodes: Iterable[SeenNode]) -> list[SeenUser]:
+        """The users of the fleet, with those that wait here."""
+        return seen_users(nodes, self.users, self._shares.here(self._now()))
 
     def stated(self, user: str | None, node: str, waited: float) -> Stated:
         """A request and its user as a node is told of them."""
         if user is None:
             return Stated(waited=waited)
-        limits = user_of(self._users, user)
+        limits = user_of(self.users, user)
         used = self._shares.used_elsewhere(user, node, self._now())
         return Stated(waited=waited, used_elsewhere=used, weight=None if limits is None else limits.weight)
 
@@ -93,12 +114,11 @@ class FleetQuotas:
 
         LmxdError, as lmxd refuses it: ``over_quota`` at once, ``wait_expired``, ``too_many_waiting``.
         """
-        limits = None if wanted.user is None else user_of(self._users, wanted.user)
-        if wanted.user is None or limits is None or not limits.is_limited:
+        if wanted.user is None or not self.limits(wanted.user).is_limited:
             yield wanted
             return
         part = self._shares.begin(wanted.user, self._shares.size(wanted.sought, self._now()))
-        place = UserPlace(self._shares, part, limits)
+        place = UserPlace(self._shares, part, self.limits)
         try:
             await self._turn(place, wanted, told)
             part.let_in, part.waiting = True, False
@@ -110,12 +130,12 @@ class FleetQuotas:
 
     async def _turn(self, place: UserPlace, wanted: WantedAnswer, told: _Tell) -> None:
         """Wait until the user may have it, behind those of the same user that came before."""
-        if (never := place.never()) is not None:
-            raise never
         line = self._lines.setdefault(place.part.user, [])
         line.append(place)
         try:
-            while beyond := self._beyond(place, line):
+            while beyond := place.never() or self._beyond(place, line):
+                if isinstance(beyond, LmxdError):
+                    raise beyond
                 what, key = beyond
                 left = wanted.left(self._now())
                 if left == 0:

@@ -14,12 +14,10 @@ from lmxd.fleet.choosing.prospects import Prospect, Standing
 from lmxd.fleet.choosing.ranking import ranking
 from lmxd.fleet.choosing.sessions import Sessions
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.gateway.doors import Away
-from lmxd.fleet.gateway.metrics import FleetMetrics
-from lmxd.fleet.gateway.nobody import nobody
-from lmxd.fleet.gateway.places import QueuePlace, QueuePlaces
-from lmxd.fleet.gateway.refusals import NodeRefusal
-from lmxd.fleet.gateway.wanted import WantedAnswer
+from lmxd.fleet.finding.errors import Away, NodeRefusal
+from lmxd.fleet.finding.nobody import nobody
+from lmxd.fleet.finding.places import QueuePlace, QueuePlaces
+from lmxd.fleet.finding.wanted import WantedAnswer
 from lmxd.gateway.leasing.progress import RequestProgress
 
 TRIES: Final = 3
@@ -51,6 +49,24 @@ class Asker(Protocol[AnswerT]):
         """Take no answer of what was asked: it leaves the queue there, or is ended."""
 
 
+class FindingFigures(Protocol):
+    """Counts for metrics how requests were found a node."""
+
+    def found(self, seconds: float) -> None: ...
+
+    def moved(self) -> None: ...
+
+
+class Uncounted:
+    """Counts nothing, where there are no metrics."""
+
+    def found(self, seconds: float) -> None:
+        pass
+
+    def moved(self) -> None:
+        pass
+
+
 class Finding:
     """Finds a node for each request. ``below(n)``: a number from 0 to n - 1 at random; ``now``: the table's clock."""
 
@@ -58,7 +74,7 @@ class Finding:
         self,
         table: NodeTable,
         places: QueuePlaces,
-        metrics: FleetMetrics,
+        metrics: FindingFigures,
         below: Callable[[int], int],
         now: Callable[[], float],
     ) -> None:
