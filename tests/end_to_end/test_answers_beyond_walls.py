@@ -25,9 +25,9 @@ Told = tuple[str, str | None, int, int, int]
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
     """Two models of the same file: one that grows from 256 to 1,024 tokens, and one that has them from the start."""
-    static = {"path": str(few_layers), "context_length": 1024, "threads": 1}
+    static = {"path": str(smollm2), "context_length": 1024, "threads": 1}
     models = {"elastic": static | {"elastic": {"start": 256}}, "static": static}
     config = {"gpu": {"device": "host", "max_memory_gb": 2}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("walls"), config) as lmxd, Gateway(lmxd) as gateway:
