@@ -97,7 +97,7 @@ def test_requests_wait_for_slots_where_these_are() -> None:
 
 
 def test_a_queue_of_which_nobody_knows_the_end_is_the_last() -> None:
-    table = fleet(beat("stuck", 1, 0, waiting=2), beat("queue", 1, 0, waiting=9, eta=300), beat("none", 1, 0))
+    table = fleet(beat("stuck", 1, 0, waiting=2), beat("queue", 1, 0, waiting=2 * JOINED, eta=300), beat("none", 1, 0))
     assert [node for node, _ in order(table)] == ["none", "queue", "stuck"]
 
 

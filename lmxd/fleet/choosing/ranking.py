@@ -14,7 +14,7 @@ BEST: Final = 3
 """One of so many is taken at random, for other gateways choose by the same reports."""
 MOST: Final = 16
 """The most nodes that are ranked."""
-LOOKED: Final = 128
+LOOKED: Final = 64
 """The most nodes that are looked at of those that could be as good as each other; a fleet without load has many."""
 
 
@@ -58,13 +58,11 @@ def _found(
     ready = [p for p in found if p.standing is Standing.READY]
     if len(ready) >= BEST:
         return ready
-    best = min((p.standing for p in found), default=None)
-    for bound, nodes in sorted(table.by_bound(sought.model).items()):
-        if best is not None and best < bound:
+    for bound, nodes in enumerate(table.by_bound(sought.model)):
+        if min((p.standing for p in found), default=bound) < bound:
             break
-        turn = below(len(nodes))
+        turn = below(max(1, len(nodes)))
         found += islice(prospects(nodes[turn:] + nodes[:turn]), LOOKED)
-        best = min((p.standing for p in found), default=None)
     return found
 
 

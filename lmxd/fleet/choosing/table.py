@@ -30,7 +30,7 @@ class Node:
         self.name = name
         self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
-        self._needed: dict[str, int] = {}
+        self.needed: dict[str, int] = {}
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
@@ -47,7 +47,7 @@ class Node:
         """Take in a card, or that it is gone."""
         self.card = card
         self.offered = {} if card is None else {offered.model: offered for offered in card.models}
-        self._needed = {model: needed(offered) for model, offered in self.offered.items()}
+        self.needed = {model: needed(offered) for model, offered in self.offered.items()}
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take in a heartbeat. Whether it is news: an older one, or one of an earlier start, changes nothing."""
@@ -93,7 +93,10 @@ class Node:
 
     def bound(self, model: str) -> Standing:
         """The best standing that a request for a model which it offers could have, by a few comparisons."""
-        return self.view.bound(model, self._needed[model])
+        view = self.view
+        if model in view.vacant or model in view.coming:
+            return Standing.READY
+        return view.with_bytes if view.most >= self.needed[model] else view.without_bytes
 
     def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
@@ -215,12 +218,12 @@ class NodeTable:
         """The nodes that have instances of a model, up or coming up, and offer it."""
         return [node for node in self._slotted.get(model, {}).values() if model in node.offered]
 
-    def by_bound(self, model: str) -> dict[Standing, list[Node]]:
-        """All others that offer a model, by the best standing that a request could have there."""
-        found: dict[Standing, list[Node]] = {}
+    def by_bound(self, model: str) -> list[list[Node]]:
+        """All others that offer a model: for each standing, those where a request could have no better one."""
+        found: list[list[Node]] = [[] for _ in Standing]
         for node in self.offering(model):
-            found.setdefault(node.bound(model), []).append(node)
-        found.pop(Standing.READY, None)
+            found[node.bound(model)].append(node)
+        found[Standing.READY] = []
         return found
 
     def open(self, nodes: Iterable[Node], now: float) -> Iterator[Node]:

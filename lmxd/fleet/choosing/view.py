@@ -10,7 +10,7 @@ from lmxd.fleet.reports import DeviceRoom, Heartbeat, Offered
 
 HOST: Final = "host"
 """The device that is RAM. A model that fits on a GPU is not placed there instead."""
-JOINED: Final = 8
+JOINED: Final = 16
 """Requests that wait at a node before others begin a queue elsewhere.
 
 Whoever is first in a queue for bytes has those put by that are free there: of many queues each keeps some from others.
@@ -54,6 +54,7 @@ class View:
         self.waiting, self.eta = beat.waiting, beat.eta
         self._is_stuck = beat.waiting > 0 and not beat.eta
         """Nobody can say when those who wait there are served."""
+        self._bind()
         self.refused: set[str] = set()
         """Models for which it had nothing."""
 
@@ -62,17 +63,11 @@ class View:
         """Models of which it has instances, up or coming up."""
         return self.vacant.keys() | self.coming.keys()
 
-    def bound(self, model: str, need: int) -> Standing:
-        """The best standing that a request could have. ``need``: ``needed`` for a new instance."""
-        if model in self.vacant or model in self.coming:
-            return Standing.READY
-        if self.most >= need:
-            return Standing.BESIDE if self.waiting else Standing.FITS
-        return Standing.WAITS if self._is_joined else Standing.BEGINS
-
-    @property
-    def _is_joined(self) -> bool:
-        return 0 < self.waiting < JOINED and not self._is_stuck
+    def _bind(self) -> None:
+        """Note the best standings of a request for a model of which it has no instance: with the bytes, and without."""
+        self.with_bytes = Standing.BESIDE if self.waiting else Standing.FITS
+        joined = 0 < self.waiting < JOINED and not self._is_stuck
+        self.without_bytes = Standing.WAITS if joined else Standing.BEGINS
 
     def prospect(self, node: str, offered: Offered, sought: Sought) -> Prospect:
         """The chance of a request for a model that the node offers. Beside a queue nothing is ended for it."""
@@ -92,7 +87,7 @@ class View:
     def _waits(self, node: str, offered: Offered) -> Prospect:
         eta = self.eta + (0.0 if offered.model in self.vacant else offered.load)
         for_slots = self.waiting + 1 < self.slots.get(offered.model, 0)
-        standing = Standing.WAITS if self._is_joined or for_slots else Standing.BEGINS
+        standing = Standing.WAITS if for_slots else self.without_bytes
         return Prospect(standing, inf if self._is_stuck else eta, eta, node)
 
     def _room(self, node: str, offered: Offered) -> Prospect | None:
@@ -138,6 +133,7 @@ class View:
         elif prospect.standing >= Standing.WAITS:
             self.eta += prospect.eta / (self.waiting + 1)
             self.waiting += 1
+            self._bind()
         else:
             if prospect.device in self.free:
                 self.free[prospect.device] -= prospect.size
