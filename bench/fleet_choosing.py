@@ -143,7 +143,7 @@ def compare(nodes: int, seconds: float, load: float, seed: int, gateways: int) -
     """Print both, and say what is worse than its bound."""
     jobs = trace(nodes, seconds, load, seed)
     print(
-        f"\n{nodes} nodes, {gateways} gateways, {len(jobs)} requests by seed {seed}: {load:.0%} load for {seconds:.0f} s"
+        f"\n{nodes} nodes, {gateways} gateways, {len(jobs)} requests by seed {seed}, {load:.0%} load, {seconds:.0f} s"
     )
     print("               served     p50     p90     p99    most   packed            CPU")
     with ProcessPoolExecutor(2) as pool:

@@ -14,7 +14,7 @@ BEST: Final = 3
 """One of so many is taken at random, for other gateways choose by the same reports."""
 MOST: Final = 16
 """The most nodes that are ranked."""
-LOOKED: Final = 64
+LOOKED: Final = 32
 """The most nodes that are looked at of those that could be as good as each other; a fleet without load has many."""
 
 

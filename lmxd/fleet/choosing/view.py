@@ -29,7 +29,7 @@ class Attempt(NamedTuple):
 
 def needed(offered: Offered) -> int:
     """Bytes that a new instance takes at least of one device that is not RAM; 0 if none, or if nobody knows."""
-    return max((size for device, size in offered.needs.items() if device != HOST), default=0)
+    return max([size for device, size in offered.needs.items() if device != HOST], default=0)
 
 
 class View:
