@@ -227,7 +227,7 @@ class NodeTable:
         return found
 
     def open(self, nodes: Iterable[Node], now: float) -> Iterator[Node]:
-        """Those of ``nodes`` that may start or serve something: alive, not draining."""
+        """The ``nodes`` that may start or serve something: alive, not draining."""
         return (node for node in nodes if not node.beat.draining and self._is_alive(node, now))
 
     def offers(self, model: str) -> bool:
