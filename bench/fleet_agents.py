@@ -39,33 +39,34 @@ PROCESSES = 5
 AT_ONCE = 16
 """Connections of one process that are made at the same time."""
 TICKS = os.sysconf("SC_CLK_TCK")
+WITHOUT_VACANCY = "everywhere"
+"""A model that each has, without a vacant slot, and without room for another instance."""
 
 
 class MadeUp:
-    """What lmxd would say of a box with one card, three models, and an instance of each."""
+    """What lmxd would say of a box with one card, four models, and an instance of each, of which one is taken."""
 
     def __init__(self) -> None:
-        size, models = 8 * GIB, ("chat", "code", "embed")
+        size, models = 8 * GIB, ("chat", "code", "embed", WITHOUT_VACANCY)
         common: dict[str, Any] = {"ctx": 8192, "slots": 4}
+        needs = {m: {"GPU-0": 40 * GIB if m == WITHOUT_VACANCY else size} for m in models}
         self._models = Models(
-            models=[
-                ModelInfo(model=m, bytes={"GPU-0": size}, needs={"GPU-0": size}, load=4.0, running=1, **common)
-                for m in models
-            ]
+            models=[ModelInfo(model=m, bytes=needs[m], needs=needs[m], load=4.0, running=1, **common) for m in models]
         )
         card = Device(
-            id="GPU-0", ref="0", kind="gpu", name="card", capacity=48 * GIB, reserved=24 * GIB, margin=2 * GIB,
-            limit=None, used=24 * GIB, foreign=0, charged=24 * GIB, reclaiming=0, headroom=22 * GIB,
+            id="GPU-0", ref="0", kind="gpu", name="card", capacity=48 * GIB, reserved=32 * GIB, margin=2 * GIB,
+            limit=None, used=32 * GIB, foreign=0, charged=32 * GIB, reclaiming=0, headroom=14 * GIB,
         )  # fmt: skip
         self._status = Status(
-            version="1", uptime=1.0, engine="", admission=True, draining=False, devices=[card], instances=3, leases=0,
+            version="1", uptime=1.0, engine="", admission=True, draining=False, devices=[card], instances=4, leases=0,
             waiting=0, queue_depth=512,
         )  # fmt: skip
         self._instances = Instances(
             instances=[
                 InstanceInfo(
-                    instance=f"{m}#1", model=m, engine="llama.cpp", phase="ready", vacant=4, busy=False, idle=1.0,
-                    idle_timeout=300.0, age=9.0, promised={"GPU-0": size}, charged={"GPU-0": size}, leases=[], **common,
+                    instance=f"{m}#1", model=m, engine="llama.cpp", phase="ready", idle=1.0, idle_timeout=300.0,
+                    vacant=0 if m == WITHOUT_VACANCY else 4, busy=m == WITHOUT_VACANCY, age=9.0,
+                    promised={"GPU-0": size}, charged={"GPU-0": size}, leases=[], **common,
                 )
                 for m in models
             ]

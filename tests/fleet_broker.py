@@ -15,7 +15,7 @@ from waiting import GENEROUS, wait_until
 
 from lmxd.fleet import bus
 from lmxd.fleet.authority.bucket import make
-from lmxd.fleet.authority.certificates import Authority
+from lmxd.fleet.authority.certificates import Authority, key_hash
 from lmxd.fleet.authority.nats_config import BusServer, configuration
 from lmxd.fleet.authority.nats_server import program
 from lmxd.fleet.home import FleetHome
@@ -25,30 +25,33 @@ from lmxd.fleet.members import Member, MemberRole
 class Broker:
     """``with Broker(directory) as broker``: ``box`` makes homes of members, whom it lets in from then on."""
 
-    def __init__(self, directory: Path, fleet: str = "home") -> None:
+    def __init__(self, directory: Path, fleet: str = "home", *, listens: str = "127.0.0.1") -> None:
         self.directory, self.authority = directory, Authority.new(fleet)
         self.port = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"tls://{self.address}"
-        self.members: set[Member] = set()
+        self.members: dict[Member, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.file, self.log = directory / "nats.conf", directory / "nats.log"
         self.home = self.box("b1", [MemberRole.BROKER])
+        self._listens = f"{listens}:{self.port}"
 
     def box(self, name: str, roles: Iterable[MemberRole], **settings: Any) -> FleetHome:
         """The home of a box that has joined."""
         roles = list(roles)
         home = box(self.authority, self.directory / name, name, roles, **({"brokers": [self.url]} | settings))
-        self.admit(*map(home.member, roles))
+        self.admit(home, *roles)
         return home
 
-    def admit(self, *members: Member) -> None:
-        self._of(self.members | set(members))
+    def admit(self, home: FleetHome, *roles: MemberRole) -> None:
+        """Let in that box, by the keys that it has now."""
+        found = {home.member(role): key_hash(home.certificate(role).read_bytes()) for role in roles}
+        self._of(self.members | found)
 
     def forget(self, *members: Member) -> None:
-        self._of(self.members - set(members))
+        self._of({member: key for member, key in self.members.items() if member not in members})
 
-    def _of(self, members: set[Member]) -> None:
+    def _of(self, members: dict[Member, str]) -> None:
         self.members = members
         if self.process is not None:
             loads = self.log.read_text().count("Reloaded")
@@ -60,7 +63,7 @@ class Broker:
         role = MemberRole.BROKER
         server = BusServer(
             member=self.home.member(role),
-            address=self.address,
+            address=self._listens,
             certificate=self.home.certificate(role),
             key=self.home.key(role),
             ca=self.home.ca,

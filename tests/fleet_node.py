@@ -29,12 +29,13 @@ class Node:
         self.name, self.address = home.settings.node, home.settings.listen or home.settings.door
         self.log = home.state / "node.log"
 
-    def start(self) -> Node:
+    def command(self) -> list[str]:
         words = ["--config", str(self.lmxd.config_path), "--socket", str(self.lmxd.socket)]
-        words += ["fleet", "--home", str(self.home.state), "node"]
+        return [sys.executable, "-m", "lmxd", *words, "fleet", "--home", str(self.home.state), "node"]
+
+    def start(self) -> Node:
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "lmxd", *words]
-            self.process = Forked(command, stdout=log, stderr=log, env=self.lmxd.env)
+            self.process = Forked(self.command(), stdout=log, stderr=log, env=self.lmxd.env)
         Lmxd.until(self.listens)
         return self
 

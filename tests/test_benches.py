@@ -25,6 +25,7 @@ FORMS = {
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "fleet_choosing.py --shortest": "first try",
     "fleet_agents.py --shortest": "all again",
+    "fleet_crowd.py --shortest": "13 nodes: the gateway has",
     "fleet_storm.py --shortest": "double grants 0, lost leases 0",
     "walk.py": "from StartInstance to the argv",
     "commits.py --rounds 20": "on it, and onto the disk",

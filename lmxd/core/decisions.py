@@ -85,10 +85,14 @@ class GrantLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SaveConversation(Decision):
-    """Save the conversations in ``slots`` of an instance, which is idle and is to end, to files that outlive it."""
+    """Save the conversations in ``slots`` of an instance, which is idle and is to end, to files that outlive it.
+
+    ``others``: the slots with conversations that go nowhere with it, but may go on later.
+    """
 
     instance: InstanceId
     slots: frozenset[int]
+    others: frozenset[int] = frozenset()
     why: str
 
 

@@ -52,6 +52,8 @@ class Instance:
     """Its only lease has moved to an instance with more context, so that nobody is expected back: it ends once idle."""
     saving: bool = False
     """Its conversations are being saved, for it is to end."""
+    others_put_by: bool = False
+    """Conversations in its other slots were put by since, as far as that was worth it."""
     saved: frozenset[int] = frozenset()
     """The slots for which that was tried since it last worked."""
     carries: tuple[Carry, ...] = ()
@@ -140,7 +142,7 @@ class Instance:
 
     def unsaved(self) -> None:
         """Note that what was saved of it is for nobody."""
-        self.saved, self.carries = frozenset(), ()
+        self.saved, self.carries, self.others_put_by = frozenset(), (), False
 
     @property
     def accepts(self) -> bool:

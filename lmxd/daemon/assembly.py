@@ -27,6 +27,7 @@ from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.gateways import TellingGateways
 from lmxd.daemon.answering.growing import Moving
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.holding import Holding
@@ -118,6 +119,7 @@ class Daemon:
         self.launches = self.performer.launches
         self.measuring = Measuring(state, present, self.performer.pids, handle, self._seen)
         self.answers = Answers(state, self.access, present, self.performer, lambda: self.listener.connections)
+        self.performer.shelf.gateways = TellingGateways(state, self.answers.reusing, lambda: self.listener.connections)
         self.health = Health(state, self.outbox, self.where.state, lambda: self.measuring.watcher.hanging, self.pulse)
         self.asks = Asks(state, present, self.answers.waiting, self.measuring.look, handle)
         self.service = self._service()

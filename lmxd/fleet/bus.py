@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error
+from nats.nuid import NUID, TOTAL_LENGTH
 
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole, any_host
@@ -43,11 +45,22 @@ async def _nobody() -> None:
     """Nobody wants to be told."""
 
 
+class _Unguessable(NUID):
+    """Names of inboxes: who has seen one of nats-py's, which count, would know where answers of others are awaited."""
+
+    def next(self) -> bytearray:
+        return bytearray(secrets.token_hex(TOTAL_LENGTH // 2).encode())
+
+
 class LastingClient(Client):
     """Goes to a server again after an error that it has told, where nats-py would close for good.
 
     A server tells one when its authority has written its configuration anew, or was too slow: that passes.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nuid = _Unguessable()
 
     async def _process_op_err(self, e: Exception) -> None:
         """Break off the connection: nats-py would close it, and wait 30 s for a frozen server to close it, too."""
@@ -77,6 +90,12 @@ async def _end_if_cancelled(client: Client) -> None:
     except asyncio.CancelledError:
         await client.close()
         raise
+
+
+def _said(error: Exception) -> str:
+    """An error in words, with what helps."""
+    said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return f"{said}{_STRANGER if _NOT_LET_IN in said.lower() else ''}"
 
 
 async def connect(
@@ -110,10 +129,10 @@ async def connect(
     async def failed(error: Exception) -> None:
         if client.is_closed:
             return  # TLS may complain of how its connection ends
-        news = str(error) not in told  # it is tried again each second: one line is enough
-        where, why = ", ".join(settings.brokers), f"{error}{_STRANGER if _NOT_LET_IN in str(error).lower() else ''}"
+        news = (why := _said(error)) not in told  # it is tried again each second: one line is enough
+        where = ", ".join(settings.brokers)
         log.log(logging.WARNING if news else logging.DEBUG, "NATS at %s is tried again: %s", where, why)
-        told.add(str(error))
+        told.add(why)
 
     await client.connect(
         list(settings.brokers),

@@ -82,7 +82,10 @@ class CopyParams(Params):
 
 
 class Copying(Result):
-    """How far a copy is. ``done``, ``total``: bytes that have come, of how many; 0 as long as that is not known."""
+    """How far a copy is. ``done``, ``total``: bytes that have come, of how many; 0 as long as that is not known.
+
+    ``by_hand``: its profile, where it is served from a directory of ``models_from``, and none is written.
+    """
 
     node: str
     model: str
@@ -91,6 +94,7 @@ class Copying(Result):
     done: int = 0
     total: int = 0
     finished: bool = False
+    by_hand: dict[str, Any] = Field({})
 
 
 @dataclass(frozen=True)

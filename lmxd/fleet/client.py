@@ -35,6 +35,7 @@ from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.renewing import renew_if_due
 from lmxd.gateway.requests.failures import status_of
 
 _HEARS: Final = 3.0
@@ -60,6 +61,7 @@ class FleetClient:
         self._finding = Finding(self._table, QueuePlaces(self._table), Uncounted(), below, clock.now)
 
     async def __aenter__(self) -> Self:
+        await asyncio.to_thread(renew_if_due, self._home, self._role)
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
         hearing = Hearing(self._table, self._told, clock.now)
         self._bus: Bus = await connect(self._home, self._role, lost=hearing.lost, found=hearing.found)

@@ -99,10 +99,11 @@ def token(context: click.Context, roles: tuple[MemberRole, ...], name: str | Non
     from lmxd.fleet.join_word import JoinWord
 
     home = home_of(context)
+    address = home.settings.authority
     office = Office(home.ca, home.authority)
     asked = frozenset(map(MemberRole, roles)) or frozenset((MemberRole.NODE,))
     word = JoinWord(
-        address=home.settings.authority,
+        address=address,
         authority=fingerprint(office.authority.certificate),
         secret=office.offer(asked, name),
         roles=asked,
@@ -158,7 +159,10 @@ def members(context: click.Context) -> None:
     from lmxd.fleet.authority.roll import Roll
 
     home = home_of(context)
-    for entry in Roll(home.authority / "members").all():
+    name, found = home.settings.fleet, Roll(home.authority / "members").all()
+    if not found:
+        say(f"the fleet {name} has no members")
+    for entry in found:
         end = datetime.fromtimestamp(entry.expires, UTC)
         say(f"{entry.role:9} {entry.name:20} until {end:%Y-%m-%d}{f'  {entry.address}' if entry.address else ''}")
 

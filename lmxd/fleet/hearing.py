@@ -16,6 +16,7 @@ from nats.js.kv import KeyValue
 
 from lmxd.fleet import names
 from lmxd.fleet.bus import heed_cancellation
+from lmxd.fleet.choosing.belief import believable
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.reading import read
 from lmxd.fleet.reports import Heartbeat, NodeCard
@@ -57,7 +58,7 @@ class Hearing:
 
     async def _beat(self, message: Msg) -> None:
         try:
-            beat = read(message.data, Heartbeat)
+            beat = believable(read(message.data, Heartbeat))
         except ValueError as error:
             log.debug("%s: %s", message.subject, error)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ _PREFIX: Final = "lmxd_"
 _SECRET: Final = 16
 """Random bytes: nobody guesses 128 bits in the minutes that it counts."""
 _HASH: Final = 32
+_CHECK: Final = 4
+"""Bytes at the end, by which one that is cut short or mistyped is found out before anybody is asked."""
+_REMEDY: Final = "copy all of the word that lmxd fleet token printed, or have it print another"
 _ROLES: Final = tuple(MemberRole)
 
 
@@ -34,7 +37,8 @@ class JoinWord:
     roles: frozenset[MemberRole]
 
     def __str__(self) -> str:
-        return f"{_PREFIX}{base64.urlsafe_b64encode(self._packed()).decode().rstrip('=')}"
+        packed = self._packed()
+        return f"{_PREFIX}{base64.urlsafe_b64encode(packed + _check(packed)).decode().rstrip('=')}"
 
     def __repr__(self) -> str:
         return f"JoinWord({self.address!r})"  # the secret is in no log
@@ -44,18 +48,36 @@ class JoinWord:
 
     @classmethod
     def parsed(cls, word: str) -> JoinWord:
-        """The token that a word is. LmxdError ``invalid_params``, which does not repeat it."""
-        try:
-            body = word.strip().removeprefix(_PREFIX)
-            packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-            address = packed[1 + _SECRET + _HASH :].decode()
-            host_and_port(address)
-        except (binascii.Error, UnicodeError, ValueError) as error:
-            remedy = "copy all of the word that lmxd fleet token printed"
-            raise LmxdError("invalid_params", "that is no token of a fleet", remedy) from error
+        """The token that a word is, also where it was copied with the end of a line in it.
+
+        LmxdError ``invalid_params``, which does not repeat it.
+        """
+        said = "".join(word.split())
+        if not said.startswith(_PREFIX):
+            what = "that is no token of a fleet, which begins with " + _PREFIX if said else "no token was given"
+            raise LmxdError("invalid_params", what, _REMEDY)
+        packed = _unpacked(said.removeprefix(_PREFIX))
+        address = packed[1 + _SECRET + _HASH :].decode()
         secret, authority = packed[1 : 1 + _SECRET], packed[1 + _SECRET : 1 + _SECRET + _HASH]
         roles = frozenset(role for bit, role in enumerate(_ROLES) if packed[0] >> bit & 1)
         return cls(address=address, authority=authority, secret=secret, roles=roles)
+
+
+def _check(packed: bytes) -> bytes:
+    return hashlib.sha256(packed).digest()[:_CHECK]
+
+
+def _unpacked(body: str) -> bytes:
+    """All of a token but its checksum. LmxdError ``invalid_params`` if that is another."""
+    try:
+        found = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        packed = found[:-_CHECK]
+        if _check(packed) == found[-_CHECK:]:
+            host_and_port(packed[1 + _SECRET + _HASH :].decode())
+            return packed
+    except ValueError:  # nor is it base64, or an address
+        pass
+    raise LmxdError("invalid_params", "the token is not whole: it was cut short, or mistyped", _REMEDY)
 
 
 def _bits(roles: Iterable[MemberRole]) -> int:

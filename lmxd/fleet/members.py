@@ -14,6 +14,9 @@ _URI: Final = re.compile(rf"lmxd://({NODE.pattern})/([a-z]+)/({NODE.pattern})")
 _DOMAIN: Final = "lmxd.internal"
 """Names under it are in no DNS (ICANN keeps .internal for private use): only the fleet's authority gives them out."""
 
+_OF_KEY: Final = 32
+"""Digits of a key's hash in a label of DNS: nobody finds another key with the same 128 bits."""
+
 
 class MemberRole(StrEnum):
     """The part that a member takes in its fleet. Each process has the certificate of one role."""
@@ -34,8 +37,15 @@ class Member:
 
     @property
     def uri(self) -> str:
-        """The URI in the certificate, which is also its user's name on NATS."""
+        """The URI in the certificate."""
         return f"lmxd://{self.fleet}/{self.role}/{self.name}"
+
+    def user(self, key: str) -> str:
+        """Its user's name on NATS, which is a host name in the certificate for that ``key``, and in no other.
+
+        ``key``: SHA-256 of the public key, in hexadecimal digits.
+        """
+        return f"{key[:_OF_KEY]}.{self.host}"
 
     @property
     def host(self) -> str:

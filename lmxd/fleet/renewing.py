@@ -64,6 +64,19 @@ def renew(home: FleetHome, role: MemberRole) -> None:
     private_files.write(home.certificate(role), answer.certificate.encode())
 
 
+def renew_if_due(home: FleetHome, role: MemberRole) -> None:
+    """For a program that ends soon: it goes on with the present one where that counts. LmxdError ``config`` if not."""
+    tls.client_context(home, role)
+    if time.time() < due(home, role):
+        return
+    try:
+        renew(home, role)
+    except LmxdError as error:
+        if error.code == "config":
+            raise
+        log.debug("the certificate as %s is not renewed yet: %s", role, error)
+
+
 def next_look(begin: float, end: float, now: float, look: float = _LOOK) -> float:
     """Seconds until a certificate is looked at again: when a third of its life is left, or for another try after that.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,17 +16,23 @@ from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenNode:
-    """A node that has a card. ``beat``: its last heartbeat, ``silent``: seconds since that; both None if none came."""
+    """A node. ``beat``: its last heartbeat, ``silent``: seconds since that; both None if none came.
+
+    ``joined``: it belongs to the fleet, and that is all that is known: its card is empty.
+    """
 
     name: str
     card: NodeCard
     beat: Heartbeat | None
     silent: float | None
     alive: bool
+    joined: bool = False
 
     @property
     def state(self) -> str:
         """In a word. One that is still believed, since nobody is heard, is silent all the same."""
+        if self.joined:
+            return "unheard"
         if not self.alive or (self.silent or 0.0) > SILENT:
             return "silent"
         return "draining" if self.beat is not None and self.beat.draining else "up"
@@ -85,26 +92,32 @@ class SeenNode:
             "node": self.name,
             "state": self.state,
             "silent": self.silent,
-            "card": msgspec.to_builtins(self.card),
+            "card": None if self.joined else msgspec.to_builtins(self.card),
             "heartbeat": msgspec.to_builtins(self.beat),
         }
 
 
-def seen(table: NodeTable, now: float) -> list[SeenNode]:
-    """All nodes that have a card, by name."""
-    return [
-        SeenNode(
+def seen(table: NodeTable, now: float, members: Iterable[str] = ()) -> list[SeenNode]:
+    """All nodes that have a card, and further ``members``, by name."""
+    found = {
+        name: SeenNode(
             name=name,
             card=node.card,
             beat=node.beat if node.beat.number else None,
             silent=max(0.0, now - node.spoke_at) if node.beat.number else None,
             alive=table.is_alive(name, now),
         )
-        for name, node in sorted(table.nodes.items(), key=lambda item: _in_order(item[0]))
+        for name, node in table.nodes.items()
         if node.card is not None
-    ]
+    }
+    for name in members:
+        if name not in found:
+            empty = NodeCard(node=name, address="-", version="-", started="-")
+            found[name] = SeenNode(name=name, card=empty, beat=None, silent=None, alive=False, joined=True)
+    return sorted(found.values(), key=lambda node: _in_order(node.name))
 
 
+@lru_cache(4096)
 def _in_order(name: str) -> tuple[str | int, ...]:
     """The order of names as people count: box2 before box10."""
     return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"([0-9]+)", name)))

@@ -89,7 +89,8 @@ def _of_member(context: ssl.SSLContext, home: FleetHome, role: MemberRole) -> ss
 
 def _unusable(home: FleetHome, role: MemberRole, error: Exception) -> LmxdError:
     reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
-    remedy = f"lmxd fleet token --role {role} on the box of the authority, then lmxd fleet join TOKEN here"
-    return LmxdError(
-        "config", f"this box has no usable certificate as {role} in {home.directory(role)}: {reason}", remedy
-    )
+    files = home.ca, home.certificate(role), home.key(role)
+    missing = next((file for file in files if not file.exists()), home.directory(role))
+    token = f"lmxd fleet token --role {role} --name {home.settings.node}"  # a box that is in no fleet is told so here
+    remedy = f"{token} on the box of lmxd fleet init, then lmxd fleet join here"
+    return LmxdError("config", f"this box has no usable certificate as {role}: {missing}: {reason}", remedy)

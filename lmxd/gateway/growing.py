@@ -40,6 +40,8 @@ AT_WALL: Final = 300.0
 
 _NOT_BESIDE: Final = frozenset(("never_fits", "no_capacity"))
 """Codes of growths that have no room beside the instance that they come from, though there may be without it."""
+_GONE: Final = frozenset(("cancelled", "lease_ended"))
+"""Codes of growths whose lease has ended meanwhile, as with an engine that died: another may be had."""
 
 
 class Anew(LmxdError):
@@ -158,8 +160,11 @@ class RequestGrowth:
             raise self._anew(error, prompt) from error
 
     def _anew(self, error: LmxdError, prompt: int) -> LmxdError:
-        """Where there is no room beside the old instance, it goes for a new one, once: the prompt is processed anew."""
-        if error.code not in _NOT_BESIDE or self._least is not None:
+        """Where there is no room beside the old instance, it goes for a new one, once: the prompt is processed anew.
+
+        So it is where the old one is gone by itself.
+        """
+        if error.code not in _NOT_BESIDE | _GONE or self._least is not None:
             return error
         self._least = self._enough_for(prompt)
         return Anew(error)

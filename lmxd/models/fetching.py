@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +33,14 @@ def fetch(
     sha256: str | Callable[[], str] | None = None,
     spare: int = _SPARE,
     opener: OpenerDirector | None = None,
+    size: int = 0,
 ) -> Path:
-    """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if the server is silent.
+    """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if nobody says.
 
-    ``sha256``: its checksum, or how it is found out once the file has come.
+    ``sha256``: its checksum, or how it is found out once the file has come. ``size``: its bytes, where they are known:
+    no more are taken.
 
-    LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``; ``config`` if the
+    LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum or ``size`` is another; ``config`` if the
     disk would have less than ``spare`` bytes left.
     """
     path = directory / Path(unquote(urlsplit(url).path)).name
@@ -47,13 +50,13 @@ def fetch(
         first = partial.stat().st_size if partial.exists() else 0
         try:
             with opened(url, {}, first, opener=opener) as answer:
-                size, whole = _received(answer, url, partial, first, told, spare)
+                found, whole = _received(answer, url, partial, first, told, _Bounds(size, spare))
         except LmxdError as error:
             if not _ended_at(first, error):
                 raise
-            size = whole = first
-        if size < whole:
-            problem = f"{shown(url)}: it ended after {size} of {whole} bytes"
+            found, whole = first, size or first
+        if found < whole:
+            problem = f"{shown(url)}: it ended after {found} of {whole} bytes"
             raise LmxdError("model_file_missing", problem, _AGAIN)
         if sha256 is not None:
             _require(partial, sha256 if isinstance(sha256, str) else sha256(), url)
@@ -70,8 +73,26 @@ def _require(partial: Path, sha256: str, url: str) -> None:
         raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """``size``: bytes that a file is to have, 0 if nobody says. ``spare``: bytes that the disk is to have left."""
+
+    size: int
+    spare: int
+
+    def require(self, partial: Path, at: int, more: int, url: str) -> None:
+        """LmxdError if a file that has ``at`` bytes may not have so many more."""
+        if self.size and at + more > self.size:
+            partial.unlink()
+            what = f"{shown(url)}: it is longer than the {self.size} bytes that were said"
+            raise LmxdError("bad_model_file", what, "fetch it from elsewhere")
+        if more > shutil.disk_usage(partial.parent).free - self.spare:
+            problem = f"{partial.parent} has not room for it: {more / 2**30:.2f} GiB, beside those left free"
+            raise LmxdError("config", problem, "make room, or name another directory with --to")
+
+
 def _received(
-    answer: Any, url: str, partial: Path, first: int, told: Callable[[int, int], None], spare: int
+    answer: Any, url: str, partial: Path, first: int, told: Callable[[int, int], None], bounds: _Bounds
 ) -> tuple[int, int]:
     """(the bytes that a partial file has in the end, those that it is to have). OSError, HTTPException, LmxdError."""
     goes_on = answer.status == 206 and _begins_at(answer, first)
@@ -79,15 +100,14 @@ def _received(
         problem = f"{shown(url)}: its server sends another part than was asked for"
         raise LmxdError("model_file_missing", problem, f"remove {partial}, and fetch it anew")
     length = answer.headers.get("Content-Length") or ""
-    whole = (first if goes_on else 0) + (int(length) if _LENGTH.fullmatch(length) else 0)
-    room = shutil.disk_usage(partial.parent).free - spare
+    begin = first if goes_on else 0
+    whole = bounds.size or (begin + int(length) if _LENGTH.fullmatch(length) else 0)
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC)
     with open(open_regular(partial, flags, 0o644), "ab" if goes_on else "wb") as file:
+        if bounds.size:  # what is said to be whole may be said by anybody
+            bounds.require(partial, begin, max(0, whole - begin), url)
         while block := answer.read(_BLOCK):
-            room -= len(block)
-            if room < 0:
-                problem = f"{partial.parent} has not room for it"
-                raise LmxdError("config", problem, "make room, or name another directory with --to")
+            bounds.require(partial, file.tell(), len(block), url)
             file.write(block)
             told(file.tell(), whole)
         os.fsync(file.fileno())

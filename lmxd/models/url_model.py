@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,12 +29,14 @@ _WORDS: Final = {"mmproj": "--mmproj", "draft": "--model-draft", "lora": "--lora
 class UrlModel:
     """A model at a server. ``url``: of its file, or of the first part. ``beside``: further files by their keys.
 
+    ``sizes``: bytes of each file by its name; empty where nobody says them.
     ``sha256``: the checksum of a file alone, the URL of it, or what stands behind each file's URL there: ``.sha256``.
     ``opener``: as for ``lmxd.models.ranges.opened``.
     """
 
     url: str
     beside: Sequence[tuple[BesideKey, str]] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
     opener: OpenerDirector | None = None
 
@@ -56,7 +58,15 @@ class UrlModel:
 
     def paths(self, directory: Path) -> list[Path]:
         """Where its files come to."""
-        return [directory / file_of(url) for url in (*self.parts(), *(url for _, url in self.beside))]
+        return [directory / name for name in self._names()]
+
+    def require_sizes(self) -> None:
+        """LmxdError ``invalid_params`` if some files have a size and others have none: such may be of any."""
+        if self.sizes and (unsaid := [name for name in self._names() if name not in self.sizes]):
+            raise LmxdError("invalid_params", f"--size is not said of {', '.join(unsaid[:3])}", "say it of each file")
+
+    def _names(self) -> list[str]:
+        return [file_of(url) for url in (*self.parts(), *(url for _, url in self.beside))]
 
     def headers(self, directory: Path) -> tuple[Path, tuple[str, ...]]:
         """Its files there as holes behind their headers: the first, and llama-server's words for those beside it."""
@@ -83,7 +93,8 @@ class UrlModel:
 
     def _fetched(self, url: str, directory: Path, told: Callable[[str, int, int], None]) -> Path:
         there = partial(told, file_of(url))
-        return fetch(url, directory, there, self._checksum(url), opener=self.opener)
+        size = self.sizes.get(file_of(url), 0)
+        return fetch(url, directory, there, self._checksum(url), opener=self.opener, size=size)
 
     def _checksum(self, url: str) -> str | Callable[[], str] | None:
         said = self.sha256

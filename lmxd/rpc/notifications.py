@@ -21,6 +21,7 @@ class Notification(StrEnum):
     LEASE_ENDED = "lmxd.lease_ended"
     MOVED = "lmxd.moved"
     SHRUNK = "lmxd.shrunk"
+    PUT_BY = "lmxd.put_by"
     EVENT = "lmxd.event"
 
 
@@ -80,6 +81,16 @@ class InstanceShrunk(Notice):
     slots: list[tuple[int, int]] = Field(description="slots of the one before, and where what they had lies now")
 
 
+class ConversationPutBy(Notice):
+    """``lmxd.put_by`` tells who asks for leases with ``reuse`` that what it left in a slot is in a file."""
+
+    notification = Notification.PUT_BY
+    model: str
+    instance: str
+    slot: int = Field(description="the slot, which is about to have another conversation, or to end")
+    kept: str = Field(description="the name of what it had, to be read back by ``shelve``")
+
+
 class YieldAsked(Notice):
     """``lmxd.yield`` asks a holder to release its lease ``within`` seconds; null: it may be kept after all."""
 
@@ -107,5 +118,5 @@ class Happened(Notice):
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
     notice.notification: notice
-    for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, InstanceShrunk, Happened)
+    for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Moved, InstanceShrunk, ConversationPutBy, Happened)
 }

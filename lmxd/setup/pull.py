@@ -63,6 +63,14 @@ class _Fetched:
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
 @click.option("--sha256", help="Of a URL: the checksum that the file must have, its URL, or .ENDING of such URLs.")
 @click.option(
+    "--size",
+    "sizes",
+    type=(str, click.IntRange(1)),
+    multiple=True,
+    metavar="FILE BYTES",
+    help="Of a URL: the bytes of a file, of which no more are fetched; of each, or of none.",
+)
+@click.option(
     "--tls",
     type=(Path, Path, Path, str),
     metavar="CA CERT KEY NAME",
@@ -86,6 +94,7 @@ def pull(
     to: Path | None,
     name: str | None,
     sha256: str | None,
+    sizes: tuple[tuple[str, int], ...],
     tls: tuple[Path, Path, Path, str] | None,
     beside: tuple[tuple[BesideKey, str], ...],
     settings: str,
@@ -107,7 +116,8 @@ def pull(
         report.step("pulling manifest")
         if wanted.url is not None:
             opener = None if tls is None else trusting(*tls)
-            behind = UrlModel(url=wanted.url, beside=beside, sha256=sha256, opener=opener)
+            behind = UrlModel(url=wanted.url, beside=beside, sizes=dict(sizes), sha256=sha256, opener=opener)
+            behind.require_sizes()
             called, there = fitting(name or behind.name), behind.paths(target.directory)
             require_no_others(_configured(target.config_path)[1], called, there)
             found = _of_server(behind, target, keys, report, anyway=anyway)
@@ -243,10 +253,11 @@ def _add(target: Target, name: str, found: _Fetched, report: PullReport) -> None
     """
     path = found.path
     text, config = _configured(target.config_path)
-    if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
-        report.done(f"{path}: served as it is, for its directory is in models_from")
-        return
     settings: dict[str, Any] = {"path": str(path)} | with_files(found.settings, found.beside)
+    if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
+        by_hand = settings if len(settings) > 1 else {}
+        report.done(f"{path}: served as it is, for its directory is in models_from", by_hand)
+        return
     if answers := facts_of(path).answers:
         settings[answers] = True
     if config.models.get(name) is None:

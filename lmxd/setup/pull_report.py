@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from lmxd.errors import LmxdError
 from lmxd.terminal import say, say_over
@@ -31,10 +32,10 @@ class PullReport:
         else:
             say_over(f"{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB", last=done >= whole)
 
-    def done(self, sentence: str) -> None:
-        """The model is there."""
+    def done(self, sentence: str, by_hand: Mapping[str, Any] | None = None) -> None:
+        """The model is there. ``by_hand``: the keys of a profile that was not written, which programs are told."""
         if self.for_programs:
-            _say(status="success")
+            _say(status="success", **({"by_hand": by_hand} if by_hand else {}))
         else:
             say(sentence)
 

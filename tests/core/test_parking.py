@@ -206,13 +206,17 @@ def test_a_conversation_that_cannot_be_saved_is_processed_anew() -> None:
     assert world.moves() == [(lease_of(lease), "m#1", "m#2", None)]
 
 
-def test_a_lease_whose_conversation_is_not_carried_is_parked_at_once() -> None:
+def test_a_lease_whose_conversation_is_not_carried_is_parked_once_what_lies_there_is_put_by() -> None:
     world = World()
     lease = small(world)
     world.grow(lease, 16, slot=None)
     world.seen("m#1")
+    (saves,) = world.all(SaveConversation)
+    assert (saves.slots, saves.others) == (frozenset(), frozenset((0,)))
+    assert not world.stopped()
+    world.saved("m#1")
     assert world.stopped() == [("m#1", "grown")]
-    assert not world.all(SaveConversation)
+    assert len(world.all(SaveConversation)) == 1
     world.gone("m#1")
     world.ready("m#2")
     assert world.home(lease) == "m#2"
@@ -305,7 +309,8 @@ def test_an_instance_of_several_slots_ends_for_its_lease_only_if_all_of_them_wai
     assert not world.all(SaveConversation)
     world.release(second)
     world.seen("m#1")
-    assert world.last(SaveConversation).slots == {1}, "what it has else is nobody's who waits"
+    assert world.last(SaveConversation).slots == {1}
+    assert world.last(SaveConversation).others == {0}, "nobody who waits has that"
     world.saved("m#1")
     assert world.stopped() == [("m#1", "grown")]
     kept = world.kept("m#1", 1)

@@ -99,7 +99,7 @@ def chat(client: openai.OpenAI, model: str) -> Told:
 
 
 def streamed_chat(client: openai.OpenAI, model: str) -> Told:
-    messages: Any = [{"role": "user", "content": question("streamed chat")}]
+    messages: Any = [{"role": "user", "content": question("chat in a stream")}]
     text, end, usage, ids = "", None, None, set()
     for chunk in client.chat.completions.create(
         model=model,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -183,7 +185,7 @@ async def test_certificates_that_count_for_nothing(broker: Broker, tmp_path: Pat
     await refused(other, NODE)
     long_ago = datetime.now(UTC) - timedelta(days=91)
     expired = box(broker.authority, tmp_path / "b", "n1", [NODE], now=long_ago, brokers=at)
-    broker.admit(expired.member(NODE))
+    broker.admit(expired, NODE)
     await refused(expired, NODE)
     stranger = box(broker.authority, tmp_path / "c", "n9", [NODE], brokers=at)  # signed, but of no member any more
     assert "authorization violation" in str(await refused(stranger, NODE)).lower()
@@ -214,9 +216,29 @@ async def test_a_member_that_is_forgotten_is_cut_and_comes_back_with_its_subscri
     await until(lambda: "if this box was removed" in caplog.text)
     with pytest.raises(NoRespondersError):
         await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)
-    await asyncio.to_thread(broker.admit, home.member(NODE))
+    await asyncio.to_thread(broker.admit, home, NODE)
     await until(lambda: "found" in events)
     assert (await gateway.request(subject("n7", CallName.PS), b"", timeout=GENEROUS)).data == b"here"
+
+
+async def test_a_former_key_is_cut_and_let_in_no_more_by_the_name_that_another_box_has(
+    broker: Broker, connected: Bus, tmp_path: Path
+) -> None:
+    """Its certificate counts for months, and names the same member."""
+    former = broker.box("n8", [NODE])
+    at = broker.directory / "n8"
+    shutil.copytree(at, tmp_path / "stolen")
+    stolen = FleetHome.at(tmp_path / "stolen", user=False)
+    lost = asyncio.Event()
+
+    async def gone() -> None:
+        lost.set()
+
+    connected.clients.append(await bus.connect(former, NODE, lost=gone))
+    await asyncio.to_thread(broker.box, "n8", [NODE])
+    await asyncio.wait_for(lost.wait(), GENEROUS)
+    assert "authorization violation" in str(await refused(stolen, NODE)).lower()
+    await (await connected(broker.box("n8", [NODE]), NODE)).flush()
 
 
 async def test_a_client_waits_for_a_broker_and_outlives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -276,3 +298,14 @@ async def test_the_end_of_a_connection_is_no_news(
     with caplog.at_level(logging.WARNING):
         await client.close()
     assert caplog.text == ""
+
+
+async def test_a_broker_that_says_nothing_is_said_to(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """An error without words would leave the line without a reason."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        home = broker.box("n8", [NODE], brokers=[f"tls://127.0.0.1:{silent.getsockname()[1]}"])
+        trying = asyncio.create_task(bus.connect(home, NODE))
+        await until(lambda: "is tried again: no answer in time" in caplog.text)
+        trying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trying

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import synthetic
 import vision
+import yaml
 from adapters import adapter
 from aiohttp import web
 from fleet_home import box
 from house import House
 from waiting import until
 
+from lmxd.cli.fleet.copying import profile
 from lmxd.config.copied import allowed
 from lmxd.config.file import load
 from lmxd.config.profile import Profile
@@ -45,6 +48,8 @@ class Pair:
         self.here, self.there = House(directory / "n1", models=models), House(directory / "n2", models={})
         self.homes = [box(authority, directory / f"fleet-{name}", name, [NODE]) for name in ("n1", "n2")]
         self.ranges: list[str] = []
+        self.lies: Callable[[dict[str, Any]], object] = lambda manifest: None
+        """Changes what ``n1`` says of a model."""
         self.asks = 0
 
     @asynccontextmanager
@@ -70,7 +75,12 @@ class Pair:
         if "Range" in request.headers:
             self.ranges.append(request.headers["Range"])
         try:
-            return await handler(request)
+            answer = await handler(request)
+            if isinstance(answer, web.Response) and answer.content_type == "application/json":
+                manifest = json.loads(answer.text or "")
+                self.lies(manifest)
+                answer.text = json.dumps(manifest)
+            return answer
         except LmxdError as error:
             return failures.response(error, failures.status_of(error), ErrorFormat.OPENAI)
 
@@ -201,6 +211,37 @@ async def test_what_is_not_the_same_is_thrown_away(tmp_path: Path, authority: Au
         assert (await pair.copied("a")).finished, "the next copy begins anew"
 
 
+@pytest.mark.parametrize(
+    ("lie", "code", "why"),
+    [
+        ({"size": 5000}, "bad_model_file", "longer than the 5000 bytes that were said"),
+        ({"size": 2**60}, "config", "has not room for it"),
+        ({"file": "a-00001-of-00900.gguf"}, "invalid_params", "--size is not said of a-00002-of-00900.gguf"),
+    ],
+    ids=["longer", "the disk", "parts without end"],
+)
+async def test_a_peer_fills_no_disk(
+    tmp_path: Path, authority: Authority, lie: dict[str, Any], code: str, why: str
+) -> None:
+    """Nothing comes that it did not say before, and all that it said has room."""
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        pair.lies = lambda manifest: manifest["files"][0].update(lie)
+        with pytest.raises(LmxdError, match=why) as raised:
+            await pair.copied("a")
+        assert raised.value.code == code
+        assert sum(path.stat().st_blocks for path in pair.there.directory.glob("a*")) == 0
+
+
+async def test_a_model_has_more_files_than_one_packet_names(tmp_path: Path, authority: Authority) -> None:
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
+        pair.lies = lambda manifest: manifest.update(settings={"x": "y" * 2**20})
+        with pytest.raises(LmxdError, match="n1 says more than 1 MiB about its model") as raised:
+            await pair.copied("a")
+        assert raised.value.code == "bad_answer"
+        pair.lies = lambda manifest: manifest.update(settings={"x": "y" * 700_000})
+        assert (await pair.copied("a")).finished
+
+
 @pytest.mark.parametrize("served", ["as a profile", "from its directory"])
 async def test_a_file_of_another_model_is_not_replaced(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, served: str
@@ -294,6 +335,32 @@ async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
             await until(served)  # lmxd looks at its directories now and then
             assert await served() == ["a"]
         assert (copies / "a.gguf").stat().st_mode & 0o777 == 0o644
+
+
+async def test_settings_that_the_system_s_node_cannot_write_are_shown_and_count_once_they_are_written(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "n1").mkdir()
+    adapter(tmp_path / "n1/words.gguf", 64)
+    words = [{"path": str(tmp_path / "n1/words.gguf"), "scale": 0.5}]
+    given = {"path": "a.gguf", "context_length": 2048, "slots": 3, "lora": words, "gpu_layers": 1}
+    async with Pair(tmp_path, authority, {"a": given}).open() as pair:
+        copies = tmp_path / "copies"
+        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+        pair.there.write(models_from=[str(copies)])
+        async with pair.there.client() as client:
+            await client.reload()
+            done = await pair.copied("a")
+            shown = yaml.safe_load("\n".join(profile(done)))
+            adapters = [{"path": str(copies / "lora1-a.gguf"), "scale": 0.5}]
+            assert shown == {
+                "a": {"path": str(copies / "a.gguf"), "context_length": 2048, "slots": 3, "lora": adapters}
+            }
+            pair.there.write(models_from=[str(copies)], models=shown)
+            await client.reload()
+            (listed,) = (await client.models()).models
+            assert (listed.model, listed.ctx, listed.slots) == ("a", 2048, 3)
 
 
 async def test_a_stranger_gets_no_file(tmp_path: Path, authority: Authority) -> None:

@@ -120,7 +120,7 @@ async def test_of_a_crowd_few_connect_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_a_crowd_waits_for_a_dead_node_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmxd.fleet.gateway.doors._CONNECT", 0.3)
+    monkeypatch.setattr("lmxd.fleet.gateway.doors.CONNECT", 0.3)
     async with doors(tmp_path, PlayedDoor(OK)) as (there, card):
         pass
     came = []

@@ -153,8 +153,24 @@ def test_a_word_is_read_back() -> None:
     word = JoinWord(
         address="[2001:db8::7]:4223", authority=b"a" * 32, secret=b"s" * 16, roles=frozenset((NODE, BROKER))
     )
-    assert JoinWord.parsed(f" {word}\n") == word
+    assert JoinWord.parsed(f" {word}\n") == JoinWord.parsed(f"{str(word)[:40]}\n{str(word)[40:]}") == word
     assert "s" * 16 not in repr(word)
-    for wrong in ("", "lmxd_", "lmxd_@@@@", str(word)[:40], str(word)[:-3] + "ÿ"):
-        with pytest.raises(LmxdError, match="that is no token of a fleet"):
+
+
+def test_a_word_that_is_not_whole_asks_nobody() -> None:
+    """Cut short by a digit of its port it would lead to another one."""
+    word = str(JoinWord(address="10.0.0.7:4223", authority=b"a" * 32, secret=b"s" * 16, roles=frozenset((NODE,))))
+    short = [word[:end] for end in range(5, len(word))]
+    swapped = [word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(5, len(word) - 1)]
+    mistyped = [word[:at] + ("a" if word[at] != "a" else "b") + word[at + 1 :] for at in range(5, len(word))]
+    for wrong in (*short, *(each for each in swapped if each != word), *mistyped, word + "A", "lmxd_@@@@", word + "ÿ"):
+        with pytest.raises(LmxdError, match="is not whole: it was cut short, or mistyped"):
             JoinWord.parsed(wrong)
+    for wrong, why in (
+        ("", "no token was given"),
+        ("lmxd-key", "no token of a fleet"),
+        (word[1:], "no token of a fleet"),
+    ):
+        with pytest.raises(LmxdError, match=why) as caught:
+            JoinWord.parsed(wrong)
+        assert "lmxd fleet token" in caught.value.remedy

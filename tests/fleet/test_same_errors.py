@@ -14,7 +14,11 @@ from fleet_boxes import Boxes, boxes
 from gateway_process import Gateway
 from waiting import GENEROUS
 
-LIMITED = {"none": {"max_leases": 0}, "nowhere": {"max_waiting": 0}, "small": {"max_memory_gb": 0.01}}
+LIMITED: dict[str, dict[str, Any]] = {
+    "none": {"max_leases": 0},
+    "nowhere": {"max_waiting": 0},
+    "small": {"max_memory_gb": 0.01},
+}
 """Users of both, and their limits."""
 MODELS: dict[str, dict[str, Any]] = {
     "m": {},
@@ -89,38 +93,107 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 LONG = [{"role": "user", "content": "word " * 60_000}]
 CASES = {
-    "an unknown model": (404, [Asked("/v1/chat/completions", chat("no")), Asked("/v1/chat/completions", chat("no", stream=True)),
-        Asked("/v1/responses", {"model": "no", "input": "x"}), Asked("/v1/messages", chat("no", max_tokens=3)),
-        Asked("/v1/embeddings", {"model": "no", "input": "x"}), Asked("/api/chat", chat("no")),
-        Asked("/api/generate", {"model": "no", "prompt": "x"}), Asked("/api/embed", {"model": "no", "input": "x"}),
-        Asked("/api/show", {"model": "no"}), Asked("/v1/models/no", method="GET"), Asked("/props?model=no", method="GET"),
-        Asked("/upstream/no/props", method="GET")]),
-    "no model": (400, [Asked("/v1/chat/completions", {"messages": []}), Asked("/v1/chat/completions", chat("")),
-        Asked("/v1/chat/completions", chat(7)), Asked("/api/chat", {"messages": []}), Asked("/props", method="GET")]),
-    "a body that is none": (400, [Asked(path, body) for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")
-        for body in (b"", b"{", b"[]", b"\xff")] + [Asked("/v1/audio/transcriptions", b"x", headers=FORM)]),
-    "a wrong value": (400, [Asked("/api/chat", {"model": "m", "messages": 7}), Asked("/api/generate", {"model": "m", "prompt": 7}),
-        Asked("/api/chat", chat("m", options={"num_ctx": "x"})), Asked("/api/chat", chat("m", format="x")),
-        Asked("/v1/chat/completions", chat("m", lora=[{"id": 7, "scale": 1}])),
-        Asked("/v1/chat/completions", chat("m"), headers={"X-Lmxd-Priority": "high"})]),
-    "a body that is too large": (413, [Asked(path, chat("m", x="x" * 3_000_000)) for path in ("/v1/chat/completions", "/api/chat")]),
-    "a wrong method": (405, [Asked("/v1/chat/completions", method="GET"), Asked("/api/chat", method="GET"), Asked("/v1/models", {})]),
+    "an unknown model": (
+        404,
+        [
+            Asked("/v1/chat/completions", chat("no")),
+            Asked("/v1/chat/completions", chat("no", stream=True)),
+            Asked("/v1/responses", {"model": "no", "input": "x"}),
+            Asked("/v1/messages", chat("no", max_tokens=3)),
+            Asked("/v1/embeddings", {"model": "no", "input": "x"}),
+            Asked("/api/chat", chat("no")),
+            Asked("/api/generate", {"model": "no", "prompt": "x"}),
+            Asked("/api/embed", {"model": "no", "input": "x"}),
+            Asked("/api/show", {"model": "no"}),
+            Asked("/v1/models/no", method="GET"),
+            Asked("/props?model=no", method="GET"),
+            Asked("/upstream/no/props", method="GET"),
+        ],
+    ),
+    "no model": (
+        400,
+        [
+            Asked("/v1/chat/completions", {"messages": []}),
+            Asked("/v1/chat/completions", chat("")),
+            Asked("/v1/chat/completions", chat(7)),
+            Asked("/api/chat", {"messages": []}),
+            Asked("/props", method="GET"),
+        ],
+    ),
+    "a body that is none": (
+        400,
+        [
+            Asked(path, body)
+            for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")
+            for body in (b"", b"{", b"[]", b"\xff")
+        ]
+        + [Asked("/v1/audio/transcriptions", b"x", headers=FORM)],
+    ),
+    "a wrong value": (
+        400,
+        [
+            Asked("/api/chat", {"model": "m", "messages": 7}),
+            Asked("/api/generate", {"model": "m", "prompt": 7}),
+            Asked("/api/chat", chat("m", options={"num_ctx": "x"})),
+            Asked("/api/chat", chat("m", format="x")),
+            Asked("/v1/chat/completions", chat("m", lora=[{"id": 7, "scale": 1}])),
+            Asked("/v1/chat/completions", chat("m"), headers={"X-Lmxd-Priority": "high"}),
+        ],
+    ),
+    "a body that is too large": (
+        413,
+        [Asked(path, chat("m", x="x" * 3_000_000)) for path in ("/v1/chat/completions", "/api/chat")],
+    ),
+    "a wrong method": (
+        405,
+        [Asked("/v1/chat/completions", method="GET"), Asked("/api/chat", method="GET"), Asked("/v1/models", {})],
+    ),
     "a path that is none": (404, [Asked("/v1/nothing", method="GET"), Asked("/api/nothing", method="GET")]),
-    "a wrong key": (401, [Asked(path, chat("m", max_tokens=3), user="stranger")
-        for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")]),
-    "what is shut": (403, [Asked("/upstream/m/slots/0", {}), Asked("/api/push", {"model": "m"}), Asked("/api/create", {"model": "x"}),
-        Asked("/api/delete", {"model": "m"}, "DELETE"), Asked("/api/blobs/sha256:11", b"x")]),
+    "a wrong key": (
+        401,
+        [
+            Asked(path, chat("m", max_tokens=3), user="stranger")
+            for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")
+        ],
+    ),
+    "what is shut": (
+        403,
+        [
+            Asked("/upstream/m/slots/0", {}),
+            Asked("/api/push", {"model": "m"}),
+            Asked("/api/create", {"model": "x"}),
+            Asked("/api/delete", {"model": "m"}, "DELETE"),
+            Asked("/api/blobs/sha256:11", b"x"),
+        ],
+    ),
     "a blob": (404, [Asked("/api/blobs/sha256:11", method="HEAD")]),
-    "what never fits": (400, [Asked(path, chat("huge", max_tokens=3)) for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")]
-        + [Asked("/v1/chat/completions", chat("huge"), headers={"Prefer": "wait=0"})]),
-    "a prompt that is too long": (400, [Asked(path, {"model": "counts", "messages": LONG})
-        for path in ("/v1/chat/completions", "/api/chat")]),
-    "a context beyond the usual": (200, [Asked("/api/chat", chat("wide", options={"num_ctx": n})) for n in (16384, 32768, 10**6)]),
-    "a model that does not start": (502, [Asked(path, chat("broken", max_tokens=3))
-        for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")]),
-    "no lease for its user": (429, [Asked(path, chat("m", max_tokens=3), headers=said, user=user) for user in ("none", "small")
-        for path in ("/v1/chat/completions", "/api/chat") for said in ({}, {"Prefer": "wait=0"})]),
-}  # fmt: skip
+    "what never fits": (
+        400,
+        [Asked(path, chat("huge", max_tokens=3)) for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")]
+        + [Asked("/v1/chat/completions", chat("huge"), headers={"Prefer": "wait=0"})],
+    ),
+    "a prompt that is too long": (
+        400,
+        [Asked(path, {"model": "counts", "messages": LONG}) for path in ("/v1/chat/completions", "/api/chat")],
+    ),
+    "a context beyond the usual": (
+        200,
+        [Asked("/api/chat", chat("wide", options={"num_ctx": n})) for n in (16384, 32768, 10**6)],
+    ),
+    "a model that does not start": (
+        502,
+        [Asked(path, chat("broken", max_tokens=3)) for path in ("/v1/chat/completions", "/v1/messages", "/api/chat")],
+    ),
+    "no lease for its user": (
+        429,
+        [
+            Asked(path, chat("m", max_tokens=3), headers=said, user=user)
+            for user in ("none", "small")
+            for path in ("/v1/chat/completions", "/api/chat")
+            for said in ({}, {"Prefer": "wait=0"})
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize("what", CASES)

@@ -80,6 +80,7 @@ def test_a_drain_is_read_from_its_begin_to_its_end() -> None:
     ended = draining(free=24)
     assert "box2 is drained: nothing runs there; lmxctl fleet drain box2 --end has it serve again NODE" in ended
     assert "box2 drained" in ended
+    assert "1 of 2 nodes up, 1 drained; " in ended
 
 
 def test_a_low_screen_shows_the_nodes_from_where_keys_moved() -> None:

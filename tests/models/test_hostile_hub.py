@@ -106,6 +106,26 @@ def test_a_file_without_an_end_leaves_room_on_the_disk(tmp_path: Path) -> None:
     assert error.value.code == "config"
 
 
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content_Length": len(CONTENT)}, {"Content_Length": 10**12}], ids=["none", "true", "another"]
+)
+def test_a_file_is_no_longer_than_was_said(tmp_path: Path, headers: dict[str, object]) -> None:
+    with server(lambda _: said("200 OK", CONTENT, **headers)) as url:
+        with pytest.raises(LmxdError, match=f"longer than the {len(CONTENT) - 1} bytes that were said") as error:
+            fetched(url, tmp_path, size=len(CONTENT) - 1)
+        assert (error.value.code, list(tmp_path.iterdir())) == ("bad_model_file", [])
+
+
+def test_a_file_without_a_length_is_as_long_as_was_said(tmp_path: Path) -> None:
+    with server(lambda _: said("200 OK", CONTENT)) as url:
+        with pytest.raises(LmxdError, match=f"ended after {len(CONTENT)} of {len(CONTENT) + 1} bytes"):
+            fetched(url, tmp_path, size=len(CONTENT) + 1)
+        with pytest.raises(LmxdError, match="has not room for it"):
+            fetched(url, tmp_path, size=2**60)
+        (tmp_path / "m.gguf.part").unlink()
+        assert fetched(url, tmp_path, size=len(CONTENT)).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("name", ["a%00b", "x" * 300, "%ED%A0%80" * 100])
 def test_a_name_that_no_file_can_have_is_an_error(tmp_path: Path, name: str) -> None:
     with server(lambda _: said("200 OK", CONTENT)) as url, pytest.raises(LmxdError):

@@ -66,9 +66,9 @@ def nodes(json_wanted: bool) -> None:
 @answers
 def ps(json_wanted: bool) -> None:
     """Instances and their leases, of all nodes that answer."""
-    from lmxd.fleet.calls import CallName
-
     with _view() as view:
+        from lmxd.fleet.calls import CallName
+
         found = view.ask_all(_up(view), CallName.PS, Nothing(), Instances)
     if json_wanted:
         output.as_json(_plain(found))
@@ -89,9 +89,9 @@ def ps(json_wanted: bool) -> None:
 @answers
 def queue(json_wanted: bool) -> None:
     """Requests that start or wait, of all nodes that answer, and what they wait for."""
-    from lmxd.fleet.calls import CallName
-
     with _view() as view:
+        from lmxd.fleet.calls import CallName
+
         found = view.ask_all(_up(view), CallName.QUEUE, Nothing(), QueueInfo)
     if json_wanted:
         output.as_json(_plain(found))
@@ -128,10 +128,10 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
 
     Exit status: 0 if one would grant it, at once or after a start or an eviction; 75 if it would wait or be refused.
     """
-    from lmxd.cli.fleet.rows import GRANTED, PLANS, plan_rows
-    from lmxd.fleet.calls import CallName
-
     with _view() as view:
+        from lmxd.cli.fleet.rows import GRANTED, PLANS, plan_rows
+        from lmxd.fleet.calls import CallName
+
         having = [
             x.name for x in view.settled() if x.alive and any(model in (m.names or (m.model,)) for m in x.card.models)
         ]
@@ -156,11 +156,11 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
 @answers
 def drain(node: str, now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     """Have NODE admit nothing new, and wait until all it has has ended. Requests go to other nodes meanwhile."""
-    from lmxd.fleet.calls import CallName
-
     if end and (now or no_wait):
         raise LmxdError("invalid_params", "--end goes with none of the others", f"lmxctl fleet drain {node} --end")
     with _view() as view:
+        from lmxd.fleet.calls import CallName
+
         done = view.ask(node, CallName.DRAIN, DrainParams(now=now, end=end), Drained)
         if done.instances and not (no_wait or end or json_wanted):
             say(f"{node} drains: waiting for {_left(done)}", err=True)
@@ -215,14 +215,19 @@ def copy(model: str, node: str, peer: str | None, json_wanted: bool) -> None:
     Its header is read first: a model that does not fit NODE is not fetched. What was broken off is gone on with, and
     the whole is compared with its SHA-256.
     """
-    from lmxd.cli.fleet.copying import copied, source
-
     with _view() as view:
+        from lmxd.cli.fleet.copying import copied, profile, source
+
         done = copied(view, model, node, source(view.settled(), model, node, peer), quiet=json_wanted)
     if json_wanted:
         output.as_json(done)
     else:
         say(f"{done.node} has {done.model}, from {done.peer}: {output.size(done.total)}")
+        if done.by_hand:
+            say(f"It is served from a directory of models_from, without settings. To have them on {done.node}, add")
+            say("to models: of lmxd's configuration there, and have lmxd read it by lmxctl reload:")
+            for line in profile(done):
+                say(line, whole=True)
 
 
 def _up(view: FleetView) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 import time
@@ -31,9 +32,8 @@ def source(nodes: Sequence[SeenNode], model: str, to: str, peer: str | None) -> 
     if peer is not None:
         having = [node for node in having if node.name == peer]
     if not having:
-        where = "no node that is up" if peer is None else peer
-        remedy = "lmxctl fleet nodes --json lists the models of each"
-        raise LmxdError("unknown_model", f"{where} has no model {model}", remedy)
+        what = f"no node that is up has a model {model}" if peer is None else f"{peer} has no model {model}, or is away"
+        raise LmxdError("unknown_model", what, "lmxctl fleet nodes --json lists the models of each")
     return having[0]
 
 
@@ -51,6 +51,12 @@ def copied(view: FleetView, model: str, to: str, peer: SeenNode, *, quiet: bool)
         if now.finished:
             return now
         time.sleep(_LOOK)
+
+
+def profile(done: Copying) -> list[str]:
+    """The profile that is to be written by hand, as YAML, of which JSON's values are a part."""
+    keys = (f"    {key}: {json.dumps(value)}" for key, value in done.by_hand.items())
+    return [f"  {json.dumps(done.model)}:", *keys]
 
 
 class _Shown:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import nats.errors
 from nats.aio.client import Client as Bus
 
 from lmxd.errors import LmxdError
@@ -20,6 +21,9 @@ from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.names import MEMBERS
+from lmxd.fleet.reading import read
+from lmxd.fleet.renewing import renew_if_due
 from lmxd.fleet.seen import SeenNode, seen
 from lmxd.fleet.seen_users import SeenUser, users
 from lmxd.rpc.messages import Params, Result
@@ -34,6 +38,8 @@ _LOOK: Final = 0.05
 """Seconds between two looks whether all have spoken."""
 _ANSWERS: Final = 5.0
 """Seconds that a node has to answer a question."""
+_SAYS: Final = 1.0
+"""Seconds that a broker has to say who belongs to the fleet."""
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Result)
 
@@ -48,6 +54,7 @@ class FleetView:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._bus: Bus | None = None
+        self._members: list[str] = []
         self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -65,7 +72,7 @@ class FleetView:
         self._end()
 
     def nodes(self) -> list[SeenNode]:
-        """All that have a card, by name, as they are now."""
+        """All that have a card, or were members when this was entered, by name, as they are now."""
         return self._do(self._seen())
 
     def users(self) -> list[SeenUser]:
@@ -76,7 +83,7 @@ class FleetView:
         """The same once every one has spoken, or would have."""
         while True:
             found, passed = self.nodes(), time.monotonic() - self._begun
-            if passed >= _SETTLES or (passed >= _EACH and all(node.alive for node in found)):
+            if passed >= _SETTLES or (passed >= _EACH and all(node.alive or node.joined for node in found)):
                 return found
             time.sleep(_LOOK)
 
@@ -105,6 +112,7 @@ class FleetView:
 
     async def _begin(self) -> None:
         brokers = ", ".join(self.home.settings.brokers)
+        await asyncio.to_thread(renew_if_due, self.home, MemberRole.OPERATOR)
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:
             async with asyncio.timeout(_CONNECTS):
@@ -113,10 +121,11 @@ class FleetView:
             what = f"no broker of the fleet {self.home.settings.fleet} answers at {brokers}"
             raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet broker runs there") from None
         self._begun = time.monotonic()
+        self._members = await _members(self._bus)
         self._heard = self._loop.create_task(self._hearing.run(self._bus))
 
     async def _seen(self) -> list[SeenNode]:
-        return seen(self._table, clock.now())
+        return seen(self._table, clock.now(), self._members)
 
     def _do(self, wanted: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(wanted, self._loop).result()
@@ -135,3 +144,10 @@ class FleetView:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _members(bus: Bus) -> list[str]:
+    """The nodes that have joined, as a broker knows them; none if no broker says so."""
+    with suppress(nats.errors.Error, ValueError):
+        return read((await bus.request(MEMBERS, b"", timeout=_SAYS)).data, list[str])
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -119,9 +120,9 @@ def _drain(node: SeenNode) -> str:
 def summary(fleet: str, nodes: Sequence[SeenNode]) -> str:
     """The whole fleet in a sentence."""
     alive = [node for node in nodes if node.alive]
-    others = [f"{n} {word}" for word in ("draining", "silent") if (n := sum(x.state == word for x in nodes))]
-    up = sum(node.state == "up" for node in nodes)
-    states = ", ".join([f"{up} of {output.counted(len(nodes), 'node')} up", *others])
+    words = Counter("drained" if node.is_drained else node.state for node in nodes)
+    others = [f"{words[word]} {word}" for word in ("draining", "drained", "silent", "unheard") if words[word]]
+    states = ", ".join([f"{words['up']} of {output.counted(len(nodes), 'node')} up", *others])
     free, of = sum(node.free for node in alive), sum(node.capacity for node in alive)
     waiting = sum(node.waiting for node in alive)
     return f"fleet {fleet}: {states}; {output.size(free)} free of {output.size(of)}; {waiting} waiting"

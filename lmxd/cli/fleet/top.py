@@ -16,7 +16,7 @@ from lmxd.fleet.seen_users import SeenUser
 
 _COLUMNS: Final = ("NODE", "STATE", "MEMORY", ">FREE GiB", ">OF GiB", ">SLOTS", ">WAITING", ">EXPECTED")
 _BAR: Final = 16
-_STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red"}
+_STYLES: Final = {"up": "green", "draining": "yellow", "silent": "red", "unheard": "red"}
 _MOST_NOTES: Final = 4
 """Sentences about nodes that drain: the table says of the others that they do."""
 _LEAST: Final = 2

@@ -35,8 +35,8 @@ def make_room(
     for instance in unsure:
         check(state, instance)
     for instance in leaving:
-        if instance not in unsure and (slots := _unsaved(state, instance, cause)):
-            save(state, instance, slots, why)
+        if instance not in unsure:
+            _save_unsaved(state, instance, cause, why)
     if unsure or any(i.saving for i in leaving):
         return
     for instance in leaving:
@@ -62,15 +62,25 @@ def check(state: State, instance: Instance) -> None:
         state.step.decisions.append(CheckActivity(instance=instance.id))
 
 
-def _unsaved(state: State, instance: Instance, cause: Cause) -> frozenset[int]:
-    """The slots with conversations that go elsewhere when it ends, and that were not saved: of one that shrinks all."""
+def _save_unsaved(state: State, instance: Instance, cause: Cause, why: str) -> None:
+    """Have the conversations saved that were not yet: those that go elsewhere when it ends, of one that shrinks all.
+
+    Where leases grow, its other conversations may have another slot later.
+    """
+    every = frozenset(range(instance.ask.spread)) - instance.saved
     growths = [state.tickets[x.growing] for x in instance.leases.values() if x.growing is not None]
     theirs = frozenset(carry.slot for growth in growths for carry in growth.carries)
-    return (frozenset(range(instance.ask.spread)) if cause is Cause.SHRUNK else theirs) - instance.saved
+    slots = every if cause is Cause.SHRUNK else every & theirs
+    others = every - slots if instance.leases and not instance.others_put_by else frozenset()
+    if slots or others:
+        save(state, instance, slots, why, others)
 
 
-def save(state: State, instance: Instance, slots: frozenset[int], why: str) -> None:
-    """Have the conversations in some slots of an instance saved before it ends."""
+def save(
+    state: State, instance: Instance, slots: frozenset[int], why: str, others: frozenset[int] = frozenset()
+) -> None:
+    """Have the conversations in some slots of an instance saved before it ends, and those in ``others`` put by."""
     if not instance.saving:
         instance.saving = True
-        state.step.decisions.append(SaveConversation(instance=instance.id, slots=slots, why=why))
+        instance.others_put_by |= bool(others)
+        state.step.decisions.append(SaveConversation(instance=instance.id, slots=slots, others=others, why=why))

@@ -21,22 +21,28 @@ from lmxd.daemon.launching.ahead import Ahead
 from lmxd.daemon.launching.ends import End, SavedFile, end, longest, tried
 from lmxd.daemon.launching.kept import Kept, remove_file
 from lmxd.daemon.launching.launched import Launched
+from lmxd.daemon.launching.shelf import Shelf
 from lmxd.failpoints import hit
 
 log = logging.getLogger(__name__)
 
 
 class Carrying:
-    """Carries conversations, each within half a minute. ``kept`` has their files meanwhile."""
+    """Carries conversations, each within half a minute. ``kept`` has their files meanwhile.
+
+    ``shelf``: has what others left where they go.
+    """
 
     def __init__(
         self,
         kept: Kept,
+        shelf: Shelf,
         launched: Callable[[InstanceId], Launched | None],
         state: State,
         report: Callable[[Event], None],
     ) -> None:
         self.kept = kept
+        self._shelf = shelf
         self.ahead = Ahead(kept, launched, state)
         self._launched = launched
         self._state = state
@@ -72,6 +78,8 @@ class Carrying:
         filled = await tried(self._filled(instance, decision.slots), what, until) or ()
         saved = [await tried(self._saved(instance, slot), what, until) for slot in filled]
         carries = tuple(carry for carry in saved if carry is not None)
+        if decision.others:
+            await self._shelf.rescue(instance, decision.others)
         self._report(ConversationSaved(at=time.monotonic(), instance=instance, slots=decision.slots, carries=carries))
 
     async def _filled(self, instance: InstanceId, slots: Collection[int]) -> list[int]:
@@ -121,6 +129,7 @@ class Carrying:
         Raises Uncarried, and OSError for files.
         """
         await target.fit(saved, slots)
+        await self._shelf.rescue(target.instance, (await target.free_slot(self._awaited(target.instance)),))
         async with target.doorway.turn:
             lying = self._awaited(target.instance)
             slot = await target.free_slot(lying)

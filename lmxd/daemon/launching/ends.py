@@ -142,7 +142,7 @@ async def tried(work: Awaitable[T], what: str, until: float) -> T | None:
     except Uncarried as error:
         why = str(error)
     except TimeoutError:
-        why = f"it takes longer than {LONGEST:g} s"
+        why = "it takes too long"
     except OSError as error:
         why = str(error)
     except Exception:

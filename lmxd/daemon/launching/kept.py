@@ -39,7 +39,7 @@ class Kept:
 
     @contextlib.asynccontextmanager
     async def saved(self, source: End, slot: int, how: str = "saved") -> AsyncIterator[SavedFile]:
-        """What a slot has, in a new file: the caller's once the block is over, and removed if that fails.
+        """A new file of what a slot has: the caller's once the block is over, and removed if that fails.
 
         ``how`` it was saved is logged. Raises Uncarried, and OSError for files.
         """

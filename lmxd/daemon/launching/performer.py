@@ -85,8 +85,8 @@ class Performer:
         self.startup = Startup(notes, groups, self._descendants, self.kept)
         self.launches = Launches(report, self.startup, where.logs, groups, contexts)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
-        self.carrying = Carrying(self.kept, self.launches.get, state, report)
         self.shelf = Shelf(self.kept, self.launches.get, state)
+        self.carrying = Carrying(self.kept, self.shelf, self.launches.get, state, report)
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""

@@ -2,16 +2,19 @@
 
 Each is of the connection that had it put by, which alone knows its name. It is removed when it is read back, when that
 connection ends, and when no instance is left that could read it, as what lies in slots is gone by then, too.
+
+What would be lost though nobody asked to have it put by is put by for the gateway that left it there, which is told.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from asyncio import get_running_loop
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, ForgetInstance, GrantLease, MoveLease
@@ -27,6 +30,21 @@ MOST: Final = 64
 """Conversations of one connection."""
 _HOPE: Final = 0.9
 """Of the time that files took it is believed each time that this was too long: a disk may be faster later."""
+
+
+WORTH: Final = 1000
+"""Tokens from which a file is sooner than processing them anew: gateways have about the same."""
+RESCUED_WITHIN: Final = 5.0
+"""Seconds that what nobody asked for may take: somebody waits for what comes after."""
+
+
+class Gateways(Protocol):
+    """The connections of gateways: they know which conversation each of their slots has."""
+
+    def __contains__(self, connection: object) -> bool: ...
+
+    def tell_put_by(self, connection: ConnectionId, instance: InstanceId, slot: int, name: str) -> None:
+        """Tell one that what it left in a slot of an instance lies in a file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +72,7 @@ class Shelf:
         self._kept = kept
         self._launched = launched
         self._state = state
+        self.gateways: Gateways | None = None
         self._known: dict[str, _PutBy] = {}
         self._paces: dict[Kind, _Pace] = {}
         self._unseen: dict[InstanceId, tuple[ConnectionId, set[int]]] = {}
@@ -77,6 +96,36 @@ class Shelf:
         finally:
             if found is not None:
                 remove_file(found.saved.path)
+
+    async def rescue(self, instance: InstanceId, slots: Collection[int]) -> None:
+        """Put by what some slots have that is about to be lost: for five seconds at most, those used last first."""
+        until, known = get_running_loop().time() + RESCUED_WITHIN, self._of_gateway(instance)
+        launched = self._launched(instance)
+        if known is None or self.gateways is None or launched is None or launched.doorway is None:
+            return
+        of, unseen = known
+        what = f"what others left in {instance} is processed anew"
+        for slot in await tried(self._worth(instance, set(slots) - unseen), what, until) or ():
+            what = f"what slot {slot} of {instance} has is processed anew"
+            if name := await tried(self._saved(instance, slot, of), what, until):
+                self.gateways.tell_put_by(of, instance, slot, name)
+
+    def _of_gateway(self, instance: InstanceId) -> tuple[ConnectionId, set[int]] | None:
+        """The gateway that alone has been at an instance, and the slots of which it does not know what they have."""
+        now, visit = self._state.instances.get(instance), self._unseen.get(instance)
+        if now is None or visit is None or self.gateways is None or visit[0] not in self.gateways:
+            return None
+        return None if any(lease.owner.connection != visit[0] for lease in now.leases.values()) else visit
+
+    async def _worth(self, instance: InstanceId, slots: Collection[int]) -> list[int]:
+        """The idle ones among some slots that have a long conversation, those used last first. Raises Uncarried."""
+        used = await (await end(self._launched(instance), instance)).used()
+        found = [
+            (use.task, slot)
+            for slot, use in enumerate(used)
+            if slot in slots and use is not None and not use.busy and use.tokens >= WORTH
+        ]
+        return [slot for _, slot in sorted(found, reverse=True)]
 
     def _withdrawn(self, name: str | None, of: ConnectionId) -> _PutBy | None:
         """A conversation that a connection has put by, which is no more on the shelf."""

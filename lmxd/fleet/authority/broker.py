@@ -6,9 +6,12 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
+from nats.aio.msg import Msg
 from nats.errors import Error
 
 from lmxd.errors import LmxdError
@@ -25,6 +28,7 @@ from lmxd.fleet.authority.roll import Enrolled
 from lmxd.fleet.authority.rolls import OwnRoll, Rolls, ToldRoll
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
+from lmxd.fleet.names import MEMBERS
 from lmxd.fleet.renewing import keep_renewed
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen
@@ -88,7 +92,7 @@ class Brokerage:
             data=home.directory(_BROKER) / "data",
             peering=peering if others else None,
         )
-        return configuration(server, [entry.member for entry in self._rolls.entries()])
+        return configuration(server, {entry.member: entry.key for entry in self._rolls.entries()})
 
     async def keep_bucket(self) -> None:
         """See that the bucket of cards is there, by as many servers as there are for it."""
@@ -98,6 +102,7 @@ class Brokerage:
             again.set()
 
         client = await bus.connect(self._home, _BROKER, found=found)
+        await client.subscribe(MEMBERS, queue="brokers", cb=self._tell_nodes)
         try:
             made = 0
             while True:
@@ -113,6 +118,11 @@ class Brokerage:
                 await asyncio.sleep(1)
         finally:
             await client.close()
+
+    async def _tell_nodes(self, asked: Msg) -> None:
+        found = sorted(entry.name for entry in self._rolls.entries() if entry.role is MemberRole.NODE)
+        with suppress(Error):
+            await asked.respond(msgspec.json.encode(found))
 
 
 async def serve(home: FleetHome) -> None:

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lmxd.errors import LmxdError
@@ -84,7 +85,7 @@ class Authority:
         LmxdError ``invalid_params`` if it is no request, or is signed by another key than it names.
         """
         now, public = now or datetime.now(UTC), _public_key(request)
-        names = [member.host, any_host(member.fleet, member.role), *hosts]
+        names = [member.host, any_host(member.fleet, member.role), member.user(_hash_of(public)), *hosts]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{member.role} {member.name}"[:64])])
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         alternatives = [x509.UniformResourceIdentifier(member.uri), *map(_general_name, names)]
@@ -132,7 +133,10 @@ def key_hash_of_der(certificate: bytes) -> str:
 
 
 def _key_hash(certificate: x509.Certificate) -> str:
-    public = certificate.public_key()
+    return _hash_of(certificate.public_key())
+
+
+def _hash_of(public: CertificatePublicKeyTypes) -> str:
     encoded = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 

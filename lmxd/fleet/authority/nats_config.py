@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,8 +42,12 @@ class BusServer:
     peering: Peering | None = None
 
 
-def configuration(server: BusServer, members: Iterable[Member]) -> str:
-    """Its configuration file: only these members come in, and each has its own permissions."""
+def configuration(server: BusServer, members: Mapping[Member, str]) -> str:
+    """Its configuration file: only these members come in, by their keys, and each has its own permissions.
+
+    A member's key is the SHA-256 of its public key, in hexadecimal digits: a certificate names its member until it
+    ends, also when another box has taken the place of that.
+    """
     files = {"cert_file": str(server.certificate), "key_file": str(server.key), "ca_file": str(server.ca)}
     said: dict[str, Any] = {
         "server_name": server.member.name,
@@ -68,6 +72,6 @@ def configuration(server: BusServer, members: Iterable[Member]) -> str:
     return json.dumps(said, indent=1)
 
 
-def _users(members: Iterable[Member]) -> Sequence[dict[str, Any]]:
-    ordered = sorted(members, key=lambda member: member.uri)
-    return [{"user": member.uri, "permissions": permissions(member)} for member in ordered]
+def _users(members: Mapping[Member, str]) -> Sequence[dict[str, Any]]:
+    ordered = sorted(members.items(), key=lambda item: item[0].uri)
+    return [{"user": member.user(key), "permissions": permissions(member)} for member, key in ordered]

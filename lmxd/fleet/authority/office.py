@@ -26,7 +26,7 @@ class Office:
         try:
             self.authority = Authority(certificate.read_bytes(), (directory / "ca.key").read_bytes())
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
             remedy = "do this on the box of lmxd fleet init, and as root unless it is --user's"
             raise LmxdError("config", f"the fleet's authority cannot be used: {reason}", remedy) from error
         self.roll, self.tokens = Roll(directory / "members"), TokenFiles(directory / "tokens")

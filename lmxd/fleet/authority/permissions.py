@@ -24,8 +24,12 @@ _WATCH: Final = (
     f"$JS.FC.{_STREAM}.>",
 )
 """And all cards, as they come and go."""
-_ANSWERS: Final = {"max": 1, "expires": "1h"}
-"""A node may answer who asked it: once, where that said, and not later."""
+_ANSWERS: Final = tuple(f"_INBOX.{role}.>" for role in (MemberRole.GATEWAY, MemberRole.OPERATOR))
+"""Where nodes answer. Each question has a subject of its own there, which nobody else can guess (``bus``).
+
+NATS' own way, by which who was asked may publish wherever the question says, would have a node speak for any member,
+where a gateway conspires with it.
+"""
 
 
 def permissions(member: Member) -> dict[str, Any]:
@@ -35,15 +39,17 @@ def permissions(member: Member) -> dict[str, Any]:
         case MemberRole.NODE:
             says = [names.heartbeat(name), f"$KV.{names.BUCKET}.{name}", *_FIND]
             heard = [f"{names.calls(name)}.>", _SERVICES, names.REMOVED, *hears]
-            return _allowed(says, heard) | {"allow_responses": _ANSWERS}
+            return _allowed([*says, *_ANSWERS], heard)
         case MemberRole.GATEWAY:
             return _allowed(
                 [*_called(set(CallName) - _OF_OPERATORS), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears]
             )
         case MemberRole.OPERATOR:
-            return _allowed([*_called(set(CallName)), _SERVICES, *_FIND, *_WATCH], [names.HEARTBEATS, *hears])
+            says = [*_called(set(CallName)), names.MEMBERS, _SERVICES, *_FIND, *_WATCH]
+            return _allowed(says, [names.HEARTBEATS, *hears])
         case MemberRole.BROKER:
-            return _allowed([f"$JS.API.STREAM.*.{_STREAM}", names.REMOVED], hears)
+            says = [f"$JS.API.STREAM.*.{_STREAM}", names.REMOVED, f"_INBOX.{MemberRole.OPERATOR}.>"]
+            return _allowed(says, [names.MEMBERS, *hears])
 
 
 def _called(calls: Set[CallName]) -> list[str]:

@@ -30,8 +30,8 @@ from lmxd.gateway.ollama.pulls import end_fetch
 
 _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
-_ANSWER: Final = 64 * 1024
-"""Bytes of a peer's answer about a file, at the most."""
+_ANSWER: Final = 2**20
+"""Bytes of a peer's answer about a model, at the most: 1,100 files, and its settings."""
 _ASKING: Final = 15.0
 """Seconds for which a peer may say nothing."""
 
@@ -68,8 +68,9 @@ class _Copy:
                 self._before, self._status = self._before + self._total, said["status"]
             self._total = said["total"]
             moved = {"done": self._before + said["completed"]}
-        step = "copying" if moved else said["status"]
-        self.now = self.now.model_copy(update={"step": step, "finished": step == "success", **moved})
+        step, by_hand = "copying" if moved else said["status"], said.get("by_hand", {})
+        news = {"step": step, "finished": step == "success", "by_hand": by_hand}
+        self.now = self.now.model_copy(update=news | moved)
 
 
 class Copies:
@@ -120,7 +121,7 @@ class Copies:
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASKING)) as session,
                 session.get(URL(url, encoded=True), ssl=tls, server_hostname=self._host(params)) as answer,
             ):
-                body = await answer.content.read(_ANSWER)
+                body = await _whole(answer.content, params.peer)
                 if answer.status != 200:
                     raise _refused(params.peer, body)
                 return Manifest.model_validate_json(body)
@@ -146,6 +147,7 @@ class Copies:
             *(("--to", str(copies)) if (copies := home.copies) is not None else ()),
             *("--as", params.model, "--sha256", SHA256, "--tls", *tls, "--settings", settings),
             *(word for key, url in beside for word in ("--beside", key, url)),
+            *(word for each in manifest.files for word in ("--size", each.file, str(each.size))),
             *("--", urls[0]),
             stdin=DEVNULL,
             stdout=PIPE,
@@ -153,6 +155,17 @@ class Copies:
             env={**os.environ, "LMXD_SOCKET": str(self._own.socket)},
             start_new_session=True,
         )
+
+
+async def _whole(content: aiohttp.StreamReader, peer: str) -> bytes:
+    """All of an answer. LmxdError ``bad_answer`` for one that is too long."""
+    body = b""
+    while part := await content.read(_ANSWER):
+        body += part
+        if len(body) > _ANSWER:
+            what = f"{peer} says more than {_ANSWER // 2**20} MiB about its model"
+            raise LmxdError("bad_answer", what, "copy its files as you copy others, and write a profile")
+    return body
 
 
 def _refused(peer: str, body: bytes) -> LmxdError:

@@ -88,7 +88,7 @@ class FleetQuotas:
         """Requests that wait for their user's limits, by user, in order of arrival."""
 
     def limits(self, user: str) -> FleetUserConfig:
-        """Those that a user has; one without a part has none."""
+        """A user's limits. One without a part has none."""
         return user_of(self.users, user) or FleetUserConfig()
 
     def replace(self, users: FleetUsers) -> None:

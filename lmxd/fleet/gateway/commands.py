@@ -10,10 +10,20 @@ import click
 from lmxd.config import keys
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
+from lmxd.fleet.home import FleetHome
 from lmxd.fleet.meant_home import home_of
+from lmxd.fleet.members import MemberRole
+from lmxd.fleet.tls import client_context
 from lmxd.terminal import say
 
 log = logging.getLogger("lmxd.fleet.gateway")
+
+
+def _home(context: click.Context) -> FleetHome:
+    """The home of a box that is to be a gateway. LmxdError ``config`` first of all if it is none: it has to join."""
+    home = home_of(context)
+    client_context(home, MemberRole.GATEWAY)
+    return home
 
 
 @click.command()
@@ -25,7 +35,7 @@ def gateway(context: click.Context) -> None:
     gateway.listen of fleet.yaml says where, and gateway.keys_file whose keys are let in.
     """
     try:
-        home = home_of(context)
+        home = _home(context)
         config = home.settings.gateway
         from lmxd.fleet.gateway.rereading import warnings
 
@@ -50,7 +60,7 @@ def gateway(context: click.Context) -> None:
 @click.pass_context
 def key(context: click.Context, name: str, admin: bool) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file of fleet.yaml. An older one of it ends."""
-    home = home_of(context)
+    home = _home(context)
     path = home.settings.gateway.keys_file
     if path is None:
         raise LmxdError("config", f"{home.config}: gateway.keys_file is not set", "say where keys are kept")

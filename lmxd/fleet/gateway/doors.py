@@ -25,7 +25,7 @@ from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.http.upstream import Exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 
-_CONNECT: Final = 4.0
+CONNECT: Final = 4.0
 """Seconds for a connection and its TLS, which take milliseconds, but for a machine that has far too much to do."""
 _KEPT: Final = 64
 """Connections to one node that wait for a request: its door closes what is idle for 20 s."""
@@ -129,7 +129,7 @@ class Doors:
         member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
         make = partial(DoorExchange, card.node, self._kept, call)
         try:
-            async with asyncio.timeout(_CONNECT):
+            async with asyncio.timeout(CONNECT):
                 _, exchange = await loop.create_connection(
                     make, host.strip("[]"), int(port), ssl=self._tls, server_hostname=member.host
                 )

@@ -28,15 +28,15 @@ class FleetModels:
 
     def listed(self) -> Mapping[str, FleetModel]:
         """By every name, in order. A name that is a model's own at one node means that model everywhere."""
-        found: dict[str, tuple[Offered, list[str]]] = {}
+        found: dict[str, tuple[Offered, dict[str, None]]] = {}
         nodes = sorted(self._table.alive(self._now()), key=lambda node: node.name)
         for own in (True, False):
             for node in nodes:
                 for offered in node.offered.values():
                     for name in (offered.model,) if own else offered.names:
-                        first, where = found.setdefault(name, (offered, []))
-                        if first.model == offered.model and node.name not in where:
-                            where.append(node.name)
+                        first, where = found.setdefault(name, (offered, {}))
+                        if first.model == offered.model:
+                            where[node.name] = None
         return {
             name: FleetModel(name=name, offered=found[name][0], nodes=tuple(found[name][1])) for name in sorted(found)
         }

@@ -47,6 +47,8 @@ class Removed:
         await bus.subscribe(REMOVED, cb=self._told)
 
     async def _told(self, message: Msg) -> None:
+        if message.subject != REMOVED:
+            return  # what NATS keeps, sent here at the wish of another member
         try:
             keys = frozenset(read(message.data, list[str]))
         except ValueError as error:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.fleet import names
-from lmxd.fleet.calls import CALLS, CallName, error_body
+from lmxd.fleet.calls import CALLS, CallName, error_body, subject
 from lmxd.fleet.copying.copies import Copies
 from lmxd.fleet.node.direct_leases import DirectLeases
 from lmxd.rpc.client import AsyncClient
@@ -67,6 +67,8 @@ class NodeServices:
     def _handler(self, name: CallName) -> Callable[[Request], Awaitable[None]]:
         async def handle(request: Request) -> None:
             """NATS has the next call of an endpoint wait for this to return, and a lease may take minutes."""
+            if request.subject != subject(self._node, name):
+                return  # what NATS keeps, sent here at the wish of another member
             task = asyncio.get_running_loop().create_task(self._answer(name, request))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from lmxd.errors import LmxdError
 from lmxd.gateway.leasing.slots import InstanceSlots, Trace, agreeing, gained
 from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import ConversationPutBy
 from lmxd.rpc.shelving import Shelved
 
 _WORTH: Final = 32
@@ -60,6 +61,12 @@ class KnownShelf:
         """Blocks that the file of a conversation gains that goes on with a prompt, and its context. Zeros without."""
         found = self._best(model, prompt)
         return (0, 0) if found is None or found.name is None else (gained(found.seen, prompt), found.context)
+
+    def put_by(self, told: ConversationPutBy) -> None:
+        """Note that what was left in a slot is on disk now: another has taken its place."""
+        if (left := self._slots.left(told.model, told.instance, told.slot)) is not None:
+            seen, context = left
+            self._note(_Displaced(told.model, seen, context, told.kept))
 
     async def exchange(self, lease: Granted, slot: int | None, prompt: Trace) -> None:
         """Have the slot that a request has taken have its conversation, and keep what was there, if it is worth it.

@@ -18,7 +18,7 @@ from lmxd.gateway.leasing.slots import InstanceSlots
 from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.gateway.leasing.stated import UNSTATED, Stated
 from lmxd.rpc.client import AsyncClient, AsyncLease
-from lmxd.rpc.notifications import InstanceShrunk, Notification
+from lmxd.rpc.notifications import ConversationPutBy, InstanceShrunk, Notification
 
 _LOOK: Final = 5.0
 _RENEW: Final = 30.0
@@ -125,6 +125,8 @@ class Leases:
             self._forget(params["lease"])
         elif method == Notification.SHRUNK:
             self.slots.shrunk(InstanceShrunk.model_validate(params))
+        elif method == Notification.PUT_BY:
+            self.shelf.put_by(ConversationPutBy.model_validate(params))
 
     def _forget(self, lease: str) -> None:
         self._spare.ended(lease)

@@ -121,6 +121,13 @@ class Slots:
         found = max(free, key=lambda each: self.saved(each, prompt), default=None)
         return None if found is None or not self.saved(found, prompt) else found
 
+    def leave(self, slot: int) -> Trace | None:
+        """The prompt that an idle slot had, which is gone by that; None without one."""
+        if slot in self._busy or slot >= len(self.seen) or not self.seen[slot]:
+            return None
+        found, self.seen[slot] = self.seen[slot], ()
+        return found
+
     def go_on_in(self, other: Slots, slots: Iterable[tuple[int, int]]) -> None:
         """Note that prompts lie in the slots of others now: pairs of a slot here, and one there."""
         for here, there in slots:
@@ -178,6 +185,13 @@ class InstanceSlots:
             self._of(before).seen[slot] = ()
         if lease.slot is not None:
             self._of(lease).seen[lease.slot] = prompt
+
+    def left(self, model: str, instance: str, slot: int) -> tuple[Trace, int] | None:
+        """The prompt that lay in an idle slot, and the context there, no more to be found there. None without."""
+        slots = self._known.get(model, {}).get(instance)
+        if slots is None or (seen := slots.leave(slot)) is None:
+            return None
+        return seen, slots.context
 
     def shrunk(self, told: InstanceShrunk) -> None:
         """An instance with less context has taken the place of another."""
