@@ -98,7 +98,7 @@ class AllowList:
         return flag
 
     def of(self, words: Sequence[str], flags: Collection[str]) -> list[str]:
-        """Those of the words that are of some flags, with the values that follow them."""
+        """The words that are of some flags, with the values that follow them."""
         found, rest = list[str](), list(words)
         while rest:
             word = rest.pop(0)

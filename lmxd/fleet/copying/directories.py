@@ -14,7 +14,7 @@ from lmxd.safetensors.documents import DirectoryError, json_object
 from lmxd.safetensors.files import CONFIG, MAX_DOCUMENT, is_document, is_plain, named_files, weight_files
 
 _MODULES: Final = "modules.json"
-"""What models of Sentence Transformers have: their pooling is in directories beside it."""
+"""A file of models of Sentence Transformers, whose pooling is in directories beside it."""
 _OTHERWISE: Final = "copy its files as you copy others, and write a profile"
 
 
