@@ -346,7 +346,7 @@ async def test_an_authority_that_ends_keeps_no_broker_waiting(tmp_path: Path) ->
 
 
 async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
-    """The cards stay, and a member that was connected to it goes to another one by itself."""
+    """The cards stay, once all three keep them; a member that was connected to it goes to another one by itself."""
     boxes = [FleetBox(tmp_path / f"b{number}") for number in range(3)]
     with ExitStack() as held:
         boxes[0].init("b0")
@@ -371,6 +371,8 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         client = await bus.connect(own_first.home, NODE, found=again)
         cards = await _cards(client)
         await until(lambda: _is_put(cards, b"card"))
+        await until(lambda: last.said("the cards are kept by 3 of 3 brokers"), seen=logs)
+        assert (await cards.status()).stream_info.config.num_replicas == 3
         last.end(signal.SIGKILL)
         os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
         await until(lambda: found, seen=logs)
