@@ -12,9 +12,14 @@ from nats.aio.msg import Msg
 from lmxd.fleet.authority.bucket import is_kept
 
 _ALONE: dict[str, Any] = {"config": {"num_replicas": 1}}
-_THREE: dict[str, Any] = {"config": {"num_replicas": 3}, "cluster": {"leader": "b0", "replicas": [{}, {}]}}
+_THERE = {"name": "b1", "current": True, "active": 100}
+_LATE, _OFF = _THERE | {"current": False, "lag": 3}, _THERE | {"current": False, "offline": True}
 _ADDING: dict[str, Any] = {"origin": {"replicas": 1}, "status": {"description": "adding peer b1"}}
 _NOT_YET: dict[str, Any] = {"error": {"code": 503, "description": "JetStream system temporarily unavailable"}}
+
+
+def _three(*others: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"config": {"num_replicas": 3}, "cluster": {"leader": "b0", "replicas": list(others)} | more}
 
 
 class ToldBus:
@@ -33,8 +38,10 @@ class ToldBus:
     [
         (_ALONE, 1, True),
         (_ALONE, 3, False),
-        (_THREE, 3, True),
-        (_THREE | {"cluster": _THREE["cluster"] | {"desired": _ADDING}}, 3, False),
+        (_three(_THERE, _THERE), 3, True),
+        (_three(_THERE, _THERE, desired=_ADDING), 3, False),
+        (_three(_THERE, _LATE), 3, False),
+        (_three(_THERE, _OFF), 3, False),
         (_NOT_YET, 3, False),
     ],
 )

@@ -39,12 +39,15 @@ async def make(bus: Client, replicas: int) -> None:
 
 
 async def is_kept(bus: Client, replicas: int) -> bool:
-    """Whether so many servers keep it already. ``nats.errors.Error`` if none answers for it.
+    """Whether so many servers keep it, and all are there. ``nats.errors.Error`` if none answers for it.
 
     nats-server 2.15 has further ones decide with the first one after another, up to seconds after ``make``: of two
     that decide neither may fail. It tells what is still desired then, and earlier versions have them all at once.
     """
     answer = await bus.request(f"$JS.API.STREAM.INFO.KV_{BUCKET}", timeout=5)
     found: dict[str, Any] = msgspec.json.decode(answer.data)
-    moving = found.get("cluster", {}).get("desired") is not None
-    return not moving and found.get("config", {}).get("num_replicas") == replicas
+    cluster = found.get("cluster", {})
+    others = [other for other in cluster.get("replicas", ()) if other.get("current") and not other.get("offline")]
+    moving = cluster.get("desired") is not None
+    told = found.get("config", {}).get("num_replicas")
+    return not moving and told == replicas == 1 + len(others)
