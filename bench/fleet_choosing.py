@@ -1,11 +1,12 @@
-"""How well a fleet chooses: bench/fleet_choosing.py [--shortest | --quick] [--load PERCENT ...] [--seconds N]
+"""How well a fleet chooses: bench/fleet_choosing.py [--shortest | --quick] [--load N ...] [--seed N ...] [--seconds N]
 
 Each node is the very core that the daemon runs, with one card of 80 GiB, in virtual time. Gateways choose nodes by
 lmxd/fleet/choosing, from heartbeats that come late or never, by a seed. Beside it, on the same trace, one big queue
 with full knowledge: one core that has all cards.
 
   wait      seconds from a request to its lease, the load of its model included
-  packed    of the bytes that are wanted while a request waits and that cards have: the part that is used
+  packed    of the bytes that are wanted while a request waits and that cards have: the part that is used; in brackets
+            as long as requests come
   first     of the requests that were sent to a node which seemed to have room: those that it served
 """
 
@@ -53,12 +54,16 @@ def trace(nodes: int, seconds: float, load: float, seed: int) -> list[Job]:
 
 
 class Packing:
-    """Bytes in use against bytes that could be, as long as anybody waits: looked at once a second."""
+    """Bytes in use against bytes that could be, as long as anybody waits: looked at once a second.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.used, self.possible = capacity, 0, 0
+    ``coming``: the part that was used until requests come no more. Behind that large models are left, with room for
+    nothing beside them.
+    """
 
-    def look(self, states: list[State]) -> None:
+    def __init__(self, capacity: int, seconds: float) -> None:
+        self.capacity, self.seconds, self.used, self.possible, self.coming = capacity, seconds, 0, 0, 1.0
+
+    def look(self, states: list[State], now: float) -> None:
         waiting = sum(t.ask.size for state in states for t in state.queue)
         if not waiting:
             return
@@ -66,6 +71,8 @@ class Packing:
         used = sum(i.option.size for i in instances if not i.vacant or not i.live)
         self.used += used
         self.possible += min(self.capacity, used + waiting)
+        if now < self.seconds:
+            self.coming = self.part
 
     @property
     def part(self) -> float:
@@ -74,10 +81,10 @@ class Packing:
 
 @dataclass(frozen=True)
 class Found:
-    """The seconds that requests waited, the part of the bytes that was used, and the seconds of CPU that all took."""
+    """The seconds that requests waited, how bytes were used, and the seconds of CPU that all took."""
 
     waits: list[float]
-    packed: float
+    packing: Packing
     took: float
     said: str = ""
 
@@ -88,9 +95,8 @@ class Found:
     def show(self, name: str) -> None:
         figures = " ".join(f"{quantile(self.waits, part):7.2f}" for part in (0.5, 0.9, 0.99))
         most = max(self.waits, default=0.0)
-        print(
-            f"  {name:10} {len(self.waits):7} {figures} {most:7.2f} {self.packed:8.1%} {self.took:6.0f} s", flush=True
-        )
+        packed = f"{self.packing.part:8.1%} ({self.packing.coming:.1%})"
+        print(f"  {name:10} {len(self.waits):7} {figures} {most:7.2f} {packed} {self.took:6.0f} s", flush=True)
 
 
 def quantile(values: list[float], part: float) -> float:
@@ -98,55 +104,63 @@ def quantile(values: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else float("nan")
 
 
-def one_queue(nodes: int, jobs: list[Job], until: float) -> Found:
+def one_queue(nodes: int, jobs: list[Job], seconds: float) -> Found:
     """One core that has all cards."""
     begun = time.process_time()
-    world, packing = World({f"d{n}": CARD for n in range(nodes)}, jobs, check=False), Packing(nodes * CARD)
-    for second in range(int(until)):
-        world.later(second + 0.5, lambda: packing.look([world.state]))
+    world, packing = World({f"d{n}": CARD for n in range(nodes)}, jobs, check=False), Packing(nodes * CARD, seconds)
+    for second in range(longest(seconds)):
+        world.later(second + 0.5, lambda: packing.look([world.state], world.now))
         world.later(second + 0.6, world.tick)
-    world.run(until)
+    world.run(longest(seconds))
     waits = [wait for waits in world.result.waits.values() for wait in waits]
-    return Found(waits, packing.part, time.process_time() - begun)
+    return Found(waits, packing, time.process_time() - begun)
 
 
-def many_queues(nodes: int, jobs: list[Job], until: float, gateways: int) -> Found:
+def many_queues(nodes: int, jobs: list[Job], seconds: float, gateways: int) -> Found:
     """A core for each card, and gateways that choose."""
     begun = time.process_time()
-    fleet, packing = Fleet([CARD] * nodes, jobs, gateways, 1, Network()), Packing(nodes * CARD)
-    states = [node.state for node in fleet.nodes.values()]
-    for second in range(int(until)):
-        fleet.clock.later(second + 0.5, lambda: packing.look(states))
-    fleet.clock.run(until)
-    tally = fleet.tally
+    fleet, packing = Fleet([CARD] * nodes, jobs, gateways, 1, Network()), Packing(nodes * CARD, seconds)
+    states, until, tally = [node.state for node in fleet.nodes.values()], 0.5, fleet.tally
+    while until < longest(seconds) and len(tally.waits) < len(jobs):
+        fleet.clock.run(until)
+        packing.look(states, until)
+        until += 1.0
     said = (
         f"first try {tally.first / max(1, tally.asked):.1%} of {tally.asked}; {tally.moved} moved, {tally.twice} twice "
         f"granted; {fleet.beats / until / nodes:.2f} heartbeats a second and node\n  choosing took "
         f"{tally.choosing / 1e3 / max(1, len(tally.waits)):.0f} us a request, all its tries included; a heartbeat "
         f"{tally.hearing / 1e3 / max(1, fleet.beats * gateways):.0f} us"
     )
-    return Found(tally.waits, packing.part, time.process_time() - begun, said)
+    return Found(tally.waits, packing, time.process_time() - begun, said)
 
 
-def compare(nodes: int, seconds: float, load: float, gateways: int) -> Iterator[str]:
+def longest(seconds: float) -> int:
+    """The seconds in which all have long been served who came within ``seconds``."""
+    return int(seconds * 2 + 60)
+
+
+def compare(nodes: int, seconds: float, load: float, seed: int, gateways: int) -> Iterator[str]:
     """Print both, and say what is worse than its bound."""
-    jobs, until = trace(nodes, seconds, load, 7), seconds * 2 + 60
-    print(f"\n{nodes} nodes, {gateways} gateways, {load:.0%} load for {seconds:.0f} s, {len(jobs)} requests")
-    print("               served     p50     p90     p99    most   packed    CPU")
+    jobs = trace(nodes, seconds, load, seed)
+    print(
+        f"\n{nodes} nodes, {gateways} gateways, {len(jobs)} requests by seed {seed}, {load:.0%} load, {seconds:.0f} s"
+    )
+    print("               served     p50     p90     p99    most   packed            CPU")
     with ProcessPoolExecutor(2) as pool:
-        alone = pool.submit(one_queue, nodes, jobs, until)
-        together = pool.submit(many_queues, nodes, jobs, until, gateways)
+        alone = pool.submit(one_queue, nodes, jobs, seconds)
+        together = pool.submit(many_queues, nodes, jobs, seconds, gateways)
         one, fleet = alone.result(), together.result()
     one.show("one queue")
     fleet.show("fleet")
     ratio = fleet.p99 / one.p99
     print(f"  p99 {ratio:.2f} times; {fleet.said}")
+    by = f"{load:.0%} load, seed {seed}:"
     if len(fleet.waits) < len(jobs):
-        yield f"{len(jobs) - len(fleet.waits)} requests were never served"
+        yield f"{by} {len(jobs) - len(fleet.waits)} requests were never served"
     if ratio > WORSE:
-        yield f"the p99 wait is {ratio:.2f} times that of one big queue, {WORSE} is the bound"
-    if fleet.packed < PACKED:
-        yield f"{fleet.packed:.1%} are packed, {PACKED:.0%} is the bound"
+        yield f"{by} the p99 wait is {ratio:.2f} times that of one big queue, {WORSE} is the bound"
+    if fleet.packing.part < PACKED:
+        yield f"{by} {fleet.packing.part:.1%} are packed, {PACKED:.0%} is the bound"
 
 
 def main() -> Iterator[str]:
@@ -154,11 +168,13 @@ def main() -> Iterator[str]:
     parser.add_argument("--shortest", action="store_true", help="20 nodes for a minute")
     parser.add_argument("--quick", action="store_true", help="100 nodes for two minutes")
     parser.add_argument("--load", type=int, nargs="*", default=[70, 95, 120], help="per cent of what all cards can do")
+    parser.add_argument("--seed", type=int, nargs="*", default=[7], help="of the trace; one run by each")
     parser.add_argument("--seconds", type=float, help="for so long requests come; 120 by default")
     given = parser.parse_args()
     nodes, seconds = (20, 60.0) if given.shortest else (100, 120.0) if given.quick else (1000, 120.0)
     for load in given.load:
-        yield from compare(nodes, given.seconds or seconds, load / 100, 2)
+        for seed in given.seed:
+            yield from compare(nodes, given.seconds or seconds, load / 100, seed, 2)
 
 
 if __name__ == "__main__":

@@ -236,13 +236,14 @@ class SimulatedGateway:
 
     def _order(self, request: Request) -> list[Prospect]:
         begun = time.thread_time_ns()
-        order = ranking(self.table, Sought(model=request.job.model), self.clock.now, self.rng.randrange)
+        sought = Sought(model=request.job.model)
+        order = ranking(self.table, sought, self.clock.now, self.rng.randrange, besides=request.full)
         self.tally.choosing += time.thread_time_ns() - begun
-        return [prospect for prospect in order if prospect.node not in request.full]
+        return order
 
     def _at_once(self, request: Request) -> None:
-        order = [p for p in self._order(request) if p.standing < Standing.WAITS]
-        if not order or request.tries == TRIES:
+        order = self._order(request)
+        if not order or order[0].standing >= Standing.WAITS or request.tries == TRIES:
             self._in_queue(request)
             return
         prospect = order[0]

@@ -258,9 +258,14 @@ class World:
         )
 
     def measure(self) -> None:
+        taken: dict[DeviceId, dict[InstanceId, Taken]] = {device: {} for device in self.capacity}
+        for instance, has in self.has.items():
+            for device, size in has.items():
+                taken[device][instance] = Taken(total=size, visible=size)
         readings = []
         for device, capacity in self.capacity.items():
-            taken = {i: Taken(total=has[device], visible=has[device]) for i, has in self.has.items() if device in has}
-            used = sum(t.total for t in taken.values()) + self.foreign[device]
-            readings.append(DeviceReading(device=device, capacity=capacity, used=used, lags=self.lags, taken=taken))
+            used = sum(t.total for t in taken[device].values()) + self.foreign[device]
+            readings.append(
+                DeviceReading(device=device, capacity=capacity, used=used, lags=self.lags, taken=taken[device])
+            )
         self.handle(MemoryMeasured(at=self.now, begun=self.now, readings=tuple(readings)))

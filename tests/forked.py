@@ -24,7 +24,7 @@ _servers: dict[int, socket.socket] = {}
 servers: list[subprocess.Popen[bytes]] = []
 """The programs that fork. Each ends when nobody can ask it any more, and first what a killed test has left."""
 _AT_START: Final = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
-"""Variables that are read as a program starts: with others than ours it is really started."""
+"""Variables that are read as a program starts: with others than ours it is really started, but for PYTHONPATH."""
 _PIPES: Final = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 _USUAL: Final = {
     "preexec_fn": None,
@@ -85,8 +85,15 @@ def _can_be_forked(asked: dict[str, Any]) -> bool:
         return False
     env = os.environ if asked["env"] is None else asked["env"]
     own, its = ({k: v for k, v in e.items() if k.startswith(_AT_START)} for e in (os.environ, env))
+    path = its.pop("PYTHONPATH", None)
+    if path != own.pop("PYTHONPATH", None) and any(map(_is_run_at_start, (path or "").split(os.pathsep))):
+        return False
     usual = all(asked[name] == value for name, value in _USUAL.items())
     return usual and own == its and words[2] in fork_server.MODULES
+
+
+def _is_run_at_start(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, "sitecustomize.py"))
 
 
 def _fork(request: bytes, files: list[int]) -> int:

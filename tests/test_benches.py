@@ -21,6 +21,7 @@ FORMS = {
     "suspend.py --shortest": "suspending",
     "elastic.py --shortest --alone": "80 of 80 answers are equal",
     "elastic.py --shape llama@small --random --alone --agents 1 --talks 1 --scale 16 --only e": "0 answers failed",
+    "elastic_played.py --shortest": "bound",
     # large-model-proxy is not there, and is left out
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "fleet_choosing.py --shortest": "first try",
@@ -63,6 +64,7 @@ PARTS = {
     "fast_server.py",
     "fleet_world.py",
     "http_load.py",
+    "played_agents.py",
     "random_weights.py",
     "shapes.py",
     "simple_policies.py",

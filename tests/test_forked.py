@@ -53,6 +53,14 @@ def test_it_has_the_environment_and_the_place_that_it_is_given(tmp_path: Path) -
     assert "SOME" not in os.environ
 
 
+def test_modules_of_its_path_come_first(tmp_path: Path) -> None:
+    """As for a driver that is a fake: the server has imported the real one."""
+    (tmp_path / "pynvml.py").write_text("raise SystemExit('another')\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{':'.join(sys.path)}"}
+    forked, real = run(WRONG, env=env), started(WRONG, env=env)
+    assert (forked.returncode, forked.stderr) == (real.returncode, real.stderr) == (1, "another\n")
+
+
 def test_it_is_a_child_of_the_test_and_dies_at_once(tmp_path: Path) -> None:
     lmxd = Lmxd(tmp_path, {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {}})
     with lmxd:

@@ -12,7 +12,7 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Drained
+from lmxd.rpc.administrators import Drained
 from lmxd.terminal import say
 from lmxd.text import known_as
 

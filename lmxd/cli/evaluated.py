@@ -38,20 +38,25 @@ def _failing_both(evaluated: bool) -> Iterator[None]:
     if not evaluated:
         yield
         return
-    before = {number: signal.signal(number, _end) for number in _ENDING}
+    heard: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        heard.append(number)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _ENDING}
     try:
         yield
     except BaseException as error:
-        if status := _status(error):
+        found = (
+            SystemExit(128 + heard[0]) if heard else error
+        )  # pydantic makes an error of its own of one that it meets
+        if status := _status(found):
             say(f"(exit {status})", whole=True)
-        raise
+        raise found from found.__cause__
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _status(error: BaseException) -> int:

@@ -41,6 +41,7 @@ class LeaseRequested(Event):
     a request that waits under the same key is answered, and this one has its place. ``asked_at``: the time of the first
     request, if this repeats one. ``waited``: seconds since it first asked anywhere, as at other nodes of a fleet.
     ``elsewhere``: its user, as a fleet knows it now. ``near``: the instance by which it is best served.
+    ``apart``: those whose slots all have conversations that go on: it shares one only where another has no room.
     """
 
     ticket: TicketId
@@ -57,6 +58,7 @@ class LeaseRequested(Event):
     waited: float = 0.0
     elsewhere: Elsewhere | None = None
     near: InstanceId | None = None
+    apart: frozenset[InstanceId] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,8 @@ class GrowthRequested(Event):
     """A holder wants its lease to move to an instance with more context, which ``ask`` describes.
 
     ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: none does.
-    ``wait``, ``deadline``: as in ``LeaseRequested``. A growth of it that waits is answered: this one has its place.
+    ``apart``, ``wait``, ``deadline``: as in ``LeaseRequested``. A growth of it that waits is answered: this one has
+    its place.
     """
 
     ticket: TicketId
@@ -72,6 +75,7 @@ class GrowthRequested(Event):
     owner: Owner
     ask: Ask
     carry: Carry | None = None
+    apart: frozenset[InstanceId] = frozenset()
     wait: float | None = None
     deadline: float | None = None
 

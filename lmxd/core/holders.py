@@ -38,6 +38,8 @@ class Ticket:
     """
     near: InstanceId | None = None
     """The instance that comes before others, if it has a free slot for it: it has processed most of its prompt."""
+    apart: frozenset[InstanceId] = frozenset()
+    """The instances whose slots all have conversations that go on. It gets none of them while another has room."""
     outside_depth: bool = False
     """It does not count for ``queue_depth``: when it came, instances were being stopped for it already."""
     moves: LeaseId | None = None

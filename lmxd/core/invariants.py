@@ -203,20 +203,22 @@ def _queue(state: State) -> Iterator[str]:
 def _idleness(state: State) -> Iterator[str]:
     """No instance with a free slot is passed over by a ticket that it could serve.
 
-    A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
+    But by one that is to have another, for which room is being made, and keeps apart from it.
+    A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle, and what it has is saved.
     """
     for ticket in state.queue:
         if over_quota(state, ticket):
             continue
         for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
-            if instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
+            shared = instance.id not in ticket.apart or not ticket.room_being_made
+            if shared and instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
                 yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
     for instance in state.instances.values():
         if not instance.closed:
             continue
         if instance.swap is None or state.waiting(instance.swap.ticket) is None:
             yield f"{instance.id} is closed, but for nobody who waits"
-        if instance.vacant and instance.known_idle(state.now) and not instance.ask.pin:
+        if instance.vacant and instance.known_idle(state.now) and not (instance.ask.pin or instance.saving):
             yield f"{instance.id} is closed and done, and was not told to go"
 
 

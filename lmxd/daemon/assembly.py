@@ -63,8 +63,8 @@ from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
+from lmxd.rpc.administrators import Reloaded
 from lmxd.rpc.estimates import ForgetParams
-from lmxd.rpc.messages import Reloaded
 from lmxd.rpc.server import Listener
 
 log = logging.getLogger(__name__)

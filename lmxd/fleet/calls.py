@@ -17,9 +17,10 @@ from pydantic import Field
 from lmxd.errors import LmxdError, known
 from lmxd.fleet import names
 from lmxd.fleet.names import NODE
+from lmxd.rpc.administrators import Drained, DrainParams
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, Name, Nothing, Params, Result, Wish
+from lmxd.rpc.messages import Name, Nothing, Params, Result, Wish
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Bus

@@ -125,7 +125,7 @@ class RequestGrowth:
         may come to is for the daemon to guess: it learns with what a short one starts best.
         """
         if self._least is not None:
-            return replace(wish, ctx=self._least, least_ctx=self._least)
+            return self._apart(replace(wish, ctx=self._least, least_ctx=self._least))
         if wish.ctx is not None:
             return wish
         saved, lies, near = self._slots.of_conversation(wish.model, self.trace)
@@ -134,9 +134,18 @@ class RequestGrowth:
             lies, near = lay, ""  # any instance can read it
         wish = replace(wish, near=near or None)
         if lies and self._elastic.learned_from:
-            return replace(wish, ctx=lies)
+            return self._apart(replace(wish, ctx=lies))
         step = lies or self._enough_for(self._need.guess)
-        return replace(wish, ctx=step if step > self._elastic.steps[0] else None)
+        return self._apart(replace(wish, ctx=step if step > self._elastic.steps[0] else None))
+
+    def _apart(self, wish: LeaseWish) -> LeaseWish:
+        """The wish for a lease that is not where others go on, unless its conversation lies there.
+
+        Those that need no more than the first step share its slots, however many they are.
+        """
+        if wish.near is not None or wish.ctx is None or wish.ctx <= self._elastic.steps[0]:
+            return wish
+        return replace(wish, apart=tuple(self._slots.lived_in(wish.model, wish.ctx)))
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmxd.rpc.messages import LeaseParams
+from lmxd.rpc.messages import Apart, LeaseParams
 
 
 class GrowParams(LeaseParams):
@@ -20,6 +20,7 @@ class GrowParams(LeaseParams):
         description="the slot that its conversation lies in, for who is alone on its instance; by default the only "
         "one that there is, else it is processed anew",
     )
+    apart: Apart = Field([])
     carry: bool = Field(True, description="false: no conversation of it lies there that is worth carrying")
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"

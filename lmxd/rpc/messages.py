@@ -23,6 +23,14 @@ class Result(BaseModel):
 
 DeviceNames = Annotated[dict[str, str], Field(description="names for people, such as GPU 0, of devices by id")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+Apart = Annotated[
+    list[Name],
+    Field(
+        max_length=64,
+        description="instances of an elastic model whose slots all have conversations that go on: it gets one of them"
+        " only where there is no room for another, whatever max_instances says",
+    ),
+]
 
 
 class Nothing(Params):
@@ -110,6 +118,7 @@ class RequestParams(Wish, Terms):
     near: Name | None = Field(
         None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
     )
+    apart: Apart = Field([])
 
 
 class LeaseParams(Params):
@@ -144,19 +153,6 @@ class InstanceParams(Params):
     """The instance that a call is about."""
 
     instance: Name
-
-
-class PinParams(InstanceParams):
-    """The instance to pin or unpin."""
-
-    pin: bool = Field(True, description="false: as others again")
-
-
-class DrainParams(Params):
-    """The drain to begin or to end."""
-
-    now: bool = Field(False, description="end everything at once, with its leases and whatever it is doing")
-    end: bool = Field(False, description="instead: admit requests again")
 
 
 class LogsParams(InstanceParams):
@@ -234,34 +230,6 @@ class Logs(Result):
 
     instance: str
     lines: list[str]
-
-
-class Stopped(Result):
-    """The instance that is being stopped."""
-
-    instance: str
-
-
-class Pinned(Result):
-    """The instance, and whether it is pinned."""
-
-    instance: str
-    pin: bool
-
-
-class Drained(Result):
-    """The state of a drain: the number of instances and leases that are left."""
-
-    draining: bool
-    instances: int = Field(description="what still runs")
-    leases: int
-
-
-class Reloaded(Result):
-    """The file of the configuration that was read, and warnings about it."""
-
-    path: str
-    warnings: list[str] = []
 
 
 class Watching(Result):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from lmxd.rpc.administrators import Drained, DrainParams, Pinned, PinParams, Reloaded, Stopped
 from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates, ForgetParams, Forgotten
 from lmxd.rpc.explanations import Explained, ExplainParams, Planned, PlanParams
@@ -20,8 +21,6 @@ from lmxd.rpc.messages import (
     Cancelled,
     CancelParams,
     Described,
-    Drained,
-    DrainParams,
     Granted,
     Hello,
     HelloParams,
@@ -31,15 +30,11 @@ from lmxd.rpc.messages import (
     LogsParams,
     Nothing,
     Params,
-    Pinned,
-    PinParams,
     Released,
-    Reloaded,
     Renewed,
     RenewParams,
     RequestParams,
     Result,
-    Stopped,
     Watching,
 )
 from lmxd.rpc.model_files import Shown, ShowParams

@@ -26,10 +26,11 @@ from lmxd.core.words import ConnectionId, Failure, Hold, InstanceId, TicketId
 CRASHED = Failure(code="crashed", message="it crashed")
 
 
-def small(world: World, gib: float = 8, **more: Any) -> str:
+def small(world: World, gib: float = 8, load: float = 0, **more: Any) -> str:
     """A lease on an instance of the first step, which is ready."""
     ticket = world.ask("m", gib, elastic=True, **more)
     if not world.state.leases.get(lease_of(ticket)):
+        world.tick(load)
         world.ready(world.last(StartInstance).instance)
     assert lease_of(ticket) in world.state.leases
     return ticket
@@ -786,3 +787,126 @@ def test_one_that_has_its_conversation_comes_first_and_where_it_has_no_slot_anot
     world.release(other)
     gone = world.ask("m", 8, elastic=True, near="m#7")
     assert world.home(gone) == "m#1"
+
+
+# beside conversations that go on
+
+
+def going_on(gib: float = 20, load: float = 0) -> tuple[World, str]:
+    """A lease on m#1, beside an instance of the next step, m#2, whose one slot has a conversation between two turns.
+
+    ``load``: seconds that each took to load.
+    """
+    world = World({"gpu": Gpu(capacity=int(gib * GIB))})
+    lease = small(world, 4, load, spread=2, max_instances=1)
+    other = small(world, 8, load, context=16384)
+    assert world.home(other) == "m#2"
+    world.release(other)
+    return world, lease
+
+
+def test_a_growth_has_an_instance_of_its_own_where_the_slot_of_another_has_a_conversation_that_goes_on() -> None:
+    world, lease = going_on()
+    growth = world.grow(lease, 8, apart=["m#2"])
+    assert world.started()[2:] == ["m#3"]
+    world.ready("m#3")
+    world.carried(growth)
+    assert world.home(lease) == "m#3"
+
+
+def test_it_shares_that_slot_where_there_is_no_room_for_another() -> None:
+    world, lease = going_on(gib=16)
+    growth = world.grow(lease, 8, apart=["m#2"])
+    world.carried(growth)
+    assert (world.home(lease), len(world.started())) == ("m#2", 2)
+    assert world.stopped() == [], "nobody has room beside a conversation by the end of that"
+
+
+def test_it_waits_for_that_slot_while_it_is_taken_and_there_is_no_room() -> None:
+    world, lease = going_on(gib=16)
+    other = small(world, 8, context=16384)
+    growth = world.grow(lease, 8, apart=["m#2"])
+    assert world.waiting() == [growth]
+    world.release(other)
+    world.carried(growth)
+    assert (world.home(lease), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_it_takes_a_slot_of_which_nobody_says_that_its_conversation_goes_on() -> None:
+    world, lease = going_on()
+    growth = world.grow(lease, 8, apart=["m#1"])
+    world.carried(growth)
+    assert (world.home(lease), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_an_idle_instance_of_another_model_ends_for_it_first() -> None:
+    world, lease = going_on()
+    other = world.ask("other", 8)
+    world.ready("other#1")
+    world.release(other)
+    world.tick(60)
+    growth = world.grow(lease, 8, apart=["m#2"])
+    world.seen("other#1")
+    assert world.stopped() == [("other#1", "evicted")]
+    world.gone("other#1")
+    world.ready("m#3")
+    world.carried(growth)
+    assert world.home(lease) == "m#3"
+
+
+def test_its_own_instance_ends_for_it_first_where_nobody_else_is_there() -> None:
+    world = World({"gpu": Gpu(capacity=17 * GIB)})
+    lease = small(world, 4)
+    other = small(world, 8, context=16384)
+    world.release(other)
+    growth = world.grow(lease, 8, apart=["m#2"])
+    world.seen("m#1")
+    world.saved("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+    world.gone("m#1")
+    world.ready("m#3")
+    world.carried(growth)
+    assert world.home(lease) == "m#3"
+
+
+def test_one_whose_instance_would_load_for_too_long_shares_at_once() -> None:
+    world, lease = going_on(load=30)
+    growth = world.grow(lease, 8, apart=["m#2"], deadline=10)
+    world.carried(growth)
+    assert (world.home(lease), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_a_request_that_lost_its_place_has_an_instance_of_its_own_where_there_is_room() -> None:
+    world, _ = going_on()
+    again = small(world, 8, context=16384, max_instances=1, apart=["m#2"])
+    assert (world.home(again), world.started()) == ("m#3", ["m#1", "m#2", "m#3"])
+
+
+@pytest.mark.parametrize("apart", [["m#2"], []])
+def test_it_shares_where_there_is_none_and_any_request_does_so_that_says_nothing_of_conversations(
+    apart: list[str],
+) -> None:
+    world, _ = going_on(gib=16 if apart else 20)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=apart)
+    assert (world.home(again), world.started()) == ("m#2", ["m#1", "m#2"])
+
+
+def test_nothing_ends_so_that_a_request_need_not_share() -> None:
+    world, _ = going_on()
+    idle = world.ask("other", 8)
+    world.ready("other#1")
+    world.release(idle)
+    world.tick(60)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=["m#2"])
+    world.seen("m#2")
+    assert world.home(again) == "m#2"
+    assert world.stopped() == []
+
+
+def test_a_request_that_finds_neither_room_nor_a_slot_waits_for_the_slot() -> None:
+    world, _ = going_on(gib=16)
+    other = small(world, 8, context=16384)
+    again = world.ask("m", 8, context=16384, elastic=True, max_instances=1, apart=["m#2"])
+    assert world.waiting() == [again]
+    world.release(other)
+    assert world.home(again) == "m#2"

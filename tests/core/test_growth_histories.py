@@ -53,8 +53,11 @@ class Growths(RuleBasedStateMachine):
         uid=st.sampled_from([7, 8]),
         ttl=st.sampled_from([None, None, 200.0]),
         share=st.booleans(),
+        apart=st.booleans(),
     )
-    def ask(self, context: int, spread: int, wait: float | None, uid: int, ttl: float | None, share: bool) -> None:
+    def ask(
+        self, context: int, spread: int, wait: float | None, uid: int, ttl: float | None, share: bool, apart: bool
+    ) -> None:
         self.world.ask(
             "m",
             STEPS[context],
@@ -67,6 +70,7 @@ class Growths(RuleBasedStateMachine):
             idle_timeout=120,
             idle_shrink=40,
             share=share,
+            apart=self.world.state.instances if apart else (),
             hold=Hold.CONNECTION if ttl is None else Hold.TTL,
             ttl=ttl,
         )
@@ -82,6 +86,7 @@ class Growths(RuleBasedStateMachine):
         connection=st.sampled_from([None, 999]),
         wait=st.sampled_from([None, None, 0.0, 20.0]),
         deadline=st.sampled_from([None, None, 30.0]),
+        apart=st.booleans(),
     )
     def grow(
         self,
@@ -91,7 +96,9 @@ class Growths(RuleBasedStateMachine):
         connection: int | None,
         wait: float | None,
         deadline: float | None,
+        apart: bool,
     ) -> None:
+        """``apart``: all instances have conversations that go on."""
         mine = [t for t in self._leases() if self._is_elastic(t)]
         if mine:
             lease = data.draw(st.sampled_from(mine))
@@ -103,6 +110,7 @@ class Growths(RuleBasedStateMachine):
                 STEPS[context],
                 context=context,
                 slot=slot,
+                apart=self.world.state.instances if apart else (),
                 connection=connection,
                 wait=wait,
                 deadline=deadline,
@@ -117,10 +125,10 @@ class Growths(RuleBasedStateMachine):
     )
     def grow_to_the_end(self, data: st.DataObject, fails: bool, slot: int | None, ends: bool) -> None:
         """A growth while most goes well, so that leases do move; or the larger instance fails at the last moment."""
-        self.ask(4096, 1, None, 8, None, True)
+        self.ask(4096, 1, None, 8, None, True, True)
         self.engines(fails=False)
         self.world.measure()
-        self.grow(data, 16384, 0, None, None, None)
+        self.grow(data, 16384, 0, None, None, None, True)
         self.look()
         self.save(lost=False)
         self.engines(fails=False)

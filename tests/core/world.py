@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, TypeVar
@@ -279,6 +279,7 @@ class World:
         options: tuple[Option, ...] | None = None,
         key: str | None = None,
         near: str | None = None,
+        apart: Iterable[str] = (),
         private_to: User | None = None,
         sleeps: float | None = None,
         waited: float = 0.0,
@@ -333,6 +334,7 @@ class World:
                 elsewhere=elsewhere,
                 asked_at=asked_at,
                 near=None if near is None else InstanceId(near),
+                apart=frozenset(InstanceId(name) for name in apart),
             )
         )
         return ticket
@@ -344,6 +346,7 @@ class World:
         *,
         context: int = 16384,
         slot: int | None = 0,
+        apart: Iterable[str] = (),
         connection: int | None = None,
         wait: float | None = None,
         deadline: float | None = None,
@@ -365,6 +368,7 @@ class World:
                 owner=replace(lease.owner, connection=ConnectionId(asks)),
                 ask=replace(mine, context=context, options=singles, **{"spread": 1, **other}),
                 carry=None if slot is None else Carry(instance=lease.instance, slot=slot),
+                apart=frozenset(InstanceId(name) for name in apart),
                 wait=wait,
                 deadline=deadline,
             )

@@ -18,9 +18,9 @@ TURNS = 3
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
-    models = {name: {"path": str(smollm2), "context_length": 1024, "slots": 2} for name in ("planner", "coder")}
-    config = {"gpu": {"device": "host", "max_memory_gb": 0.4}, "models": models}
+def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
+    models = {name: {"path": str(few_layers), "context_length": 1024, "slots": 2} for name in ("planner", "coder")}
+    config = {"gpu": {"device": "host", "max_memory_gb": 0.2}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("agents"), config) as lmxd, Gateway(lmxd) as gateway:
         yield gateway
 

@@ -42,9 +42,9 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module", params=["unix", "tcp"])
-def lmxd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Lmxd]:
+def lmxd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Lmxd]:
     """Two models of the same file: one that grows from 256 to 1,024 tokens, and one that has them from the start."""
-    static = {"path": str(smollm2), "context_length": 1024, "threads": 1}
+    static = {"path": str(few_layers), "context_length": 1024, "threads": 1}
     models = {"elastic": static | {"elastic": {"start": 256, "steps": [512]}}, "static": static}
     gpu, engine = {"device": "host", "max_memory_gb": 2}, {"endpoint": request.param}
     with Lmxd(tmp_path_factory.mktemp("following"), {"gpu": gpu, "engine": engine, "models": models}) as lmxd:

@@ -67,9 +67,9 @@ def at_once(gateway: Gateway, models: str) -> Iterator[list[list[list[int]]]]:
 
 
 @pytest.fixture(scope="module")
-def static(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> list[list[list[int]]]:
+def static(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> list[list[list[int]]]:
     """The answers of instances that have the last step from the start."""
-    lmxd = Lmxd(tmp_path_factory.mktemp("static"), config(smollm2))
+    lmxd = Lmxd(tmp_path_factory.mktemp("static"), config(few_layers))
     with lmxd, Gateway(lmxd) as gateway, at_once(gateway, "static") as said:
         pass
     return said
@@ -81,8 +81,10 @@ def nothing_is_broken(client: Client) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_lmxd_dies_at_every_step_of_their_growths(tmp_path: Path, smollm2: Path, static: list[list[list[int]]]) -> None:
-    lmxd = Lmxd(tmp_path, config(smollm2))
+def test_lmxd_dies_at_every_step_of_their_growths(
+    tmp_path: Path, few_layers: Path, static: list[list[list[int]]]
+) -> None:
+    lmxd = Lmxd(tmp_path, config(few_layers))
     usual = dict(lmxd.env)
     places = sorted(OF_GROWTH)
     lmxd.env = usual | {"LMXD_FAILPOINT": f"{places[0]}:kill"}
@@ -99,10 +101,10 @@ def test_lmxd_dies_at_every_step_of_their_growths(tmp_path: Path, smollm2: Path,
 
 @pytest.mark.timeout(600)
 def test_room_vanishes_while_they_grow_and_comes_back(
-    tmp_path: Path, smollm2: Path, static: list[list[list[int]]]
+    tmp_path: Path, few_layers: Path, static: list[list[list[int]]]
 ) -> None:
     memory = 4 * 2**30
-    with PlayedRam(tmp_path, config(smollm2), memory) as lmxd, Gateway(lmxd) as gateway, lmxd.client() as client:
+    with PlayedRam(tmp_path, config(few_layers), memory) as lmxd, Gateway(lmxd) as gateway, lmxd.client() as client:
         with at_once(gateway, "grows") as said:
             lmxd.until(lambda: any(i.endswith("#2") for i in lmxd.instances()), 120)
             lmxd.others_take(memory)

@@ -16,16 +16,16 @@ TURNS = 6
 QUESTION = "Tell me more of the sea, its ships and the towns on its shores, and say what you think of number {n}. " * 3
 
 
-@pytest.fixture(scope="module", params=[2, 0.25], ids=["beside", "in-place"])
+@pytest.fixture(scope="module", params=[2, 0.2], ids=["beside", "in-place"])
 def gateway(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, smollm2: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, few_layers: Path
 ) -> Iterator[Gateway]:
     """Two models of the same file: one that grows from 256 to 1,024 tokens, and one that has them from the start.
 
     A larger instance starts beside the one that its conversation has, or, where there is room for one alone, in its
     place.
     """
-    static = {"path": str(smollm2), "context_length": 1024, "threads": 1}
+    static = {"path": str(few_layers), "context_length": 1024, "threads": 1}
     models = {"elastic": static | {"elastic": {"start": 256, "steps": [512]}}, "static": static}
     config = {"gpu": {"device": "host", "max_memory_gb": request.param}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("growing"), config) as lmxd, Gateway(lmxd) as gateway:

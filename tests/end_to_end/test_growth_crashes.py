@@ -19,9 +19,9 @@ from lmxd.instances.orphans import orphans
 from lmxd.rpc.client import Client
 
 STEPS = (256, 512, 1024)
-ROOMY, TIGHT = 1.0, 0.25
+ROOMY, TIGHT = 1.0, 0.2
 """GiB for all: in the one a larger instance has room beside the smaller one, in the other only in its place."""
-TWO_IF_ONE_SHRINKS = 0.37
+TWO_IF_ONE_SHRINKS = 0.245
 """GiB for a static instance beside an elastic one of the first step, but not beside one of the last."""
 IN_PLACE = ("growth_saved", "stop_performed", "reclaimed", "loaded@2", "growth_restored", "growth_moved")
 """The edges of a move in which the old instance ends first."""
@@ -68,9 +68,9 @@ Static = tuple[list[list[int]], list[int]]
 
 
 @pytest.fixture(scope="module")
-def talks(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> tuple[Static, ...]:
+def talks(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> tuple[Static, ...]:
     """What is said in each of two conversations where an instance has the top from the start: greedily, as ever."""
-    with daemon(tmp_path_factory.mktemp("static"), smollm2) as lmxd, lmxd.client() as client:
+    with daemon(tmp_path_factory.mktemp("static"), few_layers) as lmxd, lmxd.client() as client:
         return tuple(_static(client, texts) for texts in zip(*map(two_talks, TURNS), strict=True))
 
 
@@ -111,10 +111,10 @@ def nothing_is_left_behind(lmxd: Lmxd) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_conversation_that_crosses_two_steps_says_what_a_static_one_does(
-    tmp_path: Path, smollm2: Path, static: Static, gib: float
+    tmp_path: Path, few_layers: Path, static: Static, gib: float
 ) -> None:
     expected, counts = static
-    with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client:
+    with daemon(tmp_path, few_layers, gib) as lmxd, lmxd.client() as client:
         lease = client.request("grows", hold="explicit")
         for number, text in enumerate(TURNS):
             if number:
@@ -138,10 +138,10 @@ def begun_to_die_at(lmxd: Lmxd, place: str) -> dict[str, str]:
     ("gib", "place"), [*((ROOMY, place) for place in sorted(OF_GROWTH)), *((TIGHT, place) for place in IN_PLACE)]
 )
 def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
-    tmp_path: Path, smollm2: Path, static: Static, gib: float, place: str
+    tmp_path: Path, few_layers: Path, static: Static, gib: float, place: str
 ) -> None:
     expected, counts = static
-    lmxd = daemon(tmp_path, smollm2, gib)
+    lmxd = daemon(tmp_path, few_layers, gib)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
         lease = client.request("grows", hold="explicit")
@@ -163,10 +163,10 @@ def test_whatever_step_of_a_growth_it_dies_at_nothing_is_lost(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_daemon_that_is_stopped_in_a_growth_and_goes_on_has_lost_nothing(
-    tmp_path: Path, smollm2: Path, static: Static, gib: float
+    tmp_path: Path, few_layers: Path, static: Static, gib: float
 ) -> None:
     expected, counts = static
-    with daemon(tmp_path, smollm2, gib) as lmxd, lmxd.client() as client, ThreadPoolExecutor(1) as pool:
+    with daemon(tmp_path, few_layers, gib) as lmxd, lmxd.client() as client, ThreadPoolExecutor(1) as pool:
         lease = client.request("grows", hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         before = orphans(lmxd.directory / "lmxd.sock.d")
@@ -195,10 +195,10 @@ def shrinks(lmxd: Lmxd, lease: Any) -> Any:
 
 @pytest.mark.timeout(300)
 def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what_it_had(
-    tmp_path: Path, smollm2: Path, static: Static
+    tmp_path: Path, few_layers: Path, static: Static
 ) -> None:
     expected, counts = static
-    with daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS) as lmxd, lmxd.client() as client:
+    with daemon(tmp_path, few_layers, TWO_IF_ONE_SHRINKS) as lmxd, lmxd.client() as client:
         lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
         assert turn(lease, [], TURNS[0]) == (expected[1], counts[0])
         lease = shrinks(lmxd, lease)
@@ -210,10 +210,10 @@ def test_an_idle_conversation_gives_its_bytes_to_who_waits_and_goes_on_with_what
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", SHRINKS)
 def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(
-    tmp_path: Path, smollm2: Path, static: Static, place: str
+    tmp_path: Path, few_layers: Path, static: Static, place: str
 ) -> None:
     expected, counts = static
-    lmxd = daemon(tmp_path, smollm2, TWO_IF_ONE_SHRINKS)
+    lmxd = daemon(tmp_path, few_layers, TWO_IF_ONE_SHRINKS)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
         lease = client.request("grows", ctx=STEPS[-1], hold="explicit")
@@ -232,9 +232,9 @@ def test_whatever_step_of_a_shrink_it_dies_at_nothing_is_lost(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", OF_TWO)
 def test_whatever_step_of_a_shrink_it_dies_at_both_conversations_of_an_instance_go_on(
-    tmp_path: Path, smollm2: Path, talks: tuple[Static, ...], place: str
+    tmp_path: Path, few_layers: Path, talks: tuple[Static, ...], place: str
 ) -> None:
-    lmxd = daemon(tmp_path, smollm2)
+    lmxd = daemon(tmp_path, few_layers)
     usual = begun_to_die_at(lmxd, place)
     with Client(lmxd.socket, patience=0) as client:
         lease = client.request("pair", ctx=STEPS[-1], hold="explicit")

@@ -16,11 +16,11 @@ PACKAGES = "openai @anthropic-ai/sdk ai @ai-sdk/openai @ai-sdk/openai-compatible
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
     flags = ["--embeddings", "--pooling", "mean"]
     models = {
-        "smollm2": {"path": str(smollm2), "context_length": 1024},
-        "embed": {"path": str(smollm2), "context_length": 512, "engine_flags": flags},
+        "smollm2": {"path": str(few_layers), "context_length": 1024},
+        "embed": {"path": str(few_layers), "context_length": 512, "engine_flags": flags},
     }
     config = {"gpu": {"device": "host", "max_memory_gb": 1.5}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("node"), config) as lmxd, Gateway(lmxd) as gateway:

@@ -21,11 +21,11 @@ SHORT: Any = {"num_predict": 12, "temperature": 0}
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
     flags = ["--embeddings", "--pooling", "mean"]
     models = {
-        "smollm2": {"path": str(smollm2), "context_length": 2048, "aliases": ["gpt-4o"]},
-        "embed": {"path": str(smollm2), "context_length": 1024, "engine_flags": flags},
+        "smollm2": {"path": str(few_layers), "context_length": 2048, "aliases": ["gpt-4o"]},
+        "embed": {"path": str(few_layers), "context_length": 1024, "engine_flags": flags},
     }
     config = {"gpu": {"device": "host", "max_memory_gb": 2.5}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("ollama"), config) as lmxd, Gateway(lmxd) as gateway:

@@ -18,8 +18,8 @@ SYSTEM = "You are one of several agents, who all begin with these same words. " 
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
-    model = {"path": str(smollm2), "slots": 3}
+def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
+    model = {"path": str(few_layers), "slots": 3}
     models = {"m": model | {"context_length": 1024}, "shared": model | {"context_length": 256, "kv_unified": True}}
     config = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("slots"), config) as lmxd, Gateway(lmxd) as gateway:

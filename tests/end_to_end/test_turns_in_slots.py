@@ -88,9 +88,9 @@ def stopped(gateway: Gateway) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", [None, *sorted(OF_TURNS)])
 def test_each_is_processed_once_more_at_most_and_lost_by_nothing(
-    tmp_path: Path, smollm2: Path, place: str | None
+    tmp_path: Path, few_layers: Path, place: str | None
 ) -> None:
-    with served(tmp_path, smollm2, place) as gateway:
+    with served(tmp_path, few_layers, place) as gateway:
         static = [] if place else in_turns(gateway)
         talks, died = [Talk(gateway, "elastic", number) for number in (1, 2)], 0
         for _ in range(TURNS):

@@ -104,11 +104,15 @@ FIELDS: Final = (
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
     models = {
-        "m": {"path": str(smollm2), "context_length": 256},
-        "embed": {"path": str(smollm2), "context_length": 256, "engine_flags": ["--embeddings", "--pooling", "mean"]},
-        "rank": {"path": str(smollm2), "context_length": 256, "engine_flags": ["--reranking", "--pooling", "rank"]},
+        "m": {"path": str(few_layers), "context_length": 256},
+        "embed": {
+            "path": str(few_layers),
+            "context_length": 256,
+            "engine_flags": ["--embeddings", "--pooling", "mean"],
+        },
+        "rank": {"path": str(few_layers), "context_length": 256, "engine_flags": ["--reranking", "--pooling", "rank"]},
     }
     config = {"gpu": {"device": "host", "max_memory_gb": 2}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("wrong"), config) as lmxd, Gateway(lmxd) as gateway:

@@ -62,6 +62,10 @@ class Truth:
         )
 
 
+def worth(prospect: Prospect) -> tuple[float, float, float]:
+    return prospect.standing, prospect.cost, prospect.eta
+
+
 class Choosing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +128,7 @@ class Choosing(RuleBasedStateMachine):
     def ask(self, model: str, home: str | None) -> None:
         sought = Sought(model=model)
         order = ranking(self.table, sought, self.now, self.chance.randrange, home)
-        self.check(order, home)
+        self.check(order, sought, home)
         for prospect in order[:3]:
             self.last_asked[prospect.node] = self.now
             if self.truth[prospect.node].serve(model):
@@ -132,25 +136,25 @@ class Choosing(RuleBasedStateMachine):
                 self.table.worked(prospect.node)
                 break
             self.table.refused(sought, prospect, self.now)
-            (now,) = [p for p in self.fresh(model) if p.node == prospect.node]
-            assert now.standing is Standing.WAITS, "it has just said no"
+            node = self.table.nodes[prospect.node]
+            now = node.view.prospect(node.name, node.offered[model], sought)
+            assert now.standing >= Standing.WAITS, "it has just said no"
 
-    def fresh(self, model: str) -> list[Prospect]:
-        return ranking(self.table, Sought(model=model), self.now, lambda _: 0)
-
-    def check(self, order: list[Prospect], home: str | None) -> None:
+    def check(self, order: list[Prospect], sought: Sought, home: str | None) -> None:
+        """Of all nodes that may be asked the best come first, and none of these is left out."""
         names = [p.node for p in order]
         alive = {node.name for node in self.table.alive(self.now)}
         assert len(set(names)) == len(names) <= MOST
-        able = {n for n in alive if not self.table.nodes[n].beat.draining}
-        ready = [p for p in order if p.standing is Standing.READY]
-        assert set(names) <= able if len(ready) >= BEST else set(names) == able
-        worth = [(p.standing, p.cost, p.eta) for p in order[1:]]
-        assert worth == sorted(worth)
-        if order:
-            assert order[0].standing is min(order).standing
-            if home in names and order[names.index(home)].standing is Standing.READY:
-                assert names[0] == home
+        able = [node for n in alive if not (node := self.table.nodes[n]).beat.draining]
+        worths = sorted(worth(node.view.prospect(node.name, node.offered[sought.model], sought)) for node in able)
+        assert set(names) <= {node.name for node in able}
+        assert bool(order) == bool(able)
+        found, best = ([w for w in some if w[0] == worths[0][0]] for some in (sorted(map(worth, order)), worths))
+        assert found[:BEST] == best[:BEST]
+        behind = [worth(p) for p in order[1:]]
+        assert behind == sorted(behind)
+        if order and home in names and order[names.index(home)].standing is Standing.READY:
+            assert names[0] == home
 
     @rule(name=st.sampled_from(NODES))
     def cannot_be_reached(self, name: str) -> None:
@@ -210,9 +214,14 @@ class Choosing(RuleBasedStateMachine):
     @invariant()
     def nodes_with_instances_are_found_by_their_models(self) -> None:
         for model in SIZES:
-            found = {node.name for node, _ in self.table.offering(model, self.now, slotted=True)}
-            able = {node.name for node, _ in self.table.offering(model, self.now) if model in node.view.slotted}
-            assert found == able
+            found = {node.name for node in self.table.slotted(model)}
+            assert found == {node.name for node in self.table.offering(model) if model in node.view.slotted}
+
+    @invariant()
+    def no_prospect_is_better_than_its_bound(self) -> None:
+        for node in self.table.nodes.values():
+            for model, offered in node.offered.items():
+                assert node.view.prospect(node.name, offered, Sought(model=model)).standing >= node.bound(model)
 
     @invariant()
     def the_table_only_ever_lowers(self) -> None:

@@ -82,6 +82,14 @@ class Fleet:
         return await self.finding.answer(wanted, nodes, lambda _: None)
 
 
+async def test_ready_nodes_that_have_failed_leave_others_to_be_asked() -> None:
+    """Four that are ready are enough to choose from; three tries and a place in the queue are spent on them."""
+    fleet = Fleet({"n1": 1, "n2": 1, "n3": 1, "n4": 1, "full": 0})
+    nodes = PlayedNodes(dict.fromkeys(("n1", "n2", "n3", "n4"), BROKEN))
+    assert (await fleet.answer(nodes)).node == "full"
+    assert sorted(name for name, _ in nodes.asked) == ["full", "n1", "n2", "n3", "n4"]
+
+
 async def test_the_node_with_most_vacant_slots_is_asked_at_once() -> None:
     nodes = PlayedNodes({})
     assert await Fleet({"a": 1, "b": 3}).answer(nodes) == Served("b")

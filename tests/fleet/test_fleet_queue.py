@@ -129,6 +129,7 @@ def test_a_stream_of_ollama_s_lives_while_it_waits(fleet: Boxes) -> None:
 
 
 def test_a_client_that_leaves_leaves_no_request_in_a_queue(fleet: Boxes) -> None:
+    Lmxd.until(lambda: not any(i.leases for lmxd in fleet.lmxds.values() for i in lmxd.instances().values()))
     with busy(fleet, "first"), busy(fleet, "second"):
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
         with fleet.gateway.client() as client, pytest.raises(httpx.ReadTimeout):

@@ -32,7 +32,7 @@ from lmxd.fleet.node.removed import Removed
 from lmxd.fleet.node.services import NodeServices
 from lmxd.fleet.reports import Heartbeat, NodeCard, UserUse
 from lmxd.listening.connections import Connections
-from lmxd.rpc.messages import Drained
+from lmxd.rpc.administrators import Drained
 
 NODE, GATEWAY, OPERATOR = MemberRole.NODE, MemberRole.GATEWAY, MemberRole.OPERATOR
 CARD = f"$KV.{names.BUCKET}"

@@ -36,9 +36,10 @@ from lmxd.fleet.members import MemberRole
 from lmxd.fleet.node.agent import Agent, NodeIdentity
 from lmxd.fleet.reports import Heartbeat, NodeCard, UserUse
 from lmxd.fleet.tls import nodes_context
+from lmxd.rpc.administrators import Drained, DrainParams
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, Nothing, Params, Result
+from lmxd.rpc.messages import Nothing, Params, Result
 
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
 

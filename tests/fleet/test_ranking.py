@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Collection
+
+from msgspec.structs import replace
 
 from fleet.reported import beat, card
 from lmxd.fleet.choosing.moving import Waiter, Waiters
 from lmxd.fleet.choosing.prospects import Sought, Standing
-from lmxd.fleet.choosing.ranking import MOST, ranking
+from lmxd.fleet.choosing.ranking import LOOKED, MOST, ranking
 from lmxd.fleet.choosing.sessions import Sessions, session_of
 from lmxd.fleet.choosing.table import NodeTable
-from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered
+from lmxd.fleet.choosing.view import JOINED
+from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard, Offered, Running
 
 GIB = 2**30
 A = Sought(model="a")
@@ -29,29 +33,25 @@ def fleet(*beats: Heartbeat, gib: float = 8) -> NodeTable:
     return table
 
 
-def order(table: NodeTable, sought: Sought = A, home: str | None = None) -> list[tuple[str, Standing]]:
-    return [(p.node, p.standing) for p in ranking(table, sought, 0.0, first, home)]
+def order(
+    table: NodeTable, sought: Sought = A, home: str | None = None, besides: Collection[str] = ()
+) -> list[tuple[str, Standing]]:
+    return [(p.node, p.standing) for p in ranking(table, sought, 0.0, first, home, besides)]
 
 
-def test_ready_then_fits_then_what_makes_way_then_the_shortest_queue() -> None:
+def test_ready_then_what_comes_up_or_fits_then_what_makes_way_then_a_queue() -> None:
     table = fleet(
-        beat("long", 1, 0, waiting=3, eta=60),
-        beat("short", 1, 0, waiting=3, eta=20),
+        beat("queue", 1, 0, waiting=3, eta=20),
         beat("idle", 1, 0, free=2, idle=12),
         beat("loads", 1, 0, loading={"a": 1}),
         beat("fits", 1, 0, free=20),
         beat("packs", 1, 0, free=9),
         beat("ready", 1, 0, vacant={"a": 1}),
     )
-    assert order(table) == [
-        ("ready", Standing.READY),
-        ("loads", Standing.FITS),
-        ("packs", Standing.FITS),
-        ("fits", Standing.FITS),
-        ("idle", Standing.MAKES_WAY),
-        ("short", Standing.WAITS),
-        ("long", Standing.WAITS),
-    ]
+    asked: list[str] = []
+    while found := order(table, besides=asked):
+        asked.append(found[0][0])
+    assert asked == ["ready", "loads", "packs", "fits", "idle", "queue"]
 
 
 def test_bytes_beside_a_queue_are_asked_for_when_nobody_else_has_room() -> None:
@@ -61,7 +61,63 @@ def test_bytes_beside_a_queue_are_asked_for_when_nobody_else_has_room() -> None:
         beat("idle", 1, 0, free=2, idle=12),
         beat("both", 1, 0, free=2, idle=12, waiting=1, eta=3),
     )
-    assert order(table) == [("idle", Standing.MAKES_WAY), ("queue", Standing.BESIDE), ("both", Standing.WAITS)]
+    assert order(table) == [("idle", Standing.MAKES_WAY)]
+    assert order(table, besides={"idle"}) == [("queue", Standing.BESIDE)]
+    assert order(table, besides={"idle", "queue"}) == [("both", Standing.WAITS)]
+
+
+def test_a_request_joins_the_shortest_queue_rather_than_begin_another() -> None:
+    """Whoever is first in a queue keeps bytes from all others: many queues keep many."""
+    table = fleet(
+        beat("long", 1, 0, waiting=3, eta=60),
+        beat("short", 1, 0, waiting=3, eta=20),
+        beat("none", 1, 0),
+        beat("new", 1, 0),
+    )
+    assert order(table) == [("short", Standing.WAITS), ("long", Standing.WAITS)]
+    assert order(table, besides={"short", "long", "new"}) == [("none", Standing.BEGINS)]
+
+
+def test_a_queue_is_joined_until_it_is_long() -> None:
+    table = fleet(*(beat(f"n{n}", 1, 0) for n in range(20)))
+    chance = random.Random(3)
+    waiting: Counter[str] = Counter()
+    for _ in range(5 * JOINED):
+        chosen = ranking(table, A, 0.0, chance.randrange)[0]
+        table.asked(A, chosen, 0.0)
+        waiting[chosen.node] += 1
+    assert set(waiting.values()) == {JOINED}
+
+
+def test_requests_wait_for_slots_where_these_are() -> None:
+    """A slot that comes free is had at once by who waits there, and meanwhile keeps no bytes from others."""
+    four = beat("four", 1, 0, vacant={"a": 0})
+    one = replace(four, node="one", running=(Running(model="a", slots=1, vacant=0),))
+    assert order(fleet(one, four)) == [("four", Standing.WAITS), ("one", Standing.BEGINS)]
+
+
+def test_a_queue_of_which_nobody_knows_the_end_is_the_last() -> None:
+    table = fleet(beat("stuck", 1, 0, waiting=2), beat("queue", 1, 0, waiting=2 * JOINED, eta=300), beat("none", 1, 0))
+    assert [node for node, _ in order(table)] == ["none", "queue", "stuck"]
+
+
+def test_what_is_better_is_found_among_many() -> None:
+    """Of those that could be as good as each other only some are looked at."""
+    many = [beat(f"n{n}", 1, 0, free=7.5) for n in range(3 * LOOKED)]
+    alone = fleet(*many, beat("fits", 1, 0, free=8), *(beat(f"q{n}", 1, 0, waiting=1, eta=1) for n in range(9)))
+    chance = random.Random(4)
+    for _ in range(20):
+        assert [p.node for p in ranking(alone, A, 0.0, chance.randrange)] == ["fits"]
+    away = fleet(*(beat(f"n{n}", 1, 0, free=9, draining=True) for n in range(3 * LOOKED)), beat("open", 1, 0, free=9))
+    for _ in range(20):
+        assert [p.node for p in ranking(away, A, 0.0, chance.randrange)] == ["open"]
+
+
+def test_nobody_is_asked_who_is_left_out() -> None:
+    table = fleet(*(beat(f"n{n}", 1, 0, vacant={"a": 1}) for n in range(3)), beat("fits", 1, 0, free=8))
+    assert {node for node, _ in order(table, besides={"n0"})} == {"n1", "n2"}
+    assert order(table, besides={"n0", "n1", "n2"}) == [("fits", Standing.FITS)]
+    assert order(table, besides={"n0", "n1", "n2", "fits"}) == []
 
 
 def test_the_node_of_a_conversation_is_first_if_it_is_ready() -> None:
@@ -113,7 +169,7 @@ def test_what_grows_is_not_ready_for_more_than_it_begins_with() -> None:
 
 def test_a_size_that_nobody_knows_counts_as_a_whole_device() -> None:
     table = fleet(beat("some", 1, 0, free=20), beat("empty", 1, 0, free=24), gib=0)
-    assert order(table) == [("empty", Standing.FITS), ("some", Standing.WAITS)]
+    assert order(table) == [("empty", Standing.FITS), ("some", Standing.BEGINS)]
 
 
 def test_a_model_fits_on_any_card_but_what_is_split_needs_its_devices() -> None:
@@ -127,7 +183,7 @@ def test_a_model_fits_on_any_card_but_what_is_split_needs_its_devices() -> None:
     table.hear(Heartbeat(node="n1", started="s", number=1, sent=0.0, rooms=rooms), 0.0)
     (found,) = ranking(table, A, 0.0, first)
     assert (found.standing, found.device) == (Standing.FITS, "gpu2"), "and RAM is no place for it"
-    assert order(table, Sought(model="b")) == [("n1", Standing.WAITS)]
+    assert order(table, Sought(model="b")) == [("n1", Standing.BEGINS)]
 
 
 def test_a_conversation_is_known_by_its_first_message() -> None:

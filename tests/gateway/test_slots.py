@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 
@@ -15,6 +16,8 @@ from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import InstanceShrunk
 
 SYSTEM = random.Random(1).randbytes(4000)
+LATER = itertools.count()
+"""The time, of which some passes with each request."""
 
 
 def words(seed: int, size: int) -> bytes:
@@ -24,7 +27,7 @@ def words(seed: int, size: int) -> bytes:
 def served(slots: Slots, prompt: bytes) -> int | None:
     """The slot of a request that is answered before the next one comes."""
     slot = slots.take(trace(prompt))
-    slots.give_back(slot)
+    slots.give_back(slot, next(LATER))
     return slot
 
 
@@ -91,8 +94,8 @@ def test_beside_a_request_of_which_the_slot_is_not_known_the_engine_chooses() ->
     assert known is not None
     assert slots.take(None) is None
     assert slots.take(trace(SYSTEM)) is None, "it might be the same"
-    slots.give_back(None)
-    slots.give_back(None)
+    slots.give_back(None, 0)
+    slots.give_back(None, 0)
     assert slots.take(trace(words(1, 500))) not in (None, known)
 
 
@@ -123,6 +126,30 @@ def test_what_lay_in_an_instance_that_shrank_is_known_in_the_smaller_one() -> No
         assert (first, third) == (1, 0)
     every.shrunk(told.model_copy(update={"before": "m#7", "instance": "m#8"}))
     assert every.of_conversation("m", prompts[0])[1:] == (1024, "m#2"), "of others nothing was known"
+
+
+def test_a_slot_has_a_conversation_that_goes_on_for_a_few_seconds_after_its_answer_or_until_it_has_moved() -> None:
+    now, prompts = 0.0, [trace(words(n, 5000)) for n in range(3)]
+    every = InstanceSlots(clock=lambda: now)
+    both, alone, larger = (
+        lease(name, slots).model_copy(update={"ctx": ctx, "ctx_most": 4096})
+        for name, slots, ctx in (("m#1", 2, 1024), ("m#2", 1, 1024), ("m#3", 1, 4096))
+    )
+    with every.taken(both, prompts[0]):
+        assert every.lived_in("m", 1000) == [], "its other slot is nobody's"
+    now = 3.0
+    with every.taken(both, prompts[1]), every.taken(alone, prompts[2]):
+        pass
+    assert every.lived_in("m", 1024) == ["m#1", "m#2"]
+    assert every.lived_in("m", 2048) == [], "those are too small"
+    now = 6.0
+    assert every.lived_in("m", 1024) == ["m#2"], "one of two has said nothing for six seconds"
+    with every.taken(both, None):
+        assert every.lived_in("m", 1024) == ["m#2", "m#1"], "its engine has chosen a slot for another"
+    moved = larger.model_copy(update={"slot": 0})
+    every.moved(moved, alone, 0, prompts[2])
+    with every.taken(moved, prompts[2]):
+        assert every.lived_in("m", 1024) == ["m#3"], "its conversation is at a larger one"
 
 
 class Requests(RuleBasedStateMachine):
@@ -160,8 +187,8 @@ class Requests(RuleBasedStateMachine):
     def ends(self, which: int) -> None:
         if self.inside:
             slot = self.inside.pop(which % len(self.inside))
-            self.slots.give_back(slot)
             self.clock += 1
+            self.slots.give_back(slot, self.clock)
             self.used |= {} if slot is None else {slot: self.clock}
 
     @invariant()

@@ -18,13 +18,15 @@ from lmxd.gateway.relaying import relay
 
 STEPS = {"start": 1024, "steps": [4096]}
 FIRST = 5000
+ONE = 1.5
+"""GiB of a card on which one instance fits."""
 
 
-def house(tmp_path: Path, slots: int = 1, **play: Any) -> House:
-    """A model whose long conversations get 16,384 tokens, which are bytes. The gateway runs one instance of it."""
+def house(tmp_path: Path, slots: int = 1, gib: float = ONE, **play: Any) -> House:
+    """A model whose long conversations get 16,384 tokens, which are bytes, in an instance that takes 1 GiB."""
     model(tmp_path, "m", counts=True, **play)
     profile = {"context_length": 16384, "slots": slots, "estimated_memory_gb": 1, "elastic": STEPS}
-    return House(tmp_path, FakeNvml(card()), models={"m": profile})
+    return House(tmp_path, FakeNvml(card(gib)), models={"m": profile}, gpu={"margin_gb": 0})
 
 
 class Talks:
@@ -64,6 +66,14 @@ async def test_those_that_take_turns_in_one_slot_are_processed_once(tmp_path: Pa
         assert max([await talks.turn(who) for who in "abbaab"]) <= 25
         assert len(files(h)) == 1, "the other lies in the slot"
         assert talks.prompts == await alone(front), "each has the answers of one that has a slot to itself"
+
+
+async def test_those_that_go_on_have_an_instance_each_where_there_is_room(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, gib=8)) as front:
+        talks = await met(front)
+        assert max([await talks.turn(who) for who in "abbaab"]) <= 25
+        assert files(h) == []
+        assert list(h.phases().values()).count("ready") == 2
 
 
 async def alone(front: Front) -> dict[str, str]:

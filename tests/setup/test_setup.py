@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked import run
 from house import fake_engine, model
 from model_caches import in_hub
 from waiting import wait_until
@@ -77,15 +78,8 @@ class Newcomer:
         self._place.cleanup()
 
     def run(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "lmxd", *map(str, arguments)],
-            cwd=self.home,
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        words = [sys.executable, "-m", "lmxd", *map(str, arguments)]
+        done = run(words, input="", cwd=self.home, env=self.env | env, timeout=100)
         if pids := re.search(r"kill -INT ([0-9 ]+)", done.stdout):
             self.started += map(int, pids[1].split())
         return done

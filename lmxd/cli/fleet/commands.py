@@ -15,9 +15,10 @@ from lmxd.cli.common import answers
 from lmxd.cli.live import repeat
 from lmxd.cli.wishes import wish_options
 from lmxd.errors import EX_OK, EX_TEMPFAIL, LmxdError
+from lmxd.rpc.administrators import Drained, DrainParams
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
-from lmxd.rpc.messages import Drained, DrainParams, Nothing, Result
+from lmxd.rpc.messages import Nothing, Result
 from lmxd.terminal import Commands, say
 
 if TYPE_CHECKING:

@@ -90,6 +90,7 @@ def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         moves=lease.id,
         carries=() if event.carry is None else (event.carry,),
+        apart=event.apart,
     )
 
 

@@ -24,6 +24,7 @@ def ticket_of(state: State, event: LeaseRequested) -> Ticket:
         key=event.key,
         digest=event.digest,
         near=event.near,
+        apart=event.apart,
         first_asked_at=state.now - event.waited if event.waited else None,
     )
 

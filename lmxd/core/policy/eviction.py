@@ -7,7 +7,7 @@ likely that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Final, NamedTuple
 
 from lmxd.core.books.reach import Extent, Reach
@@ -134,11 +134,16 @@ class Planner:
         return plan
 
 
-def plan_of(state: State, reach: Reach, option: Option, more: Sequence[Candidate] = ()) -> EvictionPlan | None:
-    """The cheapest plan by which ``option`` fits. ``more``: what may end beside the idle instances in reach."""
+def plan_of(
+    state: State, reach: Reach, option: Option, more: Sequence[Candidate] = (), stay: Set[InstanceId] = frozenset()
+) -> EvictionPlan | None:
+    """The cheapest plan by which ``option`` fits.
+
+    ``more``: what may end beside the idle instances in reach; ``stay``: which of those may not.
+    """
     lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
     movable = [i for device in lacking for i in reach.movable(device) if i.live or i.phase is Phase.ASLEEP]
-    helpful = {i.id: i for i in movable if i.id != option.wakes}
+    helpful = {i.id: i for i in movable if i.id != option.wakes and i.id not in stay}
     found = cheapest([*(candidate(state, i) for i in helpful.values()), *more], lacking)
     if found is None:
         return None

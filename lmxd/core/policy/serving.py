@@ -139,6 +139,16 @@ def refused(state: State, ticket: Ticket) -> bool:
 
 
 def _served(this: SchedulingPass, ticket: Ticket) -> bool:
+    """Serve a ticket; one that is to be apart from others shares with them where there is no room."""
+    if _tried(this, ticket):
+        return True
+    if not ticket.apart or ticket.room_being_made:
+        return False
+    ticket.apart = frozenset()
+    return _tried(this, ticket)
+
+
+def _tried(this: SchedulingPass, ticket: Ticket) -> bool:
     """Serve a ticket by a slot, or by free bytes. If there are none, make room, or plan a swap."""
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
@@ -161,7 +171,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         share(state, ({ask.kind} | cancel_stale(state)) & state.queue.kinds)
         state.counts["backfilled"] += this.head is not None
         return True
-    elif option is None:
+    elif option is None and (ticket.moves is not None or not ticket.apart):
         _make_room_for(this, ticket)
         if not ticket.room_being_made and goes_anywhere(state, ask):
             this.too_large = min(this.too_large, ask.need)
@@ -254,10 +264,11 @@ def _eviction(this: SchedulingPass, ticket: Ticket, spills: float, wakes_only: b
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
     """Plan swaps for a ticket: for the head at every look, for others once a second.
 
-    A ticket that will have a slot sooner than bytes waits for that, and is no head.
+    A ticket that will have a slot sooner than bytes waits for that, and is no head; nobody makes way so that another
+    need not share.
     """
     state, ask = this.state, ticket.ask
-    if not ticket.patient:
+    if not ticket.patient or ticket.apart:
         return
     if (this.head is not None and not this.swaps_for_others) or ticket.group in this.sharing:
         return

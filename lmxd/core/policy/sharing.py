@@ -26,14 +26,13 @@ def share(state: State, kinds: Collection[Kind]) -> None:
 
 
 def serve_slot(state: State, ticket: Ticket) -> Instance | None:
-    """Give a ticket a slot of an instance that serves it, if there is one.
+    """Give a ticket a slot of an instance that serves it, if there is one that it does not keep apart from.
 
     The one that it wants to be near comes first, then one on which a lease of its user lingers. Then a
     ready instance comes before a starting one, then the one with the smallest context, then the fullest. Engines that
     another user has just left are asked if they are idle.
     """
-    kin = state.with_free_slots.get(ticket.ask.kind)
-    able = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
+    able = _able(state, ticket)
     if not able:
         return None
     serving = [i for i in able if i.is_handed_over(ticket.owner.uid, state.now)]
@@ -62,5 +61,10 @@ def is_being_asked(state: State, ticket: Ticket) -> bool:
 
     One that said so already is not waited for: it is ended like others whose bytes are needed, after the grace.
     """
-    kin = state.with_free_slots.get(ticket.ask.kind, {})
-    return any(i.checking and not i.busy and i.serves(ticket.ask) for i in kin.values())
+    return any(i.checking and not i.busy for i in _able(state, ticket))
+
+
+def _able(state: State, ticket: Ticket) -> list[Instance]:
+    """The instances with a free slot that serve a ticket."""
+    kin = state.with_free_slots.get(ticket.ask.kind)
+    return [i for i in kin.values() if i.id not in ticket.apart and i.serves(ticket.ask)] if kin else []

@@ -16,9 +16,9 @@ from lmxd.daemon.answering import owners
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
+from lmxd.rpc.administrators import Drained, DrainParams, Pinned, PinParams, Reloaded, Stopped
 from lmxd.rpc.estimates import ForgetParams, Forgotten
 from lmxd.rpc.holds import YieldBegun, YieldOver, YieldParams
-from lmxd.rpc.messages import Drained, DrainParams, Pinned, PinParams, Reloaded, Stopped
 
 
 class Administration:

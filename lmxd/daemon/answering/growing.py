@@ -14,7 +14,7 @@ from lmxd.core.events import Event, GrowthRequested, TicketCancelled
 from lmxd.core.holders import Lease
 from lmxd.core.instances import Instance
 from lmxd.core.moves import Carry
-from lmxd.core.words import Ask, ConnectionId, TicketId
+from lmxd.core.words import Ask, ConnectionId, InstanceId, TicketId
 from lmxd.daemon.answering.answers import Answers, Waiting, is_alone
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.health import Health
@@ -75,6 +75,7 @@ class Moving:
             owner=replace(lease.owner, connection=ConnectionId(connection.id)),
             ask=ask,
             carry=self._carry(lease, self._state.instances[lease.instance], params),
+            apart=frozenset(map(InstanceId, params.apart)),
             wait=params.wait,
             deadline=params.deadline,
         )

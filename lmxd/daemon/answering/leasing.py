@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
@@ -62,6 +62,7 @@ class Leasing:
         waited: float = 0.0,
         elsewhere: Elsewhere | None = None,
         near: str | None = None,
+        apart: Sequence[str] = (),
     ) -> Granted | Held:
         """Send a request to the core, and wait for the answer. ``again`` makes its ask for the devices of another time.
 
@@ -100,6 +101,7 @@ class Leasing:
                     elsewhere=elsewhere,
                     digest=None if key is None else digest,
                     near=None if near is None else InstanceId(near),
+                    apart=frozenset(map(InstanceId, apart)),
                 )
                 return await self._answer(connection, id, again, asked)
             except InstanceGone as error:

@@ -12,9 +12,9 @@ from lmxd.daemon.answering.transit import ask_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Terms
 
-_OF_EACH_TRY: Final = {"idempotency_key", "wait", "deadline", "waited", "used_elsewhere", "weight", "near"}
+_OF_EACH_TRY: Final = {"idempotency_key", "wait", "deadline", "waited", "used_elsewhere", "weight", "near", "apart"}
 """The parameters that a further try of the same request may have different: how long its client waits, and what
-is known of other nodes."""
+is known of other nodes and of conversations."""
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True)
 

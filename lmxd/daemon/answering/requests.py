@@ -69,7 +69,17 @@ class Requests:
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(
-            connection, id, params, ask, again, params.deadline, params.user, params.waited, elsewhere, params.near
+            connection,
+            id,
+            params,
+            ask,
+            again,
+            params.deadline,
+            params.user,
+            params.waited,
+            elsewhere,
+            params.near,
+            params.apart if ask.elastic else (),
         )
         assert isinstance(granted, Granted)
         try:

@@ -48,7 +48,7 @@ class Waiters:
         found: list[tuple[Waiter, Prospect]] = []
         if not table.is_alive(name, now) or (node := table.nodes[name]).beat.draining:
             return found
-        models = [model for model in node.promising(self._by_model) if model in node.offered]
+        models = [m for m in self._by_model if m in node.offered and node.bound(m) < Standing.WAITS]
         wanted = [w for model in models for w in self._by_model[model].values() if w.node != name]
         for waiter in sorted(wanted, key=lambda each: each.since):
             prospect = node.view.prospect(name, node.offered[waiter.sought.model], waiter.sought)

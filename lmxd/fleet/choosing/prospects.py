@@ -12,7 +12,8 @@ class Standing(IntEnum):
 
     ``READY``: a slot is vacant. ``FITS``: a new instance has room now, or one that loads will have a slot.
     ``MAKES_WAY``: instances that nobody uses would end for it. ``BESIDE``: bytes are free that the node's queue
-    does not take, and that it may have if it puts off nobody there. ``WAITS``: it would stand in the node's queue.
+    does not take, and that it may have if it puts off nobody there. ``WAITS``: it would stand in a queue that is there
+    anyway, or that is for slots alone. ``BEGINS``: it would begin a queue, or make a long one longer.
     """
 
     READY = 0
@@ -20,6 +21,7 @@ class Standing(IntEnum):
     MAKES_WAY = 2
     BESIDE = 3
     WAITS = 4
+    BEGINS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
-from lmxd.fleet.choosing.table import NodeTable
+from lmxd.fleet.choosing.table import Node, NodeTable
 
 BEST: Final = 3
 """One of so many is taken at random, for other gateways choose by the same reports."""
 MOST: Final = 16
-"""The most nodes that are ranked: three are tried, and so many at most are asked for a plan."""
+"""The most nodes that are ranked."""
+LOOKED: Final = 32
+"""The most nodes that are looked at of those that could be as good as each other; a fleet without load has many."""
 
 
 def ranking(
-    table: NodeTable, sought: Sought, now: float, below: Callable[[int], int], home: str | None = None
+    table: NodeTable,
+    sought: Sought,
+    now: float,
+    below: Callable[[int], int],
+    home: str | None = None,
+    besides: Collection[str] = (),
 ) -> list[Prospect]:
-    """Up to ``MOST`` nodes, the one to ask first in front.
+    """Up to ``MOST`` nodes, the one to ask first in front; none of ``besides``.
 
     ``below(n)``: a number from 0 to n - 1 at random. ``home``: the node that has the session's prompt in its cache; it
-    is first if it is ready. Else one of the best ``BEST`` is first, of those with the best standing. Where so many are
-    ready, others are not looked at: of 1,000 nodes, few have instances of one model.
+    is first if it is ready. Else one of the best ``BEST`` is first, of those with the best standing. Nodes that could
+    be no better than what was found are not looked at: of 1,000, few have instances of one model, or room.
     """
-    ready = [p for p in _prospects(table, sought, now, slotted=True) if p.standing is Standing.READY]
-    found = ready if len(ready) >= BEST else _prospects(table, sought, now)
+    found = _found(table, sought, now, below, besides)
     if not found:
         return []
     turn = below(len(found))
@@ -38,11 +45,25 @@ def ranking(
     return [first, *order]
 
 
-def _prospects(table: NodeTable, sought: Sought, now: float, *, slotted: bool = False) -> list[Prospect]:
-    return [
-        node.view.prospect(node.name, offered, sought)
-        for node, offered in table.offering(sought.model, now, slotted=slotted)
-    ]
+def _found(
+    table: NodeTable, sought: Sought, now: float, below: Callable[[int], int], besides: Collection[str]
+) -> list[Prospect]:
+    """The prospects at the nodes that may be the best."""
+
+    def prospects(nodes: Iterable[Node]) -> Iterator[Prospect]:
+        others = (node for node in nodes if node.name not in besides)
+        return (n.view.prospect(n.name, n.offered[sought.model], sought) for n in table.open(others, now))
+
+    found = list(prospects(table.slotted(sought.model)))
+    ready = [p for p in found if p.standing is Standing.READY]
+    if len(ready) >= BEST:
+        return ready
+    for bound, nodes in enumerate(table.by_bound(sought.model)):
+        if min((p.standing for p in found), default=bound) < bound:
+            break
+        turn = below(max(1, len(nodes)))
+        found += islice(prospects(nodes[turn:] + nodes[:turn]), LOOKED)
+    return found
 
 
 def _worth(prospect: Prospect) -> tuple[float, float, float]:

@@ -105,7 +105,7 @@ class FleetShares:
 
     def size(self, sought: Sought, now: float) -> int:
         """The bytes that a request is expected to take of a limit: those of its slots, where they are fewest."""
-        offered = [offered for _, offered in self._table.offering(sought.model, now)]
+        offered = [n.offered[sought.model] for n in self._table.open(self._table.offering(sought.model), now)]
         return min((sum(x.needs.values()) * sought.slots // max(1, x.slots) for x in offered), default=0)
 
     def _said(self, user: str, now: float) -> Iterable[tuple[Node, UserUse]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final
 
 from lmxd.fleet.choosing.delays import Delays
 from lmxd.fleet.choosing.prospects import Prospect, Sought, Standing
-from lmxd.fleet.choosing.view import NOBODY, Attempt, View
+from lmxd.fleet.choosing.view import NOBODY, Attempt, View, needed
 from lmxd.fleet.reports import Heartbeat, NodeCard, Offered
 
 SILENT: Final = 3.0
@@ -30,8 +30,7 @@ class Node:
         self.name = name
         self.card: NodeCard | None = None
         self.offered: dict[str, Offered] = {}
-        self._least = 0
-        """Bytes that the smallest of its models takes on a device."""
+        self.needed: dict[str, int] = {}
         self.beat = NOBODY
         self.spoke_at = -inf
         """The time at which its last heartbeat was sent, by our own clock."""
@@ -48,7 +47,7 @@ class Node:
         """Take in a card, or that it is gone."""
         self.card = card
         self.offered = {} if card is None else {offered.model: offered for offered in card.models}
-        self._least = min((min(o.needs.values(), default=0) for o in self.offered.values()), default=0)
+        self.needed = {model: needed(offered) for model, offered in self.offered.items()}
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take in a heartbeat. Whether it is news: an older one, or one of an earlier start, changes nothing."""
@@ -92,12 +91,12 @@ class Node:
         self.asked.append(asked)
         self._lower(asked)
 
-    def promising(self, models: Collection[str]) -> Iterable[str]:
-        """All of ``models`` for which it might have a slot or bytes now, and others; few where it has neither."""
+    def bound(self, model: str) -> Standing:
+        """The best standing that a request for a model which it offers could have, by a few comparisons."""
         view = self.view
-        if (max(view.free.values(), default=0) if view.waiting else view.most) >= self._least:
-            return models
-        return [model for model in view.slotted if model in models]
+        if model in view.vacant or model in view.coming:
+            return Standing.READY
+        return view.with_bytes if view.most >= self.needed[model] else view.without_bytes
 
     def _lower(self, asked: Attempt) -> None:
         offered = self.offered.get(asked.sought.model)
@@ -211,12 +210,25 @@ class NodeTable:
             return now - self._last_at <= REMEMBERED and node.speaks(self._last_at)
         return node.speaks(now)
 
-    def offering(self, model: str, now: float, *, slotted: bool = False) -> Iterator[tuple[Node, Offered]]:
-        """The nodes that may start or serve a model: alive, not draining. ``slotted``: those that have instances."""
-        for node in (self._slotted if slotted else self._by_model).get(model, {}).values():
-            offered = node.offered.get(model)
-            if offered is not None and not node.beat.draining and self._is_alive(node, now):
-                yield node, offered
+    def offering(self, model: str) -> Iterable[Node]:
+        """The nodes that have a model on their cards."""
+        return self._by_model.get(model, {}).values()
+
+    def slotted(self, model: str) -> Iterable[Node]:
+        """The nodes that have instances of a model, up or coming up, and offer it."""
+        return [node for node in self._slotted.get(model, {}).values() if model in node.offered]
+
+    def by_bound(self, model: str) -> list[list[Node]]:
+        """All others that offer a model: for each standing, those where a request could have no better one."""
+        found: list[list[Node]] = [[] for _ in Standing]
+        for node in self.offering(model):
+            found[node.bound(model)].append(node)
+        found[Standing.READY] = []
+        return found
+
+    def open(self, nodes: Iterable[Node], now: float) -> Iterator[Node]:
+        """The ``nodes`` that may start or serve something: alive, not draining."""
+        return (node for node in nodes if not node.beat.draining and self._is_alive(node, now))
 
     def offers(self, model: str) -> bool:
         """Whether any node has a model, alive or not: what nobody has is unknown, rather than away."""

@@ -7,7 +7,7 @@ asked. Nothing of an answer has gone to the client until a node has begun one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from lmxd.fleet.choosing.prospects import Prospect, Standing
@@ -96,17 +96,16 @@ class Finding:
         self._metrics.found(self.now() - wanted.since)
         return found
 
-    def _ranked(self, wanted: WantedAnswer, refused: Refused) -> list[Prospect]:
+    def _ranked(self, wanted: WantedAnswer, besides: Collection[str]) -> list[Prospect]:
         home = self._sessions.home(wanted.sought.session)
-        order = ranking(self._table, wanted.sought, self.now(), self._below, home)
-        return [prospect for prospect in order if prospect.node not in refused]
+        return ranking(self._table, wanted.sought, self.now(), self._below, home, besides)
 
     async def _at_once(self, wanted: WantedAnswer, asker: Asker[AnswerT], refused: Refused) -> AnswerT | None:
         """The answer of a node that seems to have what is wanted, and has; None if none of them has."""
         full: set[str] = set()
         for _ in range(TRIES):
-            order = [p for p in self._ranked(wanted, refused) if p.node not in full and p.standing < Standing.WAITS]
-            if not order:
+            order = self._ranked(wanted, full | refused.keys())
+            if not order or order[0].standing >= Standing.WAITS:
                 break
             try:
                 wanted.asked(order[0].node, self.now())
@@ -155,7 +154,7 @@ class Finding:
                     break
                 better = place.take()
                 if better is None:
-                    if any(p.node != place.prospect.node for p in self._ranked(wanted, refused)):
+                    if self._ranked(wanted, {place.prospect.node, *refused}):
                         self._metrics.moved()
                         return None
                     continue

@@ -33,7 +33,7 @@ class LeaseWish:
     ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
     ``stated``: what another gateway says of it; ``priority``: the class in the queue, by default the profile's.
     ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
-    says. ``near``: the instance that has its conversation.
+    says. ``near``: the instance that has its conversation; ``apart``: those whose slots all have others that go on.
     """
 
     model: str
@@ -46,6 +46,7 @@ class LeaseWish:
     keep_alive: bool = False
     stays: float | None = None
     near: str | None = None
+    apart: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Hashable:
@@ -87,7 +88,7 @@ class Leases:
 
         One that was used without an error is kept for a moment.
         """
-        lease = self._spare.take(wish.kind, wish.near) or await self._granted(wish, told)
+        lease = self._spare.take(wish.kind, wish.near, wish.apart) or await self._granted(wish, told)
         if self._keeper is None or self._keeper.done():
             self._keeper = self._in_background(self._keep())
         self.renewed[lease.lease] = time.monotonic()
@@ -152,6 +153,7 @@ class Leases:
             lease.lease,
             ctx,
             slot=slot,
+            apart=self.slots.lived_in(lease.model, ctx),
             carry=slot is not None,
             wait=wait,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
@@ -174,6 +176,7 @@ class Leases:
             priority=wish.priority,
             reuse=True,
             near=wish.near,
+            apart=list(wish.apart),
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 

@@ -8,9 +8,11 @@ its own is computed anew.
 from __future__ import annotations
 
 import contextlib
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from lmxd.rpc.messages import Granted
@@ -24,6 +26,9 @@ Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
 _BESIDE: Final = 64
 """The most instances of a model that may run beside each other whose slots are remembered: those used last."""
+_GOES_ON: Final = 5.0
+"""Seconds after an answer for which its conversation is expected to go on: an agent's pause is shorter, as lmxd has it
+of leases."""
 
 
 def trace(prompt: bytes) -> Trace:
@@ -65,8 +70,8 @@ class Slots:
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
-        self._last_used = [0] * count
-        self._uses = 0
+        self._last_used = [-inf] * count
+        """The time at which the last request in each ended that is still there."""
         self._busy: set[int] = set()
         self._elsewhere = 0
         """Requests in flight of which the engine has chosen the slot."""
@@ -97,14 +102,22 @@ class Slots:
         """Note that its request goes on with a conversation."""
         self._going_on.add(slot)
 
-    def give_back(self, slot: int | None) -> None:
+    def give_back(self, slot: int | None, now: float) -> None:
         """A request that ``take`` gave ``slot`` has ended."""
         if slot is None:
             self._elsewhere -= 1
             return
         self._busy.discard(slot)
-        self._uses += 1
-        self._last_used[slot] = self._uses
+        self._last_used[slot] = now
+
+    def are_lived_in(self, now: float) -> bool:
+        """Whether each has a conversation that goes on, as far as anybody knows."""
+        live = sum(slot in self._busy or now - used < _GOES_ON for slot, used in enumerate(self._last_used))
+        return live + self._elsewhere >= len(self.seen)
+
+    def forget(self, slot: int) -> None:
+        """Note that the conversation in a slot lies elsewhere from now on."""
+        self.seen[slot], self._last_used[slot] = (), -inf
 
     def saved(self, slot: int, prompt: Trace) -> int:
         """Blocks that are gained in this slot."""
@@ -125,7 +138,8 @@ class Slots:
         """The prompt that an idle slot had, which is gone by that; None without one."""
         if slot in self._busy or slot >= len(self.seen) or not self.seen[slot]:
             return None
-        found, self.seen[slot] = self.seen[slot], ()
+        found = self.seen[slot]
+        self.forget(slot)
         return found
 
     def go_on_in(self, other: Slots, slots: Iterable[tuple[int, int]]) -> None:
@@ -136,10 +150,14 @@ class Slots:
 
 
 class InstanceSlots:
-    """The slots of every instance that requests are at. ``several``: of any model more than one may run."""
+    """The slots of every instance that requests are at. ``several``: of any model more than one may run.
 
-    def __init__(self, *, several: bool = False) -> None:
+    ``clock``: the time in seconds.
+    """
+
+    def __init__(self, *, several: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.several = several
+        self._clock = clock
         self._known: dict[str, dict[str, Slots]] = {}
         """Model -> instance -> its slots."""
 
@@ -151,7 +169,7 @@ class InstanceSlots:
         try:
             yield slot
         finally:
-            slots.give_back(slot)
+            slots.give_back(slot, self._clock())
 
     def before(self, lease: Granted, slot: int) -> Before:
         """The prompt that lay in a slot of a lease's instance before the request that has taken it."""
@@ -173,6 +191,11 @@ class InstanceSlots:
         )
         return max((each for each in found if each[0]), key=lambda each: each[:2], default=(0, 0, ""))
 
+    def lived_in(self, model: str, context: int) -> list[str]:
+        """The instances with so much context, each slot of which has a conversation that goes on."""
+        now, known = self._clock(), self._known.get(model, {})
+        return [name for name, slots in known.items() if slots.context >= context and slots.are_lived_in(now)]
+
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
         if not lease.alone:
@@ -182,7 +205,7 @@ class InstanceSlots:
     def moved(self, lease: Granted, before: Granted, slot: int | None, prompt: Trace) -> None:
         """A lease has moved, and with it the conversation in ``slot`` of the instance before."""
         if slot is not None:
-            self._of(before).seen[slot] = ()
+            self._of(before).forget(slot)
         if lease.slot is not None:
             self._of(lease).seen[lease.slot] = prompt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,13 +50,15 @@ class SpareLeases:
         if not lease.wanted and calls == self._calls:
             self._granted[lease.lease] = self._now()
 
-    def take(self, kind: Hashable, near: str | None = None) -> AsyncLease | None:
+    def take(self, kind: Hashable, near: str | None = None, apart: Collection[str] = ()) -> AsyncLease | None:
         """A lease of this kind, which is in use from now on; None if there is none.
 
-        ``near``: the instance that it has to be at.
+        ``near``: the instance that it has to be at; ``apart``: those that it is not to be at.
         """
         now = self._now()
-        while kept := [s for s in self._spare.get(kind, ()) if near is None or s.lease.instance == near]:
+        while kept := [
+            s for s in self._spare.get(kind, ()) if near in (None, s.lease.instance) and s.lease.instance not in apart
+        ]:
             spare = kept[-1]
             self._spare[kind].remove(spare)
             if now < spare.until:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from lmxd.rpc.administrators import Drained, Pinned, Reloaded, Stopped
 from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.client.leases import AsyncLease
 from lmxd.rpc.client.wire import LeaseT, OnProgress, ResultT
@@ -12,21 +13,7 @@ from lmxd.rpc.estimates import Estimated, Estimates, Forgotten
 from lmxd.rpc.explanations import Explained, Planned
 from lmxd.rpc.holds import Adopted, Held, YieldBegun, YieldOver
 from lmxd.rpc.keeping_alive import KeptAlive
-from lmxd.rpc.messages import (
-    CacheType,
-    Cancelled,
-    Described,
-    Drained,
-    Hello,
-    KeptBy,
-    Logs,
-    Pinned,
-    Released,
-    Reloaded,
-    Renewed,
-    Stopped,
-    Watching,
-)
+from lmxd.rpc.messages import CacheType, Cancelled, Described, Hello, KeptBy, Logs, Released, Renewed, Watching
 from lmxd.rpc.model_files import Shown
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
@@ -73,6 +60,7 @@ class AsyncCalls(ABC):
         used_elsewhere: float | None = None,
         weight: float | None = None,
         near: str | None = None,
+        apart: list[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -98,6 +86,7 @@ class AsyncCalls(ABC):
             used_elsewhere=used_elsewhere,
             weight=weight,
             near=near,
+            apart=apart,
         )
 
     async def grow(
@@ -106,6 +95,7 @@ class AsyncCalls(ABC):
         ctx: int,
         *,
         slot: int | None = None,
+        apart: list[str] | None = None,
         carry: bool = True,
         wait: float | None = None,
         deadline: float | None = None,
@@ -119,6 +109,7 @@ class AsyncCalls(ABC):
             lease=lease,
             ctx=ctx,
             slot=slot,
+            apart=apart,
             carry=carry,
             wait=wait,
             deadline=deadline,
