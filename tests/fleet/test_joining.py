@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 from fleet_home import box
-from fleet_process import SERVED, FleetBox
+from fleet_process import SERVED, BrokerProcess, FleetBox
 from free_ports import free_address, free_ports
 from nats.aio.client import Client
 from nats.errors import Error
@@ -346,16 +346,19 @@ async def test_an_authority_that_ends_keeps_no_broker_waiting(tmp_path: Path) ->
 
 
 async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
-    """The cards stay, once all three keep them; a member that was connected to it goes to another one by itself."""
-    boxes = [FleetBox(tmp_path / f"b{number}") for number in range(3)]
+    """The cards stay, once all three keep them; a member that was connected to it goes to another one by itself.
+
+    Another box takes its place by its name. Then another one may die: NATS does not count the lost one beside it.
+    """
+    boxes, begun = [FleetBox(tmp_path / f"b{number}") for number in range(3)], list[BrokerProcess]()
     with ExitStack() as held:
         boxes[0].init("b0")
         held.enter_context(boxes[0].broker())
         for number in (1, 2):
             word = boxes[0].run("token", "--role", "broker", "--role", "node")
             boxes[number].run("join", word, "--node", f"b{number}", "--port", str(free_ports(3)))
-            last = held.enter_context(boxes[number].broker())
-        node = boxes[2].home
+            begun.append(held.enter_context(boxes[number].broker()))
+        node, last = boxes[2].home, begun[-1]
         assert len(node.settings.brokers) == 3
         found: list[str] = []
 
@@ -373,12 +376,30 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         await until(lambda: _is_put(cards, b"card"))
         await until(lambda: last.said("the cards are kept by 3 of 3 brokers"), seen=logs)
         assert (await cards.status()).stream_info.config.num_replicas == 3
-        last.end(signal.SIGKILL)
-        os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
+        _kill(last, boxes[2])
         await until(lambda: found, seen=logs)
         await until(lambda: _is_there(cards), seen=logs)
         await until(lambda: _is_put(cards, b"another"), seen=logs)
         await client.close()
+        word = boxes[0].run("token", "--role", "broker", "--role", "node", "--name", "b2")
+        boxes.append(FleetBox(tmp_path / "b3"))
+        boxes[3].run("join", word, "--node", "b2", "--port", settings["brokers"][-1].rpartition(":")[2])
+        new = held.enter_context(boxes[3].broker())
+        await until(lambda: new.said("the cards are kept by 3 of 3 brokers"), seen=logs)
+        _kill(begun[0], boxes[1])
+        await until(lambda: _puts_card(boxes[3].home, "b2"), seen=logs)
+
+
+async def _puts_card(home: FleetHome, name: str) -> bool:
+    with suppress(Error):  # as below
+        return await put_card(home, name)
+    return False
+
+
+def _kill(broker: BrokerProcess, of: FleetBox) -> None:
+    """As if its box were gone: nats-server would live on."""
+    broker.end(signal.SIGKILL)
+    os.kill(int((of.home.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
 
 
 async def _cards(client: Client) -> KeyValue:
