@@ -164,6 +164,8 @@ class RequestGrowth:
         try:
             return await self._grown(lease, prompt, self.lies_in(lease), wait)
         except LmxdError as error:
+            if fits and error.code in _GONE:
+                raise Anew(error) from error  # what its engine still takes, it would break off
             if fits:
                 return lease
             raise self._anew(error, prompt) from error

@@ -771,6 +771,22 @@ def test_after_a_restart_a_lease_that_has_moved_is_where_it_went() -> None:
     assert world.answered[again] == 1
 
 
+@pytest.mark.parametrize("idle_timeout", [10.0, 300.0])
+def test_after_a_restart_no_instance_ends_as_idle_before_its_holder_could_come_back(idle_timeout: float) -> None:
+    """Such as one whose growth took that time, of which lmxd has forgotten."""
+    world = World({"gpu": Gpu(capacity=16 * GIB)}, queue_depth=10)
+    lease = world.ask("m", 8, elastic=True, idle_timeout=idle_timeout)
+    world.ready("m#1")
+    world.now += idle_timeout + 100
+    world.restart()
+    world.tick(min(idle_timeout, 30) - 1)
+    world.seen("m#1")
+    assert world.instance("m#1").live
+    world.tick(2)
+    world.seen("m#1")
+    assert lease_of(lease) not in world.state.leases
+
+
 def test_one_that_has_its_conversation_comes_first_and_where_it_has_no_slot_another_serves() -> None:
     world = World()
     both = [small(world), small(world)]

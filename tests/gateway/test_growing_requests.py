@@ -14,7 +14,12 @@ from house import House, card, model
 from talks import talked
 
 from gateway.front import Front, opened, read_until
+from lmxd.errors import LmxdError
 from lmxd.gateway import growing
+from lmxd.gateway.http.upstream_call import UpstreamCall
+from lmxd.gateway.leasing.slots import InstanceSlots
+from lmxd.gateway.requests.need import need_of
+from lmxd.rpc.books import ElasticInfo
 
 LONG = "x" * 700
 
@@ -234,3 +239,30 @@ async def test_num_ctx_of_ollama_is_had_by_growing(tmp_path: Path) -> None:
         answer: SimpleNamespace = await front.ask("/api/chat", body | {"options": {"num_ctx": 2048, "num_predict": 4}})
         assert answer.status == 200, answer.text
         assert contexts(h) == [512]
+
+
+@pytest.mark.parametrize(("code", "again"), [("lease_ended", True), ("cancelled", True), ("no_capacity", False)])
+async def test_a_request_that_fits_is_sent_to_no_lease_that_has_ended_as_it_waited_to_grow(
+    code: str, *, again: bool
+) -> None:
+    """An engine that ends takes a connection yet, and breaks off."""
+
+    async def grow(*_: object) -> None:
+        raise LmxdError(code, "no", "ask again")
+
+    async def tokens_of(*_: object) -> int:
+        return 300
+
+    slots, elastic = InstanceSlots(), ElasticInfo(steps=[512, 1024], start=512)
+    leases, counting = SimpleNamespace(grow=grow), SimpleNamespace(tokens_of=tokens_of)
+    means: Any = SimpleNamespace(leases=leases, slots=slots, shelf=None, counting=counting)
+    call = UpstreamCall(path="/v1/completions", body=json.dumps({"prompt": LONG, "max_tokens": 400}).encode())
+    need = need_of(call)
+    assert need is not None
+    growth = growing.RequestGrowth(means, elastic, need, None, lambda _: None, lambda _: None)
+    lease: Any = SimpleNamespace(ctx=512, instance="m#1", model="m", alone=False)
+    if again:
+        with pytest.raises(growing.Anew):
+            await growth.room(lease, call)
+    else:
+        assert await growth.room(lease, call) is lease

@@ -32,6 +32,8 @@ def restored(state: State, event: LedgerRestored) -> None:
         state.expire(lease, _deadline(lease, state.now + event.grace))
         if lease.parked is not None:
             wait_for_place(state, lease, lease.parked)
+        else:
+            _spare(state, lease, event.grace)
     for device, id, kept in event.yields:
         begin_yield(state, _account(state, device), id, kept)
 
@@ -39,6 +41,13 @@ def restored(state: State, event: LedgerRestored) -> None:
 def _account(state: State, device: DeviceId) -> Account:
     """The account of a device. One that does not answer just now keeps the promises on it."""
     return state.ledger.accounts.setdefault(device, Account(device=device))
+
+
+def _spare(state: State, lease: Lease, grace: float) -> None:
+    """Have a lease's instance end as idle not before that grace is over: nobody could renew a lease for a while."""
+    instance = state.instances[lease.instance]
+    left = min(grace, instance.ask.idle_timeout)
+    instance.active_at = max(instance.active_at, state.now + left - instance.ask.idle_timeout)
 
 
 def _deadline(lease: Lease, grace: float) -> float | None:
