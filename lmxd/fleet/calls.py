@@ -57,13 +57,13 @@ class Direct(Result):
     """
 
     node: str
-    lease: str
+    lease: Name
     model: str
-    base_url: str
-    api_key: str
+    base_url: str = Field(pattern=r"^https://[!-~]+$")
+    api_key: str = Field(pattern=r"^[!-~]+$")
     ctx: int
     slots: int
-    ttl: float
+    ttl: float = Field(gt=0, le=10**9, allow_inf_nan=False)
     waited: float
 
 

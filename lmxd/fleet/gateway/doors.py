@@ -132,9 +132,7 @@ class Doors:
         try:
             host, port = host_and_port(card.address)
             async with asyncio.timeout(CONNECT):
-                _, exchange = await loop.create_connection(
-                    make, host, port, ssl=self._tls, server_hostname=member.host
-                )
+                _, exchange = await loop.create_connection(make, host, port, ssl=self._tls, server_hostname=member.host)
         except (OSError, ValueError) as error:
             raise Away(card.node, getattr(error, "strerror", None) or str(error) or "no connection in time") from error
         return exchange
