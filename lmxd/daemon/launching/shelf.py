@@ -109,7 +109,7 @@ class Shelf:
             what = f"what slot {slot} of {instance} has is processed anew"
             name = await tried(self._saved(instance, slot, of), what, until)
             if self._of_gateway(instance) is not known:  # it left, or another came
-                self._remove({name} & self._known.keys())
+                self._remove(self._known.keys() & {name})
                 return
             if name is not None:
                 self.gateways.tell_put_by(of, instance, slot, name)
