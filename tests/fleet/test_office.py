@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,29 @@ def test_who_was_removed_is_not_renewed(office: Office, clock: Clock) -> None:
         office.renew(member, requested(key))
     with pytest.raises(LmxdError, match="there is no node n1"):
         office.roll.forget(member)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_who_is_removed_while_it_renews_stays_so(office: Office, monkeypatch: pytest.MonkeyPatch, anew: bool) -> None:
+    """Who may be removed may renew all the while. ``anew``: another box takes its place meanwhile."""
+    key, member = new_key(), Member(fleet="home", role=NODE, name="n1")
+    office.join(office.offer(frozenset((NODE,)), None), "n1", {NODE: requested(key)})
+    sign, others = office.authority.sign, []
+
+    def meanwhile(*said: Any, **more: Any) -> bytes:
+        monkeypatch.undo()
+        if anew:
+            others.append(key_hash(office.join(office.offer(frozenset((NODE,)), "n1"), "n1", csr(NODE))[NODE]))
+        else:
+            office.roll.forget(member)
+        return sign(*said, **more)
+
+    monkeypatch.setattr(office.authority, "sign", meanwhile)
+    with pytest.raises(LmxdError) as raised:
+        office.renew(member, requested(key))
+    assert raised.value.code == "not_permitted"
+    assert [entry.key for entry in office.roll.all()] == others
+    assert len(office.roll.removed(0)) == 1
 
 
 def test_a_word_is_read_back() -> None:

@@ -70,15 +70,9 @@ class Office:
 
     def renew(self, member: Member, request: bytes) -> bytes:
         """Another certificate for a member that has shown its present one. LmxdError ``not_permitted``."""
-        known = self.roll.find(member)
-        if known is None:
-            what = f"{member.role} {member.name} is no member any more"
-            raise LmxdError("not_permitted", what, "lmxd fleet token, then lmxd fleet join TOKEN there")
+        known = self.roll.require(member)
         entry, certificate = self._made(member.role, member.name, request, known.address, known.cluster)
-        if entry.key != known.key:
-            what = f"the key is not that of {member.role} {member.name}, who has joined anew"
-            raise LmxdError("not_permitted", what, "lmxd fleet token --name, then lmxd fleet join there")
-        self.roll.enroll(entry, instead=True)
+        self.roll.renew(entry)
         return certificate
 
     def _made(self, role: MemberRole, name: str, request: bytes, address: str, cluster: str) -> tuple[Enrolled, bytes]:
