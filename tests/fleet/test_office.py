@@ -137,6 +137,16 @@ def test_a_broker_says_where_it_is(office: Office) -> None:
     assert [entry.cluster for entry in office.roll.all()] == ["192.0.2.2:4224"]
 
 
+@pytest.mark.parametrize("host", ["n1.node.home.lmxd.internal", "G.LMXD.Internal", "lmxd.internal", "x y", "[::z]"])
+@pytest.mark.parametrize("key", ["address", "cluster"])
+def test_a_broker_passes_for_no_other_member(office: Office, host: str, key: str) -> None:
+    """Its certificate has the names of its box: others ask for a node by its name, and NATS knows a user by it."""
+    where = {"address": "b:1", "cluster": "b:2"} | {key: f"{host}:3"}
+    with pytest.raises(LmxdError) as raised:
+        office.join(office.offer(frozenset((BROKER,)), None), "b1", csr(BROKER), **where)
+    assert (raised.value.code, names(office)) == ("invalid_params", [])
+
+
 def test_who_was_removed_is_not_renewed(office: Office, clock: Clock) -> None:
     member, key = Member(fleet="home", role=NODE, name="n1"), new_key()
     first = office.join(office.offer(frozenset((NODE,)), None), "n1", {NODE: requested(key)})
