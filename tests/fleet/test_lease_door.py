@@ -66,10 +66,10 @@ async def test_an_answer_that_is_none_is_a_bad_answer(tmp_path: Path, body: byte
 
 @pytest.mark.parametrize("port", [0, 99999])
 async def test_a_door_that_is_nowhere_does_not_answer(tmp_path: Path, port: int) -> None:
-    async with door(tmp_path, b"") as there:
-        lease = Direct.model_validate(SAID | {"base_url": f"https://127.0.0.1:{port}/lease/l1/v1"})
-        with pytest.raises(LmxdError) as raised:
-            await LeaseDoor(lease, there._tls).release()
+    holder = box(Authority.new("home"), tmp_path / "holder", "o1", [MemberRole.OPERATOR])
+    lease = Direct.model_validate(SAID | {"base_url": f"https://127.0.0.1:{port}/lease/l1/v1"})
+    with pytest.raises(LmxdError) as raised:
+        await LeaseDoor(lease, tls.nodes_context(holder, MemberRole.OPERATOR)).release()
     assert raised.value.code == "daemon_unavailable"
 
 

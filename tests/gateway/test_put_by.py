@@ -96,8 +96,9 @@ async def test_what_a_gateway_left_that_leaves_itself_meanwhile_is_put_by_for_no
             assert launched.doorway is not None
             turn = launched.doorway.turn
             await turn.acquire()
+            assert not (h.where.state / "moves").exists()
             rescue = asyncio.create_task(h.daemon.performer.shelf.rescue(instance, range(4)))
-            await h.until(lambda: turn._waiters)
+            await h.until((h.where.state / "moves").exists)
         await h.until(lambda: not h.daemon.answers.reusing)
         turn.release()
         await rescue
