@@ -17,6 +17,7 @@ from pydantic import Field
 from lmxd.errors import LmxdError, known
 from lmxd.fleet import names
 from lmxd.fleet.names import NODE
+from lmxd.fleet.reading import read
 from lmxd.rpc.administrators import Drained, DrainParams
 from lmxd.rpc.books import Instances, QueueInfo
 from lmxd.rpc.explanations import Planned, PlanParams
@@ -56,13 +57,13 @@ class Direct(Result):
     """
 
     node: str
-    lease: str
+    lease: Name
     model: str
-    base_url: str
-    api_key: str
+    base_url: str = Field(pattern=r"^https://[!-~]+$")
+    api_key: str = Field(pattern=r"^[!-~]+$")
     ctx: int
     slots: int
-    ttl: float
+    ttl: float = Field(gt=0, le=10**9, allow_inf_nan=False)
     waited: float
 
 
@@ -165,7 +166,7 @@ async def ask(bus: Bus, node: str, name: CallName, params: Params, answer: type[
 def error_of(data: bytes) -> LmxdError:
     """The error that a node answered with."""
     try:
-        found: dict[str, Any] = json.loads(data)
+        found = read(data, dict[str, Any])
         return LmxdError(
             known(found["code"]), str(found["message"]), str(found.get("remedy", "")), dict(found.get("data") or {})
         )

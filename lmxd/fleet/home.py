@@ -100,7 +100,7 @@ class FleetHome:
             remedy = "lmxd fleet init begins one, lmxd fleet join TOKEN joins one; with --user if it is your own"
             raise LmxdError("config", f"there is no {self.config}: this box is in no fleet", remedy)
         try:
-            data = yaml_text.load(read_text(self.config, yaml_text.LARGEST))
+            data = yaml_text.load(read_text(self.config, yaml_text.LARGEST, regular=True))
             return FleetSettings.model_validate(data)
         except OSError as error:
             raise ConfigError(str(self.config), [f"cannot be read: {error.strerror}"]) from error

@@ -11,19 +11,27 @@ from lmxd.errors import LmxdError
 from lmxd.fleet.calls import Direct, DirectRenewed
 
 _PATIENCE: Final = aiohttp.ClientTimeout(total=5.0)
+_LARGEST: Final = 64 * 2**10
+"""Bytes of an answer, which is a line."""
 
 
 class LeaseDoor:
     """The door of one lease. ``tls``: as of ``FleetClient.tls``. LmxdError if it does not answer, or refuses."""
 
     def __init__(self, lease: Direct, tls: ssl.SSLContext) -> None:
-        self._url = lease.base_url[: lease.base_url.index(lease.lease)] + lease.lease
+        before, found, _ = lease.base_url.partition(lease.lease)
+        if not found:
+            raise _bad_answer(f"{lease.node} does not say where lease {lease.lease} is")
+        self._url = before + found
         self._headers = {"Authorization": f"Bearer {lease.api_key}"}
         self._tls = tls
 
     async def renew(self) -> DirectRenewed:
         """Keep it alive."""
-        return DirectRenewed.model_validate_json(await self._said("POST"))
+        try:
+            return DirectRenewed.model_validate_json(await self._said("POST"))
+        except ValueError as error:
+            raise _bad_answer(f"the node answers with something else at {self._url}") from error
 
     async def release(self) -> None:
         """End it. The lease of a node that does not answer ends by its TTL."""
@@ -35,11 +43,19 @@ class LeaseDoor:
                 aiohttp.ClientSession(timeout=_PATIENCE) as session,
                 session.request(method, self._url, ssl=self._tls, headers=self._headers) as answer,
             ):
-                body = await answer.read()
-        except (aiohttp.ClientError, OSError) as error:
+                body = b""
+                async for part in answer.content.iter_any():
+                    body += part
+                    if len(body) > _LARGEST:
+                        raise _bad_answer(f"the node says more than {_LARGEST // 2**10} KiB at {self._url}")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             what = f"the node does not answer at {self._url}: {str(error) or type(error).__name__}"
             raise LmxdError("daemon_unavailable", what, "see whether lmxd fleet node runs there") from error
         if answer.status != 200:
             what = f"the node answers with HTTP {answer.status}"
             raise LmxdError("unknown_lease" if answer.status == 401 else "bad_answer", what, "request another lease")
         return body
+
+
+def _bad_answer(what: str) -> LmxdError:
+    return LmxdError("bad_answer", what, "request another lease")

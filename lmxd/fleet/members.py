@@ -63,6 +63,11 @@ def any_host(fleet: str, role: MemberRole) -> str:
     return f"{role}.{fleet}.{_DOMAIN}"
 
 
+def is_of_members(host: str) -> bool:
+    """Whether a host name may be that of a member, and so is none of a box."""
+    return f".{host.lower()}".endswith(f".{_DOMAIN}")
+
+
 def parsed_uri(uri: str) -> Member | None:
     """The member that a URI names; None if it names none."""
     found = _URI.fullmatch(uri)

@@ -319,6 +319,20 @@ async def test_what_cannot_be_copied_is_said(
         assert raised.value.code == code
 
 
+@pytest.mark.parametrize(
+    "said", ["[]", '{"error": "no"}', '{"error": [1]}', '{"error": {}}', '{"error":' + "[" * 100_000], ids=range(5)
+)
+async def test_a_peer_s_error_that_is_none_is_told_of(tmp_path: Path, authority: Authority, said: str) -> None:
+    def refuse(_: object) -> None:
+        raise web.HTTPNotFound(text=said)
+
+    async with Pair(tmp_path, authority, {"a": {"path": "a.gguf", "estimated_memory_gb": 1}}).open() as pair:
+        pair.lies = refuse
+        with pytest.raises(LmxdError, match="n1 answered with something else") as raised:
+            await pair.copied("a")
+        assert raised.value.code == "bad_answer"
+
+
 async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

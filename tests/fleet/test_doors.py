@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from fleet_home import box
 from waiting import GENEROUS
@@ -109,6 +110,14 @@ async def test_a_door_that_is_not_there_is_told_so(tmp_path: Path) -> None:
         pass
     with pytest.raises(Away, match="node n1 does not answer: Connect"):
         await there.ask(card, GET)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:-1", "[::1]:70000", "", "n1", f"n1:{'9' * 200}"])
+async def test_an_address_that_is_none_is_that_of_no_node(tmp_path: Path, address: str) -> None:
+    """Anything may stand on a card, and there are others to ask."""
+    async with doors(tmp_path, PlayedDoor(OK)) as (there, card):
+        with pytest.raises(Away, match="node n1 does not answer: give HOST:PORT"):
+            await there.ask(msgspec.structs.replace(card, address=address), GET)
 
 
 async def test_of_a_crowd_few_connect_at_a_time(tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, users: Any, said: str) -> None:
     assert problem.startswith(said)
 
 
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A gateway that is to read it anew would serve nobody until somebody writes into a pipe."""
+    home = home_with(tmp_path, {})
+    home.config.unlink()
+    home.config.symlink_to("/dev/null")
+    with pytest.raises(ConfigError, match="cannot be read: it is not a regular file"):
+        _ = FleetHome(home.config, home.state).settings
+
+
 def test_a_user_without_a_part_has_that_of_all_others(tmp_path: Path) -> None:
     users = home_with(tmp_path, {"ada": {"weight": 3}, "default": {"max_leases": 2}}).settings.users
     assert user_of(users, "ada") == FleetUserConfig(weight=3)

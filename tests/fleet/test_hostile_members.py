@@ -22,7 +22,7 @@ from waiting import GENEROUS, until
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, clock, names
-from lmxd.fleet.calls import CallName, subject
+from lmxd.fleet.calls import CallName, error_of, subject
 from lmxd.fleet.choosing.shares import FleetShares
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.hearing import Hearing
@@ -186,6 +186,11 @@ async def test_a_card_that_is_none_ends_no_gateway(broker: Broker, held: AsyncEx
     await (await honest.jetstream().key_value(names.BUCKET)).put("n3", msgspec.json.encode(card))
     await until(lambda: "n3" in table.nodes or hearing.done())
     assert not hearing.done()
+
+
+@pytest.mark.parametrize("said", [b"", b"{}", b"[]", b'{"code": []}', b'{"code":' + b"[" * 100_000], ids=range(5))
+def test_an_error_that_is_none_is_a_bad_answer(said: bytes) -> None:
+    assert error_of(said).code == "bad_answer"
 
 
 async def test_a_node_holds_no_user_at_its_limits_by_what_it_has_not(broker: Broker, held: AsyncExitStack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,16 @@ def test_a_broker_says_where_it_is(office: Office) -> None:
     assert [entry.cluster for entry in office.roll.all()] == ["192.0.2.2:4224"]
 
 
+@pytest.mark.parametrize("host", ["n1.node.home.lmxd.internal", "G.LMXD.Internal", "lmxd.internal", "x y", "[::z]"])
+@pytest.mark.parametrize("key", ["address", "cluster"])
+def test_a_broker_passes_for_no_other_member(office: Office, host: str, key: str) -> None:
+    """Its certificate has the names of its box: others ask for a node by its name, and NATS knows a user by it."""
+    where = {"address": "b:1", "cluster": "b:2"} | {key: f"{host}:3"}
+    with pytest.raises(LmxdError) as raised:
+        office.join(office.offer(frozenset((BROKER,)), None), "b1", csr(BROKER), **where)
+    assert (raised.value.code, names(office)) == ("invalid_params", [])
+
+
 def test_who_was_removed_is_not_renewed(office: Office, clock: Clock) -> None:
     member, key = Member(fleet="home", role=NODE, name="n1"), new_key()
     first = office.join(office.offer(frozenset((NODE,)), None), "n1", {NODE: requested(key)})
@@ -147,6 +158,29 @@ def test_who_was_removed_is_not_renewed(office: Office, clock: Clock) -> None:
         office.renew(member, requested(key))
     with pytest.raises(LmxdError, match="there is no node n1"):
         office.roll.forget(member)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_who_is_removed_while_it_renews_stays_so(office: Office, monkeypatch: pytest.MonkeyPatch, anew: bool) -> None:
+    """Who may be removed may renew all the while. ``anew``: another box takes its place meanwhile."""
+    key, member = new_key(), Member(fleet="home", role=NODE, name="n1")
+    office.join(office.offer(frozenset((NODE,)), None), "n1", {NODE: requested(key)})
+    sign, others = office.authority.sign, []
+
+    def meanwhile(*said: Any, **more: Any) -> bytes:
+        monkeypatch.undo()
+        if anew:
+            others.append(key_hash(office.join(office.offer(frozenset((NODE,)), "n1"), "n1", csr(NODE))[NODE]))
+        else:
+            office.roll.forget(member)
+        return sign(*said, **more)
+
+    monkeypatch.setattr(office.authority, "sign", meanwhile)
+    with pytest.raises(LmxdError) as raised:
+        office.renew(member, requested(key))
+    assert raised.value.code == "not_permitted"
+    assert [entry.key for entry in office.roll.all()] == others
+    assert len(office.roll.removed(0)) == 1
 
 
 def test_a_word_is_read_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,25 @@ async def test_a_short_conversation_is_not_worth_a_file(tmp_path: Path) -> None:
             await talks.turn(who, size)
         await talks.turn("a", 4000)
         assert (contexts(h), files(h)) == ([32768], [])
+
+
+async def test_what_a_gateway_left_that_leaves_itself_meanwhile_is_put_by_for_nobody(tmp_path: Path) -> None:
+    async with in_place(tmp_path).open() as h:
+        async with Front(h).open() as front:
+            await Talks(front).turn("a", 5000)
+            [instance] = h.state.instances
+            launched = h.launched(instance)
+            assert launched is not None
+            assert launched.doorway is not None
+            turn = launched.doorway.turn
+            await turn.acquire()
+            assert not (h.where.state / "moves").exists()
+            rescue = asyncio.create_task(h.daemon.performer.shelf.rescue(instance, range(4)))
+            await h.until((h.where.state / "moves").exists)
+        await h.until(lambda: not h.daemon.answers.reusing)
+        turn.release()
+        await rescue
+        assert files(h) == []
 
 
 async def test_what_a_client_that_is_no_gateway_left_is_put_by_for_nobody(tmp_path: Path) -> None:

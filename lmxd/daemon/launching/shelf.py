@@ -107,7 +107,11 @@ class Shelf:
         what = f"what others left in {instance} is processed anew"
         for slot in await tried(self._worth(instance, set(slots) - unseen), what, until) or ():
             what = f"what slot {slot} of {instance} has is processed anew"
-            if name := await tried(self._saved(instance, slot, of), what, until):
+            name = await tried(self._saved(instance, slot, of), what, until)
+            if self._of_gateway(instance) is not known:  # it left, or another came
+                self._remove(self._known.keys() & {name})
+                return
+            if name is not None:
                 self.gateways.tell_put_by(of, instance, slot, name)
 
     def _of_gateway(self, instance: InstanceId) -> tuple[ConnectionId, set[int]] | None:

@@ -11,7 +11,7 @@ from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import Authority, key_hash, validity
 from lmxd.fleet.authority.roll import Enrolled, Roll
 from lmxd.fleet.authority.tokens import LIFETIME, TokenFiles, TokenOffer
-from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.members import Member, MemberRole, is_of_members
 from lmxd.fleet.names import NODE
 
 
@@ -70,15 +70,9 @@ class Office:
 
     def renew(self, member: Member, request: bytes) -> bytes:
         """Another certificate for a member that has shown its present one. LmxdError ``not_permitted``."""
-        known = self.roll.find(member)
-        if known is None:
-            what = f"{member.role} {member.name} is no member any more"
-            raise LmxdError("not_permitted", what, "lmxd fleet token, then lmxd fleet join TOKEN there")
+        known = self.roll.require(member)
         entry, certificate = self._made(member.role, member.name, request, known.address, known.cluster)
-        if entry.key != known.key:
-            what = f"the key is not that of {member.role} {member.name}, who has joined anew"
-            raise LmxdError("not_permitted", what, "lmxd fleet token --name, then lmxd fleet join there")
-        self.roll.enroll(entry, instead=True)
+        self.roll.renew(entry)
         return certificate
 
     def _made(self, role: MemberRole, name: str, request: bytes, address: str, cluster: str) -> tuple[Enrolled, bytes]:
@@ -88,8 +82,8 @@ class Office:
             raise LmxdError("invalid_params", what, "--node with up to 63 of a-z, 0-9 and -, for instance n1")
         member = Member(fleet=self.authority.fleet, role=role, name=name)
         is_broker = role is MemberRole.BROKER
-        hosts = {host_and_port(x)[0] for x in (address, cluster) if x} if is_broker else set()
-        certificate = self.authority.sign(request, member, hosts=sorted(hosts))
+        hosts = sorted({_host(x) for x in (address, cluster) if x}) if is_broker else []
+        certificate = self.authority.sign(request, member, hosts=hosts)
         entry = Enrolled(
             fleet=self.authority.fleet,
             role=role,
@@ -100,3 +94,17 @@ class Office:
             cluster=cluster if is_broker else "",
         )
         return entry, certificate
+
+
+def _host(address: str) -> str:
+    """The host of a broker's HOST:PORT. LmxdError ``invalid_params``, also for the name of a member.
+
+    Its certificate has it: with another member's name, it would pass for that.
+    """
+    try:
+        host, _ = host_and_port(address)
+    except ValueError as error:
+        raise LmxdError("invalid_params", f"{ascii(address)[:80]} is no address", str(error)) from error
+    if is_of_members(host):
+        raise LmxdError("invalid_params", f"{host} is the name of a member", "say another --address")
+    return host

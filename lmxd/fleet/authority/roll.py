@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,13 +52,32 @@ class Roll:
 
         A key that another takes the place of is that of a former member.
         """
-        before = self.find(entry.member) if instead else None
-        try:
-            private_files.write(self._path(entry.member), msgspec.json.encode(entry), fresh=not instead)
-        except FileExistsError as error:
-            raise _taken(entry.member) from error
-        if before is not None and before.key != entry.key:
-            private_files.write(self._directory / f"{before.key}.removed", msgspec.json.encode(before))
+        with self._alone():
+            before = self.find(entry.member) if instead else None
+            try:
+                private_files.write(self._path(entry.member), msgspec.json.encode(entry), fresh=not instead)
+            except FileExistsError as error:
+                raise _taken(entry.member) from error
+            if before is not None and before.key != entry.key:
+                private_files.write(self._directory / f"{before.key}.removed", msgspec.json.encode(before))
+
+    def renew(self, entry: Enrolled) -> None:
+        """Take in a member's newer certificate. LmxdError ``not_permitted`` for a former one, also by its key.
+
+        Who is removed may ask for another all the while.
+        """
+        with self._alone():
+            if self.require(entry.member).key != entry.key:
+                what = f"the key is not that of {entry.role} {entry.name}, who has joined anew"
+                raise LmxdError("not_permitted", what, "lmxd fleet token --name, then lmxd fleet join there")
+            private_files.write(self._path(entry.member), msgspec.json.encode(entry))
+
+    def require(self, member: Member) -> Enrolled:
+        """Its entry. LmxdError ``not_permitted`` if it is none."""
+        if (found := self.find(member)) is None:
+            what = f"{member.role} {member.name} is no member any more"
+            raise LmxdError("not_permitted", what, "lmxd fleet token, then lmxd fleet join TOKEN there")
+        return found
 
     def require_free(self, member: Member) -> None:
         """LmxdError ``not_permitted`` if there is a member of that name."""
@@ -65,12 +86,12 @@ class Roll:
 
     def forget(self, member: Member) -> None:
         """From now on it is none. LmxdError ``unknown_id`` if it was none."""
-        entry = self.find(member)
         try:
-            if entry is not None:
-                self._path(member).rename(self._directory / f"{entry.key}.removed")
-            else:
-                self._path(member).unlink()  # it says nothing
+            with self._alone():
+                if (entry := self.find(member)) is not None:
+                    self._path(member).rename(self._directory / f"{entry.key}.removed")
+                else:
+                    self._path(member).unlink()  # it says nothing
         except FileNotFoundError as error:
             self.all()  # says so where no members are known
             what = f"there is no {member.role} {member.name}"
@@ -107,6 +128,16 @@ class Roll:
                 else:
                     path.unlink()
         return sorted(found)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other program changes the roll meanwhile. FileNotFoundError where there is none."""
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     def _path(self, member: Member) -> Path:
         return self._directory / f"{member.role}.{member.name}.json"

@@ -25,6 +25,7 @@ from lmxd.fleet.calls import Copying, CopyParams
 from lmxd.fleet.copying.manifest import SHA256, Manifest, path_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import Member, MemberRole
+from lmxd.fleet.reading import read
 from lmxd.fleet.tls import client_context
 from lmxd.gateway.ollama.pulls import end_fetch
 from lmxd.models.layouts import directory_name
@@ -182,7 +183,7 @@ async def _whole(content: aiohttp.StreamReader, peer: str) -> bytes:
 def _refused(peer: str, body: bytes) -> LmxdError:
     """The error that a peer's door answered with, in OpenAI's format."""
     try:
-        error = json.loads(body)["error"]
+        error = read(body, dict[str, dict[str, Any]])["error"]
         code = str(error.get("code"))
         code = {"model_not_found": "unknown_model"}.get(code, code)
         return LmxdError(known(code), f"{peer}: {error['message']}")

@@ -12,6 +12,7 @@ from typing import Final, cast
 from msgspec import Struct
 
 from lmxd.fleet import names
+from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.finding.errors import Away
 from lmxd.fleet.gateway.connecting import ConnectTurns
 from lmxd.fleet.gateway.watching import Watch
@@ -125,14 +126,13 @@ class Doors:
 
     async def _connected(self, card: NodeCard, call: UpstreamCall) -> DoorExchange:
         """A new connection to the node that a card names, and to no other. Raises Away."""
-        loop, (host, _, port) = asyncio.get_running_loop(), card.address.rpartition(":")
+        loop = asyncio.get_running_loop()
         member = Member(fleet=self._fleet, role=MemberRole.NODE, name=card.node)
         make = partial(DoorExchange, card.node, self._kept, call)
         try:
+            host, port = host_and_port(card.address)
             async with asyncio.timeout(CONNECT):
-                _, exchange = await loop.create_connection(
-                    make, host.strip("[]"), int(port), ssl=self._tls, server_hostname=member.host
-                )
+                _, exchange = await loop.create_connection(make, host, port, ssl=self._tls, server_hostname=member.host)
         except (OSError, ValueError) as error:
             raise Away(card.node, getattr(error, "strerror", None) or str(error) or "no connection in time") from error
         return exchange
