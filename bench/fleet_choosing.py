@@ -8,6 +8,8 @@ with full knowledge: one core that has all cards.
   packed    of the bytes that are wanted while a request waits and that cards have: the part that is used; in brackets
             as long as requests come
   first     of the requests that were sent to a node which seemed to have room: those that it served
+
+Before that, the CPU that it takes to choose one of so many nodes, each with a queue.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from fleet.reported import beat, card
 from fleet_world import Fleet, Network
 from simulated_world import GIB, Job, World
 
 from lmxd.core.books.state import State
+from lmxd.fleet.choosing.prospects import Sought
+from lmxd.fleet.choosing.ranking import ranking
+from lmxd.fleet.choosing.table import NodeTable
 
 CARD = 80 * GIB
 SIZES = (8, 12, 20, 28, 40)
 WORK = (10.0, 50.0)
 SLOTS = 1
+CHOICES = 100
 WORSE, PACKED = 1.5, 0.95
 """Bounds: the p99 wait against that of one big queue, and the part of the bytes that is used."""
 
@@ -134,6 +142,25 @@ def many_queues(nodes: int, jobs: list[Job], seconds: float, gateways: int) -> F
     return Found(tally.waits, packing, time.process_time() - begun, said)
 
 
+def choose_one(nodes: int) -> None:
+    """Print the milliseconds of CPU that a choice takes, by who has an instance of the model."""
+    for case, ready, others in (
+        ("3 have a vacant slot, and others none of its instances", 3, False),
+        ("none has an instance of it", 0, False),
+        ("all have one without a vacant slot", 0, True),
+        ("3 of all that have one have a vacant slot", 3, True),
+    ):
+        table, rng = NodeTable(), random.Random(1)
+        for n in range(nodes):
+            vacant = {"m": int(n < ready)} if others or n < ready else {}
+            table.hear_card(card(f"n{n}", {"m": 8}))
+            table.hear(beat(f"n{n}", 1, 0.0, vacant=vacant, waiting=1, eta=1.0 + n), 0.0)
+        begun = time.process_time()
+        for _ in range(CHOICES):
+            ranking(table, Sought(model="m"), 0.0, rng.randrange)
+        print(f"one of {nodes} nodes in {1e3 * (time.process_time() - begun) / CHOICES:.2f} ms: {case}")
+
+
 def longest(seconds: float) -> int:
     """The seconds in which all have long been served who came within ``seconds``."""
     return int(seconds * 2 + 60)
@@ -172,6 +199,7 @@ def main() -> Iterator[str]:
     parser.add_argument("--seconds", type=float, help="for so long requests come; 120 by default")
     given = parser.parse_args()
     nodes, seconds = (20, 60.0) if given.shortest else (100, 120.0) if given.quick else (1000, 120.0)
+    choose_one(nodes)
     for load in given.load:
         for seed in given.seed:
             yield from compare(nodes, given.seconds or seconds, load / 100, seed, 2)

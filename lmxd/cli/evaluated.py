@@ -48,12 +48,12 @@ def _failing_both(evaluated: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        found = (
-            SystemExit(128 + heard[0]) if heard else error
-        )  # pydantic makes an error of its own of one that it meets
-        if status := _status(found):
+        status = 128 + heard[0] if heard else _status(error)
+        if status:
             say(f"(exit {status})", whole=True)
-        raise found from found.__cause__
+        if heard:
+            raise SystemExit(status) from error  # pydantic makes an error of its own of one that it meets
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

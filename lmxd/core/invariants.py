@@ -203,7 +203,7 @@ def _queue(state: State) -> Iterator[str]:
 def _idleness(state: State) -> Iterator[str]:
     """No instance with a free slot is passed over by a ticket that it could serve.
 
-    But by one that is to have another, for which room is being made, and keeps apart from it.
+    One that keeps apart from an instance passes it over while room is being made for another.
     A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle, and what it has is saved.
     """
     for ticket in state.queue:

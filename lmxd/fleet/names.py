@@ -28,6 +28,8 @@ WEIGHT: Final = "X-Lmxd-Fleet-Weight"
 """The weight of that user in the fleet. Absent: the node's own configuration has it."""
 ANSWERED_BY: Final = "X-Lmxd-Node"
 """The node that answered, told to the client."""
+LIST: Final = "/v1/models"
+"""The path of a gateway at which models are listed."""
 
 
 def heartbeat(node: str) -> str:
@@ -38,7 +40,3 @@ def heartbeat(node: str) -> str:
 def calls(node: str) -> str:
     """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request`` …"""
     return f"lmxd.node.{node}"
-
-
-LIST: Final = "/v1/models"
-"""The path of a gateway at which models are listed."""

@@ -66,7 +66,10 @@ def renew(home: FleetHome, role: MemberRole) -> None:
 
 
 def renew_if_due(home: FleetHome, role: MemberRole) -> None:
-    """For a program that ends soon: it goes on with the present one where that counts. LmxdError ``config`` if not."""
+    """Renew a certificate that is due, for a program that ends soon: where that fails, the present one does.
+
+    LmxdError ``config`` if that one counts no more.
+    """
     tls.client_context(home, role)
     if time.time() < due(home, role):
         return

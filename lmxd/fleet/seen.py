@@ -18,7 +18,7 @@ from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
 class SeenNode:
     """A node. ``beat``: its last heartbeat, ``silent``: seconds since that; both None if none came.
 
-    ``joined``: it belongs to the fleet, and that is all that is known: its card is empty.
+    ``unheard``: it belongs to the fleet, and that is all that is known: its card is empty.
     """
 
     name: str
@@ -26,12 +26,12 @@ class SeenNode:
     beat: Heartbeat | None
     silent: float | None
     alive: bool
-    joined: bool = False
+    unheard: bool = False
 
     @property
     def state(self) -> str:
         """In a word. One that is still believed, since nobody is heard, is silent all the same."""
-        if self.joined:
+        if self.unheard:
             return "unheard"
         if not self.alive or (self.silent or 0.0) > SILENT:
             return "silent"
@@ -92,7 +92,7 @@ class SeenNode:
             "node": self.name,
             "state": self.state,
             "silent": self.silent,
-            "card": None if self.joined else msgspec.to_builtins(self.card),
+            "card": None if self.unheard else msgspec.to_builtins(self.card),
             "heartbeat": msgspec.to_builtins(self.beat),
         }
 
@@ -113,7 +113,7 @@ def seen(table: NodeTable, now: float, members: Iterable[str] = ()) -> list[Seen
     for name in members:
         if name not in found:
             empty = NodeCard(node=name, address="-", version="-", started="-")
-            found[name] = SeenNode(name=name, card=empty, beat=None, silent=None, alive=False, joined=True)
+            found[name] = SeenNode(name=name, card=empty, beat=None, silent=None, alive=False, unheard=True)
     return sorted(found.values(), key=lambda node: _in_order(node.name))
 
 

@@ -165,7 +165,7 @@ class Serving:
                 head = await answer.head()
                 grown = None if growth is None else await growth.again(lease, answer, head, lay)
                 if grown is None and growth is not None and growth.may_meet_wall(lease):
-                    wall = RequestWall(growth, lease, sent.call, slot, partial(self._answered_too, growth))
+                    wall = RequestWall(growth, lease, sent.call, slot, partial(self._answered_call, growth))
                     async with wall.beyond(answer, head) as found:
                         yield found
                     return
@@ -175,10 +175,10 @@ class Serving:
         async with self._answered(grown, sent, growth) as found:
             yield found
 
-    def _answered_too(
+    def _answered_call(
         self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall
     ) -> contextlib.AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]:
-        """The answer to another call of the same request."""
+        """The answer to a further call of the same request, as where that goes on with what was said."""
         return self._answered(lease, TracedPrompt(call), growth)
 
     def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
@@ -215,7 +215,9 @@ class Serving:
         """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
         several, call = lease.instance_slots > 1 and takes_slot(sent.call), sent.call
         prompt = sent.prompt if lease.alone and (several or self._slots.several) else None
-        seen = growth.trace if growth is not None and not several else None if prompt is None else sent.trace
+        seen = None if prompt is None else sent.trace
+        if growth is not None and not several:
+            seen = growth.trace
         if seen is None and not several:
             yield call, None
             return

@@ -95,7 +95,10 @@ class _Bounds:
     spare: int
 
     def require(self, partial: Path, at: int, more: int, url: str) -> None:
-        """LmxdError if a file that has ``at`` bytes may not have so many more."""
+        """LmxdError if a file that has ``at`` bytes may not have so many more.
+
+        ``bad_model_file`` if it would be longer than was said, and then it is removed; ``config`` if the disk is full.
+        """
         if self.size and at + more > self.size:
             partial.unlink()
             what = f"{shown(url)}: it is longer than the {self.size} bytes that were said"

@@ -27,8 +27,8 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
 
 __all__ = ["static", "talks"]
-FULL = 1024
-"""Blocks of 512 bytes that an engine may write to a file, as on a disk that has no more: some 20 tokens."""
+FULL = 256
+"""Blocks of 512 bytes that an engine may write to a file, as on a disk that has no more: some 25 tokens."""
 
 
 def goes_on(lease: Any, expected: list[list[int]], *, anew: bool) -> None:
@@ -42,9 +42,9 @@ def goes_on(lease: Any, expected: list[list[int]], *, anew: bool) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("left", [0, 1000, -1], ids=["empty", "cut", "one-byte-less"])
-def test_a_file_that_was_cut_meanwhile_is_not_read(tmp_path: Path, smollm2: Path, static: Static, left: int) -> None:
+def test_a_file_that_was_cut_meanwhile_is_not_read(tmp_path: Path, few_layers: Path, static: Static, left: int) -> None:
     expected, _ = static
-    lmxd = daemon(tmp_path, smollm2, TIGHT)
+    lmxd = daemon(tmp_path, few_layers, TIGHT)
     usual = begun_to_die_at(lmxd, "stop_performed")
     with Client(lmxd.socket, patience=0) as client:
         lease = client.request("grows", hold="explicit")
@@ -73,10 +73,10 @@ def limited(directory: Path) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("gib", [ROOMY, TIGHT], ids=["beside", "in-place"])
 def test_a_disk_that_becomes_full_while_a_slot_is_saved_costs_no_token(
-    tmp_path: Path, smollm2: Path, static: Static, gib: float
+    tmp_path: Path, few_layers: Path, static: Static, gib: float
 ) -> None:
     expected, _ = static
-    lmxd = daemon(tmp_path, smollm2, gib)
+    lmxd = daemon(tmp_path, few_layers, gib)
     lmxd.configure(lmxd.config() | {"engine": {"path": limited(tmp_path)}})
     with lmxd, lmxd.client() as client:
         lease = client.request("grows", hold="explicit")

@@ -16,8 +16,8 @@ from gateway_process import Gateway
 from lmxd_process import Lmxd
 from waiting import wait_until
 
-FIRST, MORE, ANSWER = 640, 20, 4
-"""Tokens of the first prompt, of what each turn adds, and of an answer."""
+MORE, ANSWER = 20, 4
+"""Tokens of what each turn adds, and of an answer."""
 TURNS = 3
 
 
@@ -39,17 +39,21 @@ def served(directory: Path, model: Path, place: str | None = None) -> Iterator[G
 
 
 class Talk:
-    """A conversation in tokens, and of each answer its tokens and how many of its prompt were processed."""
+    """A conversation in tokens, and of each answer its tokens and how many of its prompt were processed.
 
-    def __init__(self, gateway: Gateway, model: str, number: int) -> None:
+    ``first``, ``more``: the tokens of the first prompt, and of what each turn adds.
+    """
+
+    def __init__(self, gateway: Gateway, model: str, number: int, *, first: int = 640, more: int = MORE) -> None:
         self._gateway, self._model, self._number = gateway, model, number
+        self._first, self._more = first, more
         self._prompt: list[int] = []
         self.answers: list[list[int]] = []
         self.processed: list[int] = []
 
     def turn(self, *, anew: bool = False) -> None:
         """Have an answer. ``anew``: its prompt is to be processed whole."""
-        begun, count = len(self._prompt), MORE if self._prompt else FIRST
+        begun, count = len(self._prompt), self._more if self._prompt else self._first
         self._prompt += [10_000 + (self._number * 997 + n * 37) % 30_000 for n in range(begun, begun + count)]
         body = {"model": self._model, "prompt": self._prompt, "n_predict": ANSWER, "temperature": 0}
         body["cache_prompt"] = not anew

@@ -333,15 +333,21 @@ async def test_a_peer_s_error_that_is_none_is_told_of(tmp_path: Path, authority:
         assert raised.value.code == "bad_answer"
 
 
+def of_the_system(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory, which its lmxd serves, into which the second node copies from now on as the system's does."""
+    copies = pair.there.directory / "copies"
+    monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
+    monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
+    pair.there.write(models_from=[str(copies)])
+    return copies
+
+
 async def test_the_system_s_copies_are_served_from_a_directory_of_their_own(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node may write neither the configuration nor its model_dir; engines run as another user."""
     async with Pair(tmp_path, authority, {"a": {"path": "a.gguf"}}).open() as pair:
-        copies = tmp_path / "copies"
-        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
-        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
-        pair.there.write(models_from=[str(copies)])
+        copies = of_the_system(pair, monkeypatch)
         async with pair.there.client() as client:
             await client.reload()
             before = pair.there.config_path.read_text()
@@ -364,10 +370,7 @@ async def test_settings_that_the_system_s_node_cannot_write_are_shown_and_count_
     words = [{"path": str(tmp_path / "n1/words.gguf"), "scale": 0.5}]
     given = {"path": "a.gguf", "context_length": 2048, "slots": 3, "lora": words, "gpu_layers": 1}
     async with Pair(tmp_path, authority, {"a": given}).open() as pair:
-        copies = tmp_path / "copies"
-        monkeypatch.setattr(home, "SYSTEM_STATE", pair.homes[1].state)
-        monkeypatch.setattr(home, "SYSTEM_COPIES", copies)
-        pair.there.write(models_from=[str(copies)])
+        copies = of_the_system(pair, monkeypatch)
         async with pair.there.client() as client:
             await client.reload()
             done = await pair.copied("a")

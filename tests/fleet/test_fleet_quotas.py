@@ -32,6 +32,8 @@ class Gate:
         limits = {name: FleetUserConfig.model_validate(each) for name, each in users.items()}
         self.quotas = FleetQuotas(limits, FleetShares(self.table), lambda: self.now)
         self.told: list[RequestProgress] = []
+        self.served: list[str] = []
+        """The users of ``begun`` that were let in, in order."""
         self.hear()
 
     def hear(self, **users: UserUse) -> None:
@@ -63,8 +65,6 @@ class Gate:
                 await end.wait()
 
         return asyncio.get_running_loop().create_task(serve()), end
-
-    served: list[str]
 
 
 async def test_who_has_no_limit_is_let_in_and_has_no_place() -> None:
@@ -107,7 +107,6 @@ async def test_the_default_is_for_all_who_have_no_part_of_their_own() -> None:
 
 async def test_who_waits_is_let_in_in_order_when_one_has_ended() -> None:
     gate = Gate(ada={"max_leases": 1})
-    gate.served = []
     first, ends = gate.begun()
     await turns(20)
     waiting = [gate.begun() for _ in range(3)]
@@ -137,7 +136,6 @@ async def test_who_waited_as_long_as_it_would_is_told_why() -> None:
 
 async def test_no_more_wait_than_may_and_the_next_is_refused_at_once() -> None:
     gate = Gate(ada={"max_leases": 1, "max_waiting": 1})
-    gate.served = []
     first, ends = gate.begun()
     await turns(20)
     second, end = gate.begun()
@@ -164,7 +162,6 @@ async def test_requests_in_the_queues_of_nodes_count_as_waiting() -> None:
 
 async def test_what_others_let_in_counts_and_is_waited_for() -> None:
     gate = Gate(ada={"max_leases": 1})
-    gate.served = []
     gate.hear(ada=UserUse(leases=1, bytes=GIB))
     task, end = gate.begun()
     await turns(20)
@@ -179,7 +176,6 @@ async def test_what_others_let_in_counts_and_is_waited_for() -> None:
 
 async def test_who_leaves_the_line_leaves_nothing_behind() -> None:
     gate = Gate(ada={"max_leases": 1, "max_waiting": 1})
-    gate.served = []
     first, ends = gate.begun()
     await turns(20)
     gone, _ = gate.begun()
@@ -204,11 +200,10 @@ async def test_a_node_is_told_the_weight_and_the_use_at_others() -> None:
 
 async def test_limits_that_are_read_anew_count_for_requests_that_wait() -> None:
     gate = Gate(ada={"max_leases": 1})
-    gate.served = []
     first, end = gate.begun()
     waiting = [gate.begun() for _ in range(2)]
     await turns(5)
-    assert (gate.served, gate.quotas.seen([])[0].use.waiting) == (["ada"], 2)
+    assert (gate.served, gate.quotas.here()["ada"].waiting) == (["ada"], 2)
     gate.quotas.replace({"ada": FleetUserConfig(max_leases=2)})
     await turns(5)
     assert len(gate.served) == 2

@@ -14,6 +14,7 @@ from house import House, card, http, model
 from gateway.front import Front, opened
 from gateway.test_turns_in_one_slot import Talks, files
 from lmxd.daemon.launching import shelf
+from lmxd.gateway.leasing import slots
 
 
 def beside(tmp_path: Path, **play: Any) -> House:
@@ -43,12 +44,16 @@ async def alone(front: Front, prompts: dict[str, str], turns: dict[str, tuple[in
     return talks.prompts == prompts
 
 
-async def test_a_growth_that_takes_the_slot_of_another_conversation_loses_nothing(tmp_path: Path) -> None:
+async def test_a_growth_that_takes_the_slot_of_another_conversation_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is not expected to go on: else the growth would have an instance of its own."""
+    monkeypatch.setattr(slots, "GOES_ON", 0.0)
     async with opened(h := beside(tmp_path), instances=2) as front:
         talks = Talks(front)
         await talks.turn("a", 900)
         await talks.turn("b", 5000)
-        assert contexts(h) == [1024, 16384]
+        await h.until(lambda: contexts(h) == [1024, 16384])
         assert await talks.turn("a", 4000) <= 4005, "it was carried to where the other lies"
         await h.until(lambda: contexts(h) == [16384])
         assert len(files(h)) == 1

@@ -130,6 +130,28 @@ def test_an_answer_in_which_a_thought_or_a_call_has_begun_is_not_plain(more: Eve
     assert not written([more]).plain
 
 
+NO_FIGURES: list[Event] = [
+    {"usage": 7},
+    {"usage": {"completion_tokens": None}},
+    {"type": "response.completed", "response": {"usage": {"output_tokens": "many"}}},
+    {"type": "message_start", "message": {"usage": []}},
+]
+
+
+@pytest.mark.parametrize("said", NO_FIGURES)
+def test_figures_that_are_none_are_no_error_of_the_gateway(said: Event) -> None:
+    """It reads them where nobody waits for an error: the answer ends where it is."""
+    assert not written([said]).plain
+
+
+@pytest.mark.parametrize("said", [*NO_FIGURES[1:3], {"type": "x", "usage": {"output_tokens": None}}])
+def test_a_rest_with_figures_that_are_none_is_refused(said: Event) -> None:
+    first = written(message(["a"], "one", 10, 2))
+    for tell in (Seam(first, repeats=False).event, Seam(first, repeats=False).whole):
+        with pytest.raises(Differs):
+            tell(json.dumps(said).encode())
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
 def test_whole_answers_become_one(path: str) -> None:
     def of(text: str, prompted: int, said: int) -> Event:

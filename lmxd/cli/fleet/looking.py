@@ -84,7 +84,7 @@ class FleetView:
         """The same once every one has spoken, or would have."""
         while True:
             found, passed = self.nodes(), time.monotonic() - self._begun
-            if passed >= _SETTLES or (passed >= _EACH and all(node.alive or node.joined for node in found)):
+            if passed >= _SETTLES or (passed >= _EACH and all(node.alive or node.unheard for node in found)):
                 return found
             time.sleep(_LOOK)
 

@@ -67,12 +67,17 @@ class _Fits:
 
     def shrink(self, excess: int) -> bool:
         """Show some fewer. False if none can be left out."""
-        for part in ("models", "users", "nodes"):
-            if (had := getattr(self, part)) > _LEAST:
-                setattr(self, part, max(_LEAST, had - excess))
-                return True
-        self.notes -= 1
-        return self.notes >= 0
+        if self.models > _LEAST:
+            self.models = max(_LEAST, self.models - excess)
+        elif self.users > _LEAST:
+            self.users = max(_LEAST, self.users - excess)
+        elif self.nodes > _LEAST:
+            self.nodes = max(_LEAST, self.nodes - excess)
+        elif self.notes:
+            self.notes -= 1
+        else:
+            return False
+        return True
 
 
 def _part(headings: Sequence[str], rows: Sequence[Sequence[Cell]], shown: int, empty: str) -> list[RenderableType]:

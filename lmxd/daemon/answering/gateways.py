@@ -11,7 +11,7 @@ from lmxd.rpc.server import Connection
 
 
 class TellingGateways:
-    """Knows them, and notifies them.
+    """Tells a gateway of each conversation that it left in a slot and that is in a file now.
 
     ``reusing``: the connections that may use a lease for several requests, as gateways do.
     """

@@ -52,9 +52,7 @@ class Holding:
         if params.pid is not None:
             await self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
         await self._measure()
-        held = await self._leasing.wait(
-            connection, id, params, self._ask(params), partial(self._ask, params), None, None
-        )
+        held = await self._leasing.wait(connection, id, params, self._ask(params), partial(self._ask, params))
         assert isinstance(held, Held)
         if params.pid is not None:
             try:

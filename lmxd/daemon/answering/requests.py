@@ -74,12 +74,12 @@ class Requests:
             params,
             ask,
             again,
-            params.deadline,
-            params.user,
-            params.waited,
-            elsewhere,
-            params.near,
-            params.apart if ask.elastic else (),
+            deadline=params.deadline,
+            user=params.user,
+            waited=params.waited,
+            elsewhere=elsewhere,
+            near=params.near,
+            apart=params.apart if ask.elastic else (),
         )
         assert isinstance(granted, Granted)
         try:

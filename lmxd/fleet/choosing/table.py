@@ -219,7 +219,7 @@ class NodeTable:
         return [node for node in self._slotted.get(model, {}).values() if model in node.offered]
 
     def by_bound(self, model: str) -> list[list[Node]]:
-        """All others that offer a model: for each standing, those where a request could have no better one."""
+        """The nodes that offer a model and have no slot of it, by the best standing that a request could have there."""
         found: list[list[Node]] = [[] for _ in Standing]
         for node in self.offering(model):
             found[node.bound(model)].append(node)

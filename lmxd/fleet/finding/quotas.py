@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -15,9 +15,7 @@ from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.shares import FleetShares, UserPart
 from lmxd.fleet.finding.wanted import WantedAnswer
-from lmxd.fleet.seen import SeenNode
-from lmxd.fleet.seen_users import SeenUser
-from lmxd.fleet.seen_users import users as seen_users
+from lmxd.fleet.reports import UserUse
 from lmxd.fleet.users import FleetUserConfig, FleetUsers, user_of
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.stated import Stated
@@ -57,15 +55,14 @@ class UserPlace:
             remedy = f"cancel one, or ask again later, or {_more('max_waiting')}"
             raise LmxdError("too_many_waiting", f"{what}, which is the most it may have", remedy)
 
-    def never(self) -> LmxdError | None:
-        """The error for one that its user may never have."""
+    def require_possible(self) -> None:
+        """LmxdError ``over_quota`` for one that its user may never have."""
         if self._limits.max_leases == 0:
             what = f"{_called(self.part.user)} has 0 of at most 0 leases"
-            return LmxdError("over_quota", what, _more("max_leases"))
+            raise LmxdError("over_quota", what, _more("max_leases"))
         if self._limits.max_bytes is not None and self.part.size > self._limits.max_bytes:
             what = _too_large(self.part, 0, self._limits.max_bytes)
-            return LmxdError("over_quota", what, f"ask for less, or {_more('max_memory_gb')}")
-        return None
+            raise LmxdError("over_quota", what, f"ask for less, or {_more('max_memory_gb')}")
 
     def beyond(self, now: float) -> tuple[str, str] | None:
         """The limit that it exceeds now, as a sentence, and its key; None if its user may have it."""
@@ -96,9 +93,9 @@ class FleetQuotas:
         self.users = users
         self.heard()
 
-    def seen(self, nodes: Iterable[SeenNode]) -> list[SeenUser]:
-        """The users of the fleet, with those that wait here."""
-        return seen_users(nodes, self.users, self._shares.here(self._now()))
+    def here(self) -> dict[str, UserUse]:
+        """What users have and used, of all whose requests are counted here."""
+        return self._shares.here(self._now())
 
     def stated(self, user: str | None, node: str, waited: float) -> Stated:
         """A request and its user as a node is told of them."""
@@ -133,9 +130,8 @@ class FleetQuotas:
         line = self._lines.setdefault(place.part.user, [])
         line.append(place)
         try:
-            while beyond := place.never() or self._beyond(place, line):
-                if isinstance(beyond, LmxdError):
-                    raise beyond
+            while beyond := self._beyond(place, line):
+                place.require_possible()
                 what, key = beyond
                 left = wanted.left(self._now())
                 if left == 0:

@@ -13,7 +13,7 @@ from lmxd.config.keys import Caller
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.seen import RunningModel, SeenNode, running, seen
-from lmxd.fleet.seen_users import SeenUser
+from lmxd.fleet.seen_users import SeenUser, users
 from lmxd.gateway.answers.reply import sent
 from lmxd.gateway.board.board import EVENT_STREAM, framed
 from lmxd.gateway.board.web_page import WebPage
@@ -60,10 +60,10 @@ class FleetBoard:
 
     def _snapshot(self, caller: Caller) -> dict[str, Any]:
         nodes = seen(self._table, self._now())
-        users = self._quotas.seen(nodes)
+        found = users(nodes, self._quotas.users, self._quotas.here())
         if not caller.admin:
-            users = [user for user in users if caller is not ANYBODY and user.name == caller.name]
-        return snapshot_of(self._fleet, nodes, users) | {"admin": caller.admin}
+            found = [user for user in found if caller is not ANYBODY and user.name == caller.name]
+        return snapshot_of(self._fleet, nodes, found) | {"admin": caller.admin}
 
 
 def snapshot_of(fleet: str, nodes: Sequence[SeenNode], users: Sequence[SeenUser]) -> dict[str, Any]:

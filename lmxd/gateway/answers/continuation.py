@@ -32,12 +32,12 @@ _NOTHING: Final = (None, False, 0, "")
 
 def goes_on(call: UpstreamCall) -> bool:
     """Whether the answer to a request can go on elsewhere, by its path."""
-    return call.path.partition("?")[0] in (*_CHATS, *_TEXTS)
+    return _path(call) in (*_CHATS, *_TEXTS)
 
 
 def is_chat(call: UpstreamCall) -> bool:
     """Whether an engine repeats what it goes on with: llama-server does so in chats."""
-    return call.path.partition("?")[0] in _CHATS
+    return _path(call) in _CHATS
 
 
 def is_repeatable(call: UpstreamCall) -> bool:
@@ -68,11 +68,14 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
     return replace(call, body=msgspec.json.encode(fields | _left(fields, written.said) | more))
 
 
+def _path(call: UpstreamCall) -> str:
+    return call.path.partition("?")[0]
+
+
 def _more(call: UpstreamCall, fields: Fields, written: Written) -> dict[str, Any] | None:
     if not is_chat(call):
         return _text(fields, written)
-    is_response = call.path.partition("?")[0] == _RESPONSES
-    return _response(fields, written.text) if is_response else _chat(fields, written.text)
+    return _response(fields, written.text) if _path(call) == _RESPONSES else _chat(fields, written.text)
 
 
 def _value(fields: Fields, name: str) -> Any:

@@ -51,8 +51,13 @@ class Seam:
             if self._owed:
                 raise self._differs()
             return data
-        if isinstance(fields.get("type"), str):
-            return self._typed(fields)
+        try:
+            return self._typed(fields) if isinstance(fields.get("type"), str) else self._untyped(fields)
+        except (TypeError, RecursionError):  # a figure that is none, or parts within parts without end
+            raise self._differs() from None
+
+    def _untyped(self, fields: dict[str, Any]) -> bytes | None:
+        """An event of chats, or of completions."""
         for words, name in _texts(fields):
             words[name] = self._new(words[name])
         is_new = _is_new(fields)
@@ -100,9 +105,12 @@ class Seam:
             words[name] = self._first.text + self._new(words[name])
         if self._owed:
             raise self._differs()
-        if "tokens" in fields:
-            fields["tokens"] = self._first.tokens + fields["tokens"]
-        return msgspec.json.encode(self._as_one(fields))
+        try:
+            if "tokens" in fields:
+                fields["tokens"] = self._first.tokens + fields["tokens"]
+            return msgspec.json.encode(self._as_one(fields))
+        except (TypeError, RecursionError):  # as in an event
+            raise self._differs() from None
 
     def _differs(self) -> Differs:
         self.failed = True

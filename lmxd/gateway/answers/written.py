@@ -131,12 +131,12 @@ class Written:
         """Note an event, or the whole answer."""
         try:
             piece = msgspec.json.decode(data, type=_Piece)
+            self._take_counts(piece)
         except (ValueError, RecursionError):
             self.plain = self.plain and data == b"[DONE]"
             return
         self._take_text(piece)
         self._take_parts(piece)
-        self._take_counts(piece)
         whole = piece.response or piece
         completed = whole.object == "response" and whole.usage != Raw(b"null")  # it says so without room, too
         why = piece.delta.stop_reason if isinstance(piece.delta, _Part) else None
@@ -176,6 +176,7 @@ class Written:
             self.plain = False
 
     def _take_counts(self, piece: _Piece) -> None:
+        """Note the tokens. ValueError for figures that are none."""
         within = piece.message or piece.response or piece
         usage = msgspec.json.decode(within.usage, type=_Usage | None) or _Usage()
         self.usage |= msgspec.json.decode(within.usage, type=dict[str, Any] | None) or {}

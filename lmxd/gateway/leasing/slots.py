@@ -26,7 +26,7 @@ Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
 _BESIDE: Final = 64
 """The most instances of a model that may run beside each other whose slots are remembered: those used last."""
-_GOES_ON: Final = 5.0
+GOES_ON: Final = 5.0
 """Seconds after an answer for which its conversation is expected to go on: an agent's pause is shorter, as lmxd has it
 of leases."""
 
@@ -112,7 +112,7 @@ class Slots:
 
     def are_lived_in(self, now: float) -> bool:
         """Whether each has a conversation that goes on, as far as anybody knows."""
-        live = sum(slot in self._busy or now - used < _GOES_ON for slot, used in enumerate(self._last_used))
+        live = sum(slot in self._busy or now - used < GOES_ON for slot, used in enumerate(self._last_used))
         return live + self._elsewhere >= len(self.seen)
 
     def forget(self, slot: int) -> None:
