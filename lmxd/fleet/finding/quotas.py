@@ -96,6 +96,11 @@ class FleetQuotas:
         self.users = users
         self.heard()
 
+    @property
+    def held(self) -> int:
+        """How many requests wait here for their users' limits, which no node knows of."""
+        return sum(map(len, self._lines.values()))
+
     def seen(self, nodes: Iterable[SeenNode]) -> list[SeenUser]:
         """The users of the fleet, with those that wait here."""
         return seen_users(nodes, self.users, self._shares.here(self._now()))

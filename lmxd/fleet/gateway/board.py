@@ -63,7 +63,7 @@ class FleetBoard:
         users = self._quotas.seen(nodes)
         if not caller.admin:
             users = [user for user in users if caller is not ANYBODY and user.name == caller.name]
-        return snapshot_of(self._fleet, nodes, users) | {"admin": caller.admin}
+        return snapshot_of(self._fleet, nodes, users) | {"admin": caller.admin, "held": self._quotas.held}
 
 
 def snapshot_of(fleet: str, nodes: Sequence[SeenNode], users: Sequence[SeenUser]) -> dict[str, Any]:
