@@ -21,6 +21,7 @@ from nats.aio.client import Client as Bus
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import calls, clock, tls
+from lmxd.fleet.aside import aside
 from lmxd.fleet.bus import connect
 from lmxd.fleet.calls import CallName, Direct, LeaseCall
 from lmxd.fleet.choosing.prospects import Prospect, Sought
@@ -61,7 +62,7 @@ class FleetClient:
         self._finding = Finding(self._table, QueuePlaces(self._table), Uncounted(), below, clock.now)
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(renew_if_due, self._home, self._role)
+        await aside(lambda: renew_if_due(self._home, self._role))
         self._spoken, self._since = asyncio.Event(), asyncio.get_running_loop().time()
         hearing = Hearing(self._table, self._told, clock.now)
         self._bus: Bus = await connect(self._home, self._role, lost=hearing.lost, found=hearing.found)

@@ -14,6 +14,7 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.fleet import joining_messages as messages
 from lmxd.fleet import private_files, tls
+from lmxd.fleet.aside import aside
 from lmxd.fleet.authority.certificates import requested, validity
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.joining import AuthorityClient
@@ -109,7 +110,7 @@ async def keep_renewed(
     while True:
         try:
             if clock() >= due(home, role):
-                await asyncio.to_thread(ask, home, role)
+                await aside(lambda: ask(home, role))
                 for context in contexts:
                     tls.renew(context, home, role)
                 renewed()

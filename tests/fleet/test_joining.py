@@ -18,14 +18,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
 from fleet_home import box
-from fleet_process import SERVED, FleetBox
+from fleet_process import SERVED, BrokerProcess, FleetBox
 from free_ports import free_address, free_ports
 from nats.aio.client import Client
 from nats.errors import Error
 from nats.js.kv import KeyValue
-from waiting import until, wait_until
+from waiting import GENEROUS, until, wait_until
 
 from lmxd.__main__ import main
 from lmxd.config import keys
@@ -33,7 +34,10 @@ from lmxd.errors import LmxdError
 from lmxd.fleet import bus, names, tls
 from lmxd.fleet.addresses import host_and_port
 from lmxd.fleet.authority.certificates import Authority, requested, validity
+from lmxd.fleet.authority.joining import Joining, joining_context
 from lmxd.fleet.authority.nats_server import NatsServer
+from lmxd.fleet.authority.office import Office
+from lmxd.fleet.authority.roll import encoded, version_of
 from lmxd.fleet.authority.rolls import ToldRoll
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.joining import AuthorityClient
@@ -324,17 +328,38 @@ def test_a_broker_waits_for_its_authority(tmp_path: Path, caplog: pytest.LogCapt
     assert "members are those of the last time" in caplog.text
 
 
+async def test_an_authority_that_ends_keeps_no_broker_waiting(tmp_path: Path) -> None:
+    """And does not wait for it: it would be as long as a broker waits for another roll."""
+    alone = FleetBox(tmp_path / "a")
+    alone.init("n1")
+    office = Office(alone.home.ca, alone.home.authority)
+    known = version_of(encoded(office.roll.all()))
+    runner = web.AppRunner(Joining(office, lambda: None, wait=2 * GENEROUS).app(), shutdown_timeout=1)
+    await runner.setup()
+    host, port = host_and_port(alone.home.settings.authority)
+    await web.TCPSite(runner, host, port, ssl_context=joining_context(alone.home)).start()
+    client = authority_client(alone.home, BROKER)
+    waiting = asyncio.create_task(asyncio.to_thread(client.get, f"{ROLL_PATH}?known={known}"))
+    await until(lambda: waiting.done() or (runner.server and runner.server.requests_count))
+    assert not waiting.done()
+    await runner.cleanup()
+    assert version_of((await waiting)[1]) == known
+
+
 async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
-    """The cards stay, and a member that was connected to it goes to another one by itself."""
-    boxes = [FleetBox(tmp_path / f"b{number}") for number in range(3)]
+    """The cards stay, once all three keep them; a member that was connected to it goes to another one by itself.
+
+    Another box takes its place by its name. Then another one may die: NATS does not count the lost one beside it.
+    """
+    boxes, begun = [FleetBox(tmp_path / f"b{number}") for number in range(3)], list[BrokerProcess]()
     with ExitStack() as held:
         boxes[0].init("b0")
         held.enter_context(boxes[0].broker())
         for number in (1, 2):
             word = boxes[0].run("token", "--role", "broker", "--role", "node")
             boxes[number].run("join", word, "--node", f"b{number}", "--port", str(free_ports(3)))
-            last = held.enter_context(boxes[number].broker())
-        node = boxes[2].home
+            begun.append(held.enter_context(boxes[number].broker()))
+        node, last = boxes[2].home, begun[-1]
         assert len(node.settings.brokers) == 3
         found: list[str] = []
 
@@ -350,12 +375,32 @@ async def test_three_brokers_and_one_dies(tmp_path: Path) -> None:
         client = await bus.connect(own_first.home, NODE, found=again)
         cards = await _cards(client)
         await until(lambda: _is_put(cards, b"card"))
-        last.end(signal.SIGKILL)
-        os.kill(int((node.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
+        await until(lambda: last.said("the cards are kept by 3 of 3 brokers"), seen=logs)
+        assert (await cards.status()).stream_info.config.num_replicas == 3
+        _kill(last, boxes[2])
         await until(lambda: found, seen=logs)
         await until(lambda: _is_there(cards), seen=logs)
         await until(lambda: _is_put(cards, b"another"), seen=logs)
         await client.close()
+        word = boxes[0].run("token", "--role", "broker", "--role", "node", "--name", "b2")
+        boxes.append(FleetBox(tmp_path / "b3"))
+        boxes[3].run("join", word, "--node", "b2", "--port", settings["brokers"][-1].rpartition(":")[2])
+        new = held.enter_context(boxes[3].broker())
+        await until(lambda: new.said("the cards are kept by 3 of 3 brokers"), seen=logs)
+        _kill(begun[0], boxes[1])
+        await until(lambda: _puts_card(boxes[3].home, "b2"), seen=logs)
+
+
+async def _puts_card(home: FleetHome, name: str) -> bool:
+    with suppress(Error):  # as below
+        return await put_card(home, name)
+    return False
+
+
+def _kill(broker: BrokerProcess, of: FleetBox) -> None:
+    """As if its box were gone: nats-server would live on."""
+    broker.end(signal.SIGKILL)
+    os.kill(int((of.home.directory(BROKER) / "nats.pid").read_text()), signal.SIGKILL)
 
 
 async def _cards(client: Client) -> KeyValue:
@@ -387,7 +432,8 @@ async def test_a_nats_server_that_is_killed_at_once_is_started_again(tmp_path: P
     """One that ends by itself within a second cannot work; this one could."""
     server = NatsServer(tmp_path, pause=60)
     pid = tmp_path / "nats.pid"
-    keeping = asyncio.create_task(server.keep(lambda: f"listen: {free_address()}"))
+    address = free_address()
+    keeping = asyncio.create_task(server.keep(lambda: f"listen: {address}"))
     await until(lambda: keeping.done() or (pid.exists() and pid.read_text()))
     os.kill(int(pid.read_text()), signal.SIGKILL)
     await asyncio.wait((keeping,), timeout=1)
@@ -403,6 +449,16 @@ async def answers(address: str) -> bool:
         return False
     writer.close()
     return True
+
+
+async def test_what_nats_server_is_to_know_changes_while_it_is_started(tmp_path: Path) -> None:
+    """As when another broker joins just then: there is none yet to be told of it."""
+    server, before, after = NatsServer(tmp_path, pause=0), free_address(), free_address()
+    known = iter((before,))
+    keeping = asyncio.create_task(server.keep(lambda: f"listen: {next(known, after)}"))
+    await until(lambda: answers(after))
+    keeping.cancel()
+    await asyncio.wait((keeping,))
 
 
 async def test_a_nats_server_that_is_frozen_is_started_again_all_the_same(tmp_path: Path) -> None:

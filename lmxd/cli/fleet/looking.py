@@ -15,6 +15,7 @@ from nats.aio.client import Client as Bus
 
 from lmxd.errors import LmxdError
 from lmxd.fleet import clock
+from lmxd.fleet.aside import aside
 from lmxd.fleet.bus import connect
 from lmxd.fleet.calls import CallName, ask
 from lmxd.fleet.choosing.table import NodeTable
@@ -112,7 +113,7 @@ class FleetView:
 
     async def _begin(self) -> None:
         brokers = ", ".join(self.home.settings.brokers)
-        await asyncio.to_thread(renew_if_due, self.home, MemberRole.OPERATOR)
+        await aside(lambda: renew_if_due(self.home, MemberRole.OPERATOR))
         wanted = connect(self.home, MemberRole.OPERATOR, lost=self._hearing.lost, found=self._hearing.found)
         try:
             async with asyncio.timeout(_CONNECTS):

@@ -17,7 +17,7 @@ from nats.errors import Error
 from lmxd.errors import LmxdError
 from lmxd.fleet import bus, private_files
 from lmxd.fleet.addresses import bound
-from lmxd.fleet.authority.bucket import make
+from lmxd.fleet.authority.bucket import is_kept, make
 from lmxd.fleet.authority.certificates import requested
 from lmxd.fleet.authority.joining import Joining, joining_context
 from lmxd.fleet.authority.nats_config import BusServer, Peering, configuration
@@ -104,7 +104,7 @@ class Brokerage:
         client = await bus.connect(self._home, _BROKER, found=found)
         await client.subscribe(MEMBERS, queue="brokers", cb=self._tell_nodes)
         try:
-            made = 0
+            made = kept = 0
             while True:
                 replicas = _REPLICAS if len(self.brokers()) >= _REPLICAS else 1
                 try:
@@ -113,6 +113,9 @@ class Brokerage:
                         made = replicas
                         again.clear()
                         self.ready.set()
+                    if kept != replicas and await is_kept(client, replicas):
+                        kept = replicas
+                        log.info("the cards are kept by %d of %d brokers", kept, len(self.brokers()))
                 except Error as error:
                     log.debug("the bucket of cards is not there yet: %s", error)
                 await asyncio.sleep(1)

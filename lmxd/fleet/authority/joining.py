@@ -40,10 +40,18 @@ def joining_context(home: FleetHome) -> ssl.SSLContext:
 class Joining:
     """The routes. ``changed``: called when the roll is another; ``now``: a clock that never goes back, in seconds."""
 
-    def __init__(self, office: Office, changed: Callable[[], None], now: Callable[[], float] = time.monotonic) -> None:
-        self._office, self._changed, self._now = office, changed, now
+    def __init__(
+        self,
+        office: Office,
+        changed: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+        wait: float = _WAIT,
+    ) -> None:
+        """``wait``: the most seconds until a broker is answered that waits for another roll."""
+        self._office, self._changed, self._now, self._wait = office, changed, now, wait
         self._throttle = Throttle(most=20, together=120)
         self._turn = asyncio.Condition()
+        self._ends = False
 
     def app(self) -> web.Application:
         made = web.Application(client_max_size=messages.LARGEST, middlewares=[_answered])
@@ -51,12 +59,18 @@ class Joining:
         made.router.add_post(messages.JOIN_PATH, self._join)
         made.router.add_post(messages.RENEW_PATH, self._renew)
         made.router.add_get(messages.ROLL_PATH, self._roll)
+        made.on_shutdown.append(self._end)
         return made
 
     async def tell(self) -> None:
         """The roll is another one: brokers that wait for it hear so."""
         async with self._turn:
             self._turn.notify_all()
+
+    async def _end(self, _: web.Application) -> None:
+        """Brokers that wait are answered now: this program would wait for them before it ends."""
+        self._ends = True
+        await self.tell()
 
     async def _authority(self, request: web.Request) -> web.Response:
         return web.Response(body=self._office.authority.certificate, content_type="application/x-pem-file")
@@ -93,8 +107,8 @@ class Joining:
             raise LmxdError("not_permitted", f"{member.role} {member.name} is no broker of this fleet")
         known = request.query.get("known", "")
         with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT), self._turn:
-                await self._turn.wait_for(lambda: version_of(self._content()) != known)
+            async with asyncio.timeout(self._wait), self._turn:
+                await self._turn.wait_for(lambda: self._ends or version_of(self._content()) != known)
         content = self._content()
         headers = {messages.VERSION_HEADER: version_of(content)}
         return web.Response(body=content, content_type="application/json", headers=headers)

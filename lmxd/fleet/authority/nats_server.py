@@ -87,10 +87,13 @@ class NatsServer:
             asyncio.get_running_loop().call_later(self._patience, _kill, self._child)
 
     async def _start(self, configuration: Callable[[], str]) -> None:
-        self._write(configuration())
+        begun = configuration()
+        self._write(begun)
         self._child = await asyncio.create_subprocess_exec(
             self._program, "-P", str(self._pid), "-c", str(self._file), stdin=asyncio.subprocess.DEVNULL
         )
+        if configuration() != begun:  # nobody could be told of it meanwhile
+            self.restart()
 
     def _end_orphan(self) -> None:
         """End the one of a broker that was killed: it has the port."""

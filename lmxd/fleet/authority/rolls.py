@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from lmxd.errors import LmxdError
 from lmxd.fleet import joining_messages as messages
 from lmxd.fleet import private_files
+from lmxd.fleet.aside import aside
 from lmxd.fleet.authority.roll import Enrolled, Roll, decoded, version_of
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
@@ -104,7 +105,7 @@ class ToldRoll:
     async def _ask(self) -> None:
         path = f"{messages.ROLL_PATH}?known={self._version}"
         client = authority_client(self._home, MemberRole.BROKER)
-        _, content = await asyncio.to_thread(client.get, path)
+        _, content = await aside(lambda: client.get(path))
         try:
             self._take(content)
         except ValueError as error:
