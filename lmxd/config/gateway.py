@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lmxd.config.keys import MAKES_ONE
 from lmxd.config.section import Section, UsablePath
 from lmxd.config.values import duration
 
@@ -109,7 +110,7 @@ class GatewayConfig(Section):
     @model_validator(mode="after")
     def _closed(self) -> GatewayConfig:
         if self.listen is not None and self.keys_file is None and not self.anonymous:
-            raise ValueError("listen: give a keys_file (lmxd key NAME adds keys to it), or say anonymous: true")
+            raise ValueError(f"listen: give a keys_file ({MAKES_ONE} adds keys to it), or say anonymous: true")
         if self.listen is not None and self.anonymous and not _is_local(self.listen):
             raise ValueError(
                 f"anonymous: {self.listen} is for other machines, too, which need a key: take anonymous: true out, or "

@@ -18,6 +18,8 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.text import escaped, shortened
 
+MAKES_ONE: Final = "lmxd key NAME, or lmxd fleet key NAME of a fleet's gateway"
+"""The commands that make a key, in a remedy: the gateways of a box and of a fleet have the same errors."""
 _PREFIX: Final = "lmxd-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE: Final = re.compile(rf"({_NAME.pattern})[ \t]+sha256:([0-9a-f]{{64}})([ \t]+admin)?")
@@ -92,7 +94,7 @@ def _lines(path: Path) -> list[str]:
             _require_own(real, found := os.fstat(file.fileno()))
             data = file.read(_LARGEST + 1) if stat.S_ISREG(found.st_mode) else None
     except OSError as error:
-        remedy = "lmxd key NAME makes it, or lmxd fleet key NAME that of a fleet's gateway"
+        remedy = f"{MAKES_ONE} makes it"
         raise LmxdError("config", f"gateway.keys_file {path}: {error.strerror}", remedy) from error
     if data is None or len(data) > _LARGEST:
         what = "is not a regular file" if data is None else f"has more than {_LARGEST >> 20} MiB"

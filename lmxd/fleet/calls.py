@@ -149,7 +149,8 @@ async def ask(bus: Bus, node: str, name: CallName, params: Params, answer: type[
     try:
         message = await bus.request(subject(node, name), said, timeout=seconds)
     except NoRespondersError as error:
-        raise LmxdError("daemon_unavailable", f"node {node} is not there", "lmxctl fleet nodes lists them") from error
+        remedy = "lmxctl fleet nodes lists them; of one that is unheard, start lmxd and lmxd fleet node on its box"
+        raise LmxdError("daemon_unavailable", f"node {node} is not there", remedy) from error
     except BusTimeout as error:
         what = f"node {node} did not answer {name} in {seconds:g} s"
         raise LmxdError("daemon_unavailable", what, "look at its box, or ask another") from error

@@ -75,9 +75,10 @@ def init(context: click.Context, name: str, host: str | None, node: str | None, 
         if not NODE.fullmatch(said):
             raise LmxdError("config", f"{what} is {said!r}", "give up to 63 of a-z, 0-9 and -, such as home or n1")
     begin(home, name, node, host, port=port, door=door, keys_file=_keys_file(context))
-    say(f"{home.config}: this box is {node} in the fleet {name}; others reach it at {host}, ports {port} to {port + 2}")
+    ports = f"{port} to {port + 2}, and {door}"
+    say(f"{home.config}: this box is {node} in the fleet {name}; others reach it at {host}, ports {ports}")
     _start(context, home, frozenset(MemberRole))
-    say(f"for each further box: {_words(context)} token here, and {_words(context)} join TOKEN there")
+    say(f"for each further box: {_words(context)} token here, and {_words(context)} join there, which asks for it")
 
 
 @fleet.command()
@@ -130,7 +131,8 @@ def join(context: click.Context, word: str | None, host: str | None, node: str |
     host = host or own_host(token.address)
     name = enrolling.join(home, token, named, host, port=port, door=door)
     roles = " and ".join(sorted(token.roles))
-    say(f"{home.config}: this box is {named} in the fleet {name}, as {roles}; others reach it at {host}")
+    at = home.settings.door if MemberRole.NODE in token.roles else host
+    say(f"{home.config}: this box is {named} in the fleet {name}, as {roles}; others reach it at {at}")
     _start(context, home, token.roles)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
+
+from lmxd.text import shortened
 
 NODE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """The name of a node, which is a label of DNS, and one token of a subject."""
@@ -40,3 +43,8 @@ def heartbeat(node: str) -> str:
 def calls(node: str) -> str:
     """The beginning of the subjects of a node's service: ``calls(node).plan``, ``.request`` …"""
     return f"lmxd.node.{node}"
+
+
+def having(models: Iterable[str]) -> str:
+    """The remedy where a model is named that no node has. ``models``: those that nodes have."""
+    return f"there are: {shortened(', '.join(sorted(set(models))), 500) or 'none'}"

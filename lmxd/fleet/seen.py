@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from lmxd.fleet.choosing.table import SILENT, NodeTable
+from lmxd.fleet.names import having
 from lmxd.fleet.reports import DeviceRoom, Heartbeat, NodeCard
 
 
@@ -115,6 +116,11 @@ def seen(table: NodeTable, now: float, members: Iterable[str] = ()) -> list[Seen
             empty = NodeCard(node=name, address="-", version="-", started="-")
             found[name] = SeenNode(name=name, card=empty, beat=None, silent=None, alive=False, unheard=True)
     return sorted(found.values(), key=lambda node: _in_order(node.name))
+
+
+def models_of(nodes: Iterable[SeenNode]) -> str:
+    """The remedy where a model is named that none of the nodes has."""
+    return having(offered.model for node in nodes for offered in node.card.models)
 
 
 @lru_cache(4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -213,7 +214,11 @@ async def test_nothing_is_left_of_a_client_that_leaves() -> None:
             "m is at a alone, of which none can be asked now",
         ),
         (lambda fleet: fleet.table.forget_card("a"), "stopped", "nothing has been heard of any node"),
-        (lambda fleet: fleet.table.hear_card(card("a", {"other": 8})), "unknown_model", "no node has a model 'm'"),
+        (
+            lambda fleet: fleet.table.hear_card(card("a", {"other": 8})),
+            "unknown_model",
+            re.escape("no node has a model 'm' (there are: other)"),
+        ),
         (lambda fleet: fleet.table.hear(beat("a", 2, fleet.now, draining=True), fleet.now), "stopped", "m is at a"),
     ],
 )

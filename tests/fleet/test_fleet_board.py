@@ -83,4 +83,11 @@ def test_nodes(tmp_path: Path) -> None:
             page.wait_for_selector("#node-list:has-text('silent for')")
             assert problems == []
             page.screenshot(path=tmp_path / "fleet.png", full_page=True)
+            assert "nobody waits" in page.inner_text("#summary")
+            with fleet.gateway.client() as client:
+                held = client.get("/lmxd/state").json() | {"held": 2}
+            body = f"event: state\ndata: {json.dumps(held)}\n\n"
+            page.route("**/lmxd/events", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+            page.reload()
+            page.wait_for_selector("#summary:has-text('2 waiting')")
             chromium.close()

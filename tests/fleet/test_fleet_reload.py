@@ -69,6 +69,7 @@ def test_one_that_waits_is_let_in_by_a_limit_that_was_raised(fleet: Boxes) -> No
             lambda: client.post("/v1/chat/completions", json=long | {"stream": False, "max_tokens": 1})
         )
         wait_until(lambda: waiting(fleet) == {"bob": 1})
+        assert client.get("/lmxd/state").json()["held"] == 1, "no node counts it"
         reloaded(fleet, users={"bob": {"max_leases": 2}})
         assert second.result().status_code == 200
         assert waiting(fleet) == {"bob": 0}
@@ -92,7 +93,8 @@ def test_a_bad_file_leaves_the_users_as_they_were(fleet: Boxes) -> None:
     assert "0 of at most 0 leases" in refused(fleet, key)
     reloaded(fleet, users={"nobody": {"weight": 2}})
     assert refused(fleet, key) == ""
-    assert fleet.gateway.said("users.nobody: there is no key of that name here") == 1
+    said = "users.nobody: there is no key of that name here (lmxd fleet key nobody makes it)"
+    assert fleet.gateway.said(said) == 1
 
 
 def test_what_a_reload_does_not_change_is_said(fleet: Boxes) -> None:

@@ -68,7 +68,8 @@ async def put_card(home: FleetHome, name: str) -> bool:
 
 async def test_a_box_joins_and_is_heard(first: FleetBox, tmp_path: Path) -> None:
     second = FleetBox(tmp_path / "second")
-    second.run("join", first.run("token"), "--node", "n2")
+    said = second.run("join", first.run("token"), "--node", "n2")
+    assert f"others reach it at {second.home.settings.door}" in said, "a firewall has to let the door's port through"
     assert await put_card(second.home, "n2")
     assert second.home.settings.fleet == "home"
     assert second.home.key(NODE).stat().st_mode & 0o777 == stat.S_IRUSR | stat.S_IWUSR

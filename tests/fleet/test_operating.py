@@ -162,19 +162,22 @@ def test_a_directory_is_copied_without_its_code_and_answers_there(boxes: Boxes) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "said", "remedy"),
     [
-        pytest.param(("copy", "common", "n9"), "there is no node n9", id="no such node"),
-        pytest.param(("copy", "nobodys", "n2"), "no node that is up has a model nobodys", id="no such model"),
-        pytest.param(("copy", "x", "n2", "--from", "n9"), "n9 has no model x, or is away", id="no such peer"),
-        pytest.param(("drain", "n9"), "node n9 is not there", id="a drain of none"),
+        pytest.param(("copy", "common", "n9"), "there is no node n9", "there are: n1, n2", id="no such node"),
+        pytest.param(("copy", "nobodys", "n2"), "no node that is up has a model", "there are: common, own", id="model"),
+        pytest.param(("copy", "x", "n2", "--from", "n1"), "n1 has no model x", "there are: common, own", id="peer's"),
+        pytest.param(("copy", "x", "n2", "--from", "n9"), "n9 has no model x, or is away", "none", id="no such peer"),
+        pytest.param(("plan", "nobodys"), "no node that is up has a model", "there are: common, own", id="a plan"),
+        pytest.param(("drain", "n9"), "node n9 is not there", "start lmxd and lmxd fleet node", id="a drain of none"),
     ],
 )
-def test_errors_say_what_would_help(boxes: Boxes, words: tuple[str, ...], said: str) -> None:
+def test_errors_say_what_would_help(boxes: Boxes, words: tuple[str, ...], said: str, remedy: str) -> None:
     done = boxes.lmxctl(*words)
     assert done.returncode != 0
-    assert "remedy:" in done.stderr
-    assert said in done.stderr
+    what, _, help_ = done.stderr.partition("remedy:")
+    assert said in what
+    assert remedy in help_
 
 
 def test_a_node_may_not_operate(boxes: Boxes, tmp_path: Path) -> None:

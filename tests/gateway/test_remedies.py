@@ -156,7 +156,8 @@ async def test_a_key_is_an_administrators_to_make(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         for sent in ("", "Bearer none"):
             answer = await front.ask("/v1/models", None, "GET", Authorization=sent)
-            assert "an administrator makes one: lmxd key NAME" in answer.text
+            said = "an administrator makes one: lmxd key NAME, or lmxd fleet key NAME of a fleet's gateway"
+            assert said in answer.text
         answer = await front.ask("/lmxd/stop", {"instance": "a#1"})
         assert "an administrator makes one that is: lmxd key NAME --admin" in answer.text
         answer = await front.ask("/lmxd/stop", {"instance": "a#1"}, Authorization=f"Bearer {front.admin}")

@@ -132,13 +132,13 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     with _view() as view:
         from lmxd.cli.fleet.rows import GRANTED, PLANS, plan_rows
         from lmxd.fleet.calls import CallName
+        from lmxd.fleet.seen import models_of
 
         having = [
             x.name for x in view.settled() if x.alive and any(model in (m.names or (m.model,)) for m in x.card.models)
         ]
         if not having:
-            remedy = "lmxctl fleet nodes --json lists the models of each"
-            raise LmxdError("unknown_model", f"no node that is up has a model {model}", remedy)
+            raise LmxdError("unknown_model", f"no node that is up has a model {model}", models_of(view.nodes()))
         params = PlanParams(model=model, **{key: value for key, value in wish.items() if value is not None})
         found = view.ask_all(having, CallName.PLAN, params, Planned)
     if json_wanted:

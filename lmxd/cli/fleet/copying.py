@@ -12,7 +12,7 @@ from typing import Final
 from lmxd.cli.fleet.looking import FleetView
 from lmxd.errors import LmxdError
 from lmxd.fleet.calls import CallName, Copying, CopyParams
-from lmxd.fleet.seen import SeenNode
+from lmxd.fleet.seen import SeenNode, models_of
 from lmxd.terminal import say, say_over
 
 _LOOK: Final = 0.5
@@ -33,7 +33,8 @@ def source(nodes: Sequence[SeenNode], model: str, to: str, peer: str | None) -> 
         having = [node for node in having if node.name == peer]
     if not having:
         what = f"no node that is up has a model {model}" if peer is None else f"{peer} has no model {model}, or is away"
-        raise LmxdError("unknown_model", what, "lmxctl fleet nodes --json lists the models of each")
+        offering = nodes if peer is None else [node for node in nodes if node.name == peer]
+        raise LmxdError("unknown_model", what, models_of(offering))
     return having[0]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lmxd.errors import LmxdError
 from lmxd.fleet.choosing.table import NodeTable
 from lmxd.fleet.finding.errors import Away, NodeRefusal
-from lmxd.fleet.names import LIST
+from lmxd.fleet.names import having
 from lmxd.text import several
 
 
@@ -23,6 +23,10 @@ def nobody(table: NodeTable, model: str, refused: Mapping[str, Away | NodeRefusa
         what = "nothing has been heard of any node for a minute"
         return LmxdError("stopped", what, "an administrator looks whether lmxd fleet broker and lmxd fleet node run")
     if not table.offers(model):
-        return LmxdError("unknown_model", f"no node has a model {model!r}", f"{LIST} lists them")
+        return LmxdError(
+            "unknown_model",
+            f"no node has a model {model!r}",
+            having(x for node in table.nodes.values() for x in node.offered),
+        )
     names = sorted(name for name, node in table.nodes.items() if model in node.offered)
     return LmxdError("stopped", f"{model} is at {several(names)} alone, of which none can be asked now", "ask again")

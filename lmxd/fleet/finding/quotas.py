@@ -93,8 +93,13 @@ class FleetQuotas:
         self.users = users
         self.heard()
 
+    @property
+    def held(self) -> int:
+        """How many requests wait here for their users' limits, which no node knows of."""
+        return sum(map(len, self._lines.values()))
+
     def here(self) -> dict[str, UserUse]:
-        """What users have and used, of all whose requests are counted here."""
+        """The use of each user, of all whose requests are counted here."""
         return self._shares.here(self._now())
 
     def stated(self, user: str | None, node: str, waited: float) -> Stated:

@@ -63,7 +63,7 @@ class FleetBoard:
         found = users(nodes, self._quotas.users, self._quotas.here())
         if not caller.admin:
             found = [user for user in found if caller is not ANYBODY and user.name == caller.name]
-        return snapshot_of(self._fleet, nodes, found) | {"admin": caller.admin}
+        return snapshot_of(self._fleet, nodes, found) | {"admin": caller.admin, "held": self._quotas.held}
 
 
 def snapshot_of(fleet: str, nodes: Sequence[SeenNode], users: Sequence[SeenUser]) -> dict[str, Any]:

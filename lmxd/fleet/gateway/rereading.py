@@ -26,7 +26,11 @@ def _unknown_users(settings: FleetSettings) -> list[str]:
     path = settings.gateway.keys_file
     named = [name for name in settings.users if name != DEFAULT]
     known = Keys(path).names if path is not None and named else ()
-    return [f"users.{name}: there is no key of that name here" for name in named if name not in known]
+    return [
+        f"users.{name}: there is no key of that name here (lmxd fleet key {name} makes it)"
+        for name in named
+        if name not in known
+    ]
 
 
 def reread(home: FleetHome, quotas: FleetQuotas) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
-from lmxd.config.keys import Caller, Keys, version_of
+from lmxd.config.keys import MAKES_ONE, Caller, Keys, version_of
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.origins import Origins
 from lmxd.gateway.leasing.stated import Stated
@@ -37,7 +37,7 @@ def _unknown(key: str) -> StatusError:
     """The error for a request without a key, or with one that is not known."""
     message = "the key is not known" if key else "a key is needed"
     remedy = "it may be cut off, or removed" if key else "send Authorization: Bearer KEY"
-    return StatusError(401, "not_permitted", message, f"{remedy}; an administrator makes one: lmxd key NAME")
+    return StatusError(401, "not_permitted", message, f"{remedy}; an administrator makes one: {MAKES_ONE}")
 
 
 def key_of(headers: Mapping[str, str]) -> str:

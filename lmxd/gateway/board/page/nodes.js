@@ -55,10 +55,10 @@ function user(row, u) {
 
 function show(s) {
   const up = s.nodes.filter(n => n.state === "up").length, alive = s.nodes.filter(n => n.state !== "silent");
-  const sum = of => alive.reduce((all, n) => all + n[of], 0);
+  const sum = of => alive.reduce((all, n) => all + n[of], 0), waiting = sum("waiting") + s.held;
   $("all").hidden = false;
   put($("about"), `${s.fleet}, ${s.version}`);
-  put($("summary"), [`${up} of ${counted(s.nodes.length, "node")} up`, `${size(sum("free"))} free of ${size(sum("capacity"))}`, `${sum("used")} of ${counted(sum("slots"), "slot")} in use`, sum("waiting") ? `${sum("waiting")} waiting` : "nobody waits"].join(" · "));
+  put($("summary"), [`${up} of ${counted(s.nodes.length, "node")} up`, `${size(sum("free"))} free of ${size(sum("capacity"))}`, `${sum("used")} of ${counted(sum("slots"), "slot")} in use`, waiting ? `${waiting} waiting` : "nobody waits"].join(" · "));
   sync($("node-list"), s.nodes, n => n.node, freshNode, node);
   $("no-nodes").hidden = s.nodes.length > 0;
   sync($("model-rows"), s.models, m => m.model, () => cells(make("tr"), ["Model", "Slots in use", "Ready at", "Loading at", "Offered by"]), model);
