@@ -12,7 +12,10 @@ _FoundT = TypeVar("_FoundT")
 
 
 async def aside(work: Callable[[], _FoundT]) -> _FoundT:
-    """The value that ``work`` returns. Raises as it does. If this is cancelled it goes on, and nobody hears of it: for questions."""
+    """The value that ``work`` returns. Raises as it does.
+
+    If this is cancelled ``work`` goes on, and nobody hears of it: for questions.
+    """
     outcome: Future[_FoundT] = Future()
     outcome.set_running_or_notify_cancel()
 
