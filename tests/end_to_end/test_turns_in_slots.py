@@ -25,11 +25,13 @@ TURNS = 3
 def served(directory: Path, model: Path, place: str | None = None) -> Iterator[Gateway]:
     """Two models of one file: ``elastic``, of which one slot of 1,024 tokens has room, and ``static`` with two.
 
+    Either has room (some 130 MiB), but not both, nor a second instance of ``elastic``.
+
     ``place``: where lmxd is killed.
     """
     static = {"path": str(model), "context_length": 1024, "threads": 1}
     models = {"static": static | {"slots": 2}, "elastic": static | {"elastic": {"start": 256, "steps": [512]}}}
-    lmxd = Lmxd(directory, {"gpu": {"device": "host", "max_memory_gb": 1}, "models": models})
+    lmxd = Lmxd(directory, {"gpu": {"device": "host", "max_memory_gb": 0.2}, "models": models})
     usual = dict(lmxd.env)
     if place is not None:
         lmxd.env["LMXD_FAILPOINT"] = f"{place}:kill"
