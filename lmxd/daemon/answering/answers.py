@@ -100,6 +100,7 @@ class Answers:
 
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
+        self.transit.decided(decision)
         if isinstance(decision, EndLease):
             self.ended.put(decision.lease, decision.owner.uid, decision.reason)
 

@@ -41,12 +41,15 @@ class Transit:
         if self._state.leases.get(lease.id) is not lease:
             raise InstanceGone
 
-    def tell(self, decision: Decision) -> None:
-        """Take in a decision that is carried out: a lease may have arrived, or ended."""
+    def decided(self, decision: Decision) -> None:
+        """Note a decision as soon as it is made: who asks for a lease then is told of its new instance already."""
         if isinstance(decision, MoveLease) and decision.instance != decision.before:
             self.carried[decision.lease] = decision.carried
         elif isinstance(decision, EndLease):
             self.carried.pop(decision.lease, None)
+
+    def tell(self, decision: Decision) -> None:
+        """Take in a decision that is carried out: a lease may have arrived, or ended."""
         if isinstance(decision, (MoveLease, EndLease)) and (arrival := self._arrivals.pop(decision.lease, None)):
             arrival.set_result(None)
 
