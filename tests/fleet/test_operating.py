@@ -165,8 +165,12 @@ def test_a_directory_is_copied_without_its_code_and_answers_there(boxes: Boxes) 
     ("words", "said", "remedy"),
     [
         pytest.param(("copy", "common", "n9"), "there is no node n9", "there are: n1, n2", id="no such node"),
-        pytest.param(("copy", "nobodys", "n2"), "no node that is up has a model", "there are: common, hf, own", id="model"),
-        pytest.param(("copy", "x", "n2", "--from", "n1"), "n1 has no model x", "there are: common, hf, own", id="peer's"),
+        pytest.param(
+            ("copy", "nobodys", "n2"), "no node that is up has a model", "there are: common, hf, own", id="model"
+        ),
+        pytest.param(
+            ("copy", "x", "n2", "--from", "n1"), "n1 has no model x", "there are: common, hf, own", id="peer's"
+        ),
         pytest.param(("copy", "x", "n2", "--from", "n9"), "n9 has no model x, or is away", "none", id="no such peer"),
         pytest.param(("plan", "nobodys"), "no node that is up has a model", "there are: common, hf, own", id="a plan"),
         pytest.param(("drain", "n9"), "node n9 is not there", "start lmxd and lmxd fleet node", id="a drain of none"),
