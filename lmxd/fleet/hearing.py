@@ -36,6 +36,10 @@ class Hearing:
         self._table, self._told, self._now = table, told, now
         self._again = asyncio.Event()
         """NATS was lost, and is there again: what is watched may be lost with it."""
+        self._has_cards = False
+        """All cards that there were at the start have come."""
+        self.complete = asyncio.Event()
+        """Each node that has a card has been heard once."""
 
     async def lost(self) -> None:
         """NATS is gone: the table is believed for a while."""
@@ -65,6 +69,7 @@ class Hearing:
         now = self._now()
         if message.subject == names.heartbeat(beat.node) and self._table.hear(beat, now):
             self._told(beat.node, now)
+            self._look(now)
 
     async def _cards(self, bucket: KeyValue) -> None:
         """Take in all cards, and each that changes, until NATS was lost or nothing comes any more."""
@@ -78,10 +83,19 @@ class Hearing:
                     coming.cancel()
                 elif (entry := coming.result()) is not None:
                     self._card(entry)
+                else:  # those that there were have come
+                    self._has_cards = True
+                    self._look(self._now())
         finally:
             again.cancel()
             with contextlib.suppress(*_ERRORS):
                 await watcher.stop()  # type: ignore[no-untyped-call]
+
+    def _look(self, now: float) -> None:
+        """See whether each node that has a card has been heard."""
+        with_cards = [node for node in self._table.nodes.values() if node.card is not None]
+        if self._has_cards and with_cards and all(node.speaks(now) for node in with_cards):
+            self.complete.set()
 
     def _card(self, entry: KeyValue.Entry) -> None:
         if entry.operation is not None or entry.value is None:

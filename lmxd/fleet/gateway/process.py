@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from functools import partial
+from typing import Final
 
 from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet import tls
@@ -17,18 +18,24 @@ from lmxd.fleet.members import MemberRole
 from lmxd.fleet.renewing import keep_renewed
 from lmxd.gateway.process import listening
 from lmxd.gateway.requests.authentication import Authentication
+from lmxd.pausing import pause
+
+_HEARS: Final = 3.0
+"""Seconds in which each node that lives speaks at least once."""
 
 
 async def serve(home: FleetHome, config: GatewayConfig, address: str) -> None:
-    """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin."""
+    """Serve until SIGTERM or SIGINT, once the nodes have been heard. LmxdError if it cannot begin."""
     settings, told = home.settings, asyncio.Event()
     authentication = Authentication(config)
     context = tls.client_context(home, MemberRole.GATEWAY)
     built = front(settings, authentication, context)
     heard = asyncio.create_task(_hear(home, built.hearing, context))
     heard.add_done_callback(lambda _: told.set())
+    heard.add_done_callback(lambda _: built.hearing.complete.set())
     renewed = asyncio.create_task(keep_renewed(home, MemberRole.GATEWAY, [context]))
     try:
+        await pause(built.hearing.complete, _HEARS)  # who starts again would refuse the requests of its first second
         await listening(config, address, authentication, built.runner, told, partial(reread, home, built.quotas))
         if heard.done():
             await heard
