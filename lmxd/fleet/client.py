@@ -32,15 +32,13 @@ from lmxd.fleet.finding.finding import Finding, Uncounted
 from lmxd.fleet.finding.places import QueuePlaces
 from lmxd.fleet.finding.quotas import FleetQuotas
 from lmxd.fleet.finding.wanted import WantedAnswer
-from lmxd.fleet.hearing import Hearing
+from lmxd.fleet.hearing import HEARS, Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.lease_door import LeaseDoor
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.renewing import renew_if_due
 from lmxd.gateway.requests.failures import status_of
 
-_HEARS: Final = 3.0
-"""Seconds in which each node speaks at least once: until then a model that is not known may come."""
 _AGAIN: Final = 1.0
 """Seconds before a lease is renewed again, when that failed."""
 _LOOK: Final = 0.5
@@ -104,7 +102,7 @@ class FleetClient:
     async def _known(self, model: str) -> None:
         """Wait until all nodes that have the model are heard, or each has had the time to speak since this began."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._since + _HEARS):
+            async with asyncio.timeout_at(self._since + HEARS):
                 while not self._all_spoke(model):
                     self._spoken.clear()
                     await self._spoken.wait()

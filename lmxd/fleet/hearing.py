@@ -22,6 +22,8 @@ from lmxd.fleet.reading import read
 from lmxd.fleet.reports import Heartbeat, NodeCard
 
 log = logging.getLogger(__name__)
+HEARS: Final = 3.0
+"""Seconds in which each node that lives speaks at least once: until then one that is not known may come."""
 _PAUSE: Final = 1.0
 """Seconds before the bucket is tried again."""
 _QUIET: Final = 45.0
@@ -38,6 +40,8 @@ class Hearing:
         """NATS was lost, and is there again: what is watched may be lost with it."""
         self._has_cards = False
         """All cards that there were at the start have come."""
+        self._awaited: set[str] = set()
+        """The nodes with a card that have not been heard."""
         self.complete = asyncio.Event()
         """Each node that has a card has been heard once."""
 
@@ -69,7 +73,8 @@ class Hearing:
         now = self._now()
         if message.subject == names.heartbeat(beat.node) and self._table.hear(beat, now):
             self._told(beat.node, now)
-            self._look(now)
+            self._awaited.discard(beat.node)
+            self._look()
 
     async def _cards(self, bucket: KeyValue) -> None:
         """Take in all cards, and each that changes, until NATS was lost or nothing comes any more."""
@@ -85,21 +90,21 @@ class Hearing:
                     self._card(entry)
                 else:  # those that there were have come
                     self._has_cards = True
-                    self._look(self._now())
+                    self._look()
         finally:
             again.cancel()
             with contextlib.suppress(*_ERRORS):
                 await watcher.stop()  # type: ignore[no-untyped-call]
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """See whether each node that has a card has been heard."""
-        with_cards = [node for node in self._table.nodes.values() if node.card is not None]
-        if self._has_cards and with_cards and all(node.speaks(now) for node in with_cards):
+        if self._has_cards and not self._awaited and any(node.card is not None for node in self._table.nodes.values()):
             self.complete.set()
 
     def _card(self, entry: KeyValue.Entry) -> None:
         if entry.operation is not None or entry.value is None:
             self._table.forget_card(entry.key)
+            self._awaited.discard(entry.key)
             return
         try:
             card = read(entry.value, NodeCard)
@@ -108,3 +113,5 @@ class Hearing:
             return
         if card.node == entry.key:
             self._table.hear_card(card)
+            if not self._table.nodes[card.node].speaks(self._now()):
+                self._awaited.add(card.node)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import ssl
 from functools import partial
-from typing import Final
 
 from lmxd.config.gateway import GatewayConfig
 from lmxd.fleet import tls
 from lmxd.fleet.bus import connect
 from lmxd.fleet.gateway.app import front
 from lmxd.fleet.gateway.rereading import reread
-from lmxd.fleet.hearing import Hearing
+from lmxd.fleet.hearing import HEARS, Hearing
 from lmxd.fleet.home import FleetHome
 from lmxd.fleet.members import MemberRole
 from lmxd.fleet.renewing import keep_renewed
 from lmxd.gateway.process import listening
 from lmxd.gateway.requests.authentication import Authentication
 from lmxd.pausing import pause
-
-_HEARS: Final = 3.0
-"""Seconds in which each node that lives speaks at least once."""
 
 
 async def serve(home: FleetHome, config: GatewayConfig, address: str) -> None:
@@ -35,7 +31,7 @@ async def serve(home: FleetHome, config: GatewayConfig, address: str) -> None:
     heard.add_done_callback(lambda _: built.hearing.complete.set())
     renewed = asyncio.create_task(keep_renewed(home, MemberRole.GATEWAY, [context]))
     try:
-        await pause(built.hearing.complete, _HEARS)  # who starts again would refuse the requests of its first second
+        await pause(built.hearing.complete, HEARS)  # who starts again would refuse the requests of its first second
         await listening(config, address, authentication, built.runner, told, partial(reread, home, built.quotas))
         if heard.done():
             await heard
