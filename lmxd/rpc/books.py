@@ -164,6 +164,10 @@ class ElasticInfo(Result):
     """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
 
     steps: list[int] = Field(description="ascending: the last is the most that there is")
+    unified: bool = Field(
+        False,
+        description="its slots share one cache: a lease grows where it is, if that has room, by multiples of steps[0]",
+    )
     start: int = Field(
         description="the one that a lease begins with that asks for none, if there is room for it at once, else the"
         " first; a user may have another"

@@ -21,6 +21,9 @@ class GrowParams(LeaseParams):
         "one that there is, else it is processed anew",
     )
     apart: Apart = Field([])
+    max_instances: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="of its model, where slots share one cache: as many as this run, and it waits for room in one"
+    )
     carry: bool = Field(True, description="false: no conversation of it lies there that is worth carrying")
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"

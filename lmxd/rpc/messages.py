@@ -119,6 +119,11 @@ class RequestParams(Wish, Terms):
         None, description="the instance that has most of its prompt: served there, if that has a free slot for it"
     )
     apart: Apart = Field([])
+    bounded: bool = Field(
+        False,
+        description="its holder keeps each prompt with its answer within ctx, and asks one at a time: else a model whose "
+        "slots share one cache (kv_unified) serves nobody beside it",
+    )
 
 
 class LeaseParams(Params):

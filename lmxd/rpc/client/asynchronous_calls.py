@@ -61,6 +61,7 @@ class AsyncCalls(ABC):
         weight: float | None = None,
         near: str | None = None,
         apart: list[str] | None = None,
+        bounded: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -87,6 +88,7 @@ class AsyncCalls(ABC):
             weight=weight,
             near=near,
             apart=apart,
+            bounded=bounded,
         )
 
     async def grow(
@@ -96,6 +98,7 @@ class AsyncCalls(ABC):
         *,
         slot: int | None = None,
         apart: list[str] | None = None,
+        max_instances: int | None = None,
         carry: bool = True,
         wait: float | None = None,
         deadline: float | None = None,
@@ -110,6 +113,7 @@ class AsyncCalls(ABC):
             ctx=ctx,
             slot=slot,
             apart=apart,
+            max_instances=max_instances,
             carry=carry,
             wait=wait,
             deadline=deadline,

@@ -59,6 +59,7 @@ class BlockingCalls(ABC):
         weight: float | None = None,
         near: str | None = None,
         apart: list[str] | None = None,
+        bounded: bool = False,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -85,6 +86,7 @@ class BlockingCalls(ABC):
             weight=weight,
             near=near,
             apart=apart,
+            bounded=bounded,
         )
 
     def grow(
@@ -94,6 +96,7 @@ class BlockingCalls(ABC):
         *,
         slot: int | None = None,
         apart: list[str] | None = None,
+        max_instances: int | None = None,
         carry: bool = True,
         wait: float | None = None,
         deadline: float | None = None,
@@ -108,6 +111,7 @@ class BlockingCalls(ABC):
             ctx=ctx,
             slot=slot,
             apart=apart,
+            max_instances=max_instances,
             carry=carry,
             wait=wait,
             deadline=deadline,
