@@ -19,6 +19,7 @@ class Size:
     """The settings that a request may choose. None stands for the profile's value.
 
     ``exact``: context and slots are those of an instance that was admitted, and nothing is rounded up to a step.
+    ``bounded``: its holder never uses more tokens than that, so that others may share a cache with it.
     """
 
     ctx: int | None = None
@@ -30,6 +31,7 @@ class Size:
     min_gpu_layers: int | None = None
     max_instances: int | None = None
     exact: bool = False
+    bounded: bool = False
 
     @classmethod
     def of(cls, ask: Ask) -> Size:
@@ -69,8 +71,8 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
     if not profile.is_elastic:
         return size.ctx or usual_context(profile.context_length), max(profile.slots, size.slots or 1)
     steps = profile.steps(usual_context(profile.context_length))
-    context = steps.least(size.ctx or 0)
-    return context, max(steps.slots_at(context), size.slots or 1)
+    context, slots = steps.instance_at(steps.least(size.ctx or 0))
+    return context, slots if steps.unified else max(slots, size.slots or 1)
 
 
 def _drafted(profile: Profile) -> int:
