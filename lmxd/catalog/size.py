@@ -10,6 +10,7 @@ from lmxd.core.words import Ask
 from lmxd.engines.llama_cpp import ngrams
 from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.errors import LmxdError
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.overrides import Override, experts_in_ram, feed_forward_in_ram, overrides
 
@@ -40,7 +41,10 @@ class Size:
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
-    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
+    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none.
+
+    LmxdError ``invalid_params`` for a context that none of its instances has.
+    """
     context, slots = _context_and_slots(size, profile, usual_context)
     pools = profile.pools
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
@@ -71,6 +75,9 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
     if not profile.is_elastic:
         return size.ctx or usual_context(profile.context_length), max(profile.slots, size.slots or 1)
     steps = profile.steps(usual_context(profile.context_length))
+    if steps.unified and (size.ctx or 0) > steps.top:
+        what = f"ctx is {size.ctx}, but in one cache for all slots (kv_unified) a conversation has {steps.top} at most"
+        raise LmxdError("invalid_params", what, "ask for less, or raise context_length")
     context, slots = steps.instance_at(steps.least(size.ctx or 0))
     return context, slots if steps.unified else max(slots, size.slots or 1)
 
