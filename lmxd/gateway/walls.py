@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Literal, TypeAlias
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers.continuation import continuation, goes_on, is_chat, is_repeatable
+from lmxd.gateway.answers.continuation import anew, continuation, goes_on, is_chat, is_repeatable
 from lmxd.gateway.answers.events import collected
 from lmxd.gateway.answers.seams import Differs, Seam
 from lmxd.gateway.answers.walls import Remainder, WalledAnswer
@@ -110,6 +110,8 @@ class RequestWall:
             wall = Wall(lease=self._lease, written=written, slot=self._slot, is_continued=how == "continued")
             lease = await self._growth.beyond(wall, told, self._stack)
             slot = self._slot if lease.instance == self._lease.instance else None
+            if how == "again" and lease.instance == self._lease.instance:
+                call = anew(call)
             answer, head = await self._stack.enter_async_context(self._ask(lease, call, slot))
         except LmxdError:
             return None

@@ -13,7 +13,8 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
 from gateway.front import Front, opened, read_until
-from gateway.test_walls import CHAT, PATHS, TEXT, Heard, heard, whole
+from gateway.test_walls import CHAT, GREEDY, PATHS, TEXT, Heard, heard, whole
+from lmxd.gateway import shared_growth
 
 SHARE, CELLS = 512, 4096
 
@@ -235,3 +236,32 @@ async def test_all_share_one_instance_where_there_is_no_room_for_another(tmp_pat
         for name in ("ann", "bob", "cyd"):
             assert (await front.ask("/completion", body | {"prompt": f"{name} " * 350})).status == 200
         assert instances(h) == ["shared#1"]
+
+
+async def test_what_cannot_be_continued_is_asked_for_again_and_processed_as_at_first(tmp_path: Path) -> None:
+    async with opened(house(tmp_path, {"wordy": 3000, "trims": True})) as front:
+        path, body = "/v1/chat/completions", CHAT | GREEDY
+        fixed = await heard(front, path, {"model": "fixed", **body})
+        found = await heard(front, path, {"model": "shared", **body})
+        assert (found.text, found.counts, found.done, len(found.ids)) == (fixed.text, fixed.counts, 1, 1)
+        assert (await walls(front)).keys() == {"again"}
+        asked = json.loads((await front.ask("/upstream/shared/fake/asked", method="GET")).text)
+        assert asked["cache_prompt"] is False
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_answer_that_finds_no_more_tokens_in_time_ends_at_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, streams: bool
+) -> None:
+    monkeypatch.setattr(shared_growth, "AT_WALL", 0.3)
+    async with opened(h := house(tmp_path, {"wordy": 3000}, gb=13)) as front, h.client() as lmxd:
+        other = await lmxd.request("shared", ctx=CELLS - 3 * SHARE, bounded=True)
+        path, body = "/v1/completions", {"model": "shared", **TEXT}
+        if streams:
+            found = await heard(front, path, body)
+            assert (found.ends, found.done, found.counts["total_tokens"]) == (["length"], 1, 3 * SHARE)
+        else:
+            _, end, figures = await whole(front, path, body)
+            assert (end, figures["total_tokens"]) == ("length", 3 * SHARE)
+        assert await walls(front) == {"ended": 1}
+        await front.until(lambda: [*h.state.leases] == [other.lease] and not h.state.tickets)

@@ -61,6 +61,15 @@ def is_repeatable(call: UpstreamCall) -> bool:
         return False
 
 
+def anew(call: UpstreamCall) -> UpstreamCall:
+    """The same request, of whose prompt its engine is to use nothing that it has: else it would be rounded otherwise.
+
+    Raises what reading its body does, of which there is none that has been answered.
+    """
+    fields = msgspec.json.decode(bounded(call.body), type=Fields)
+    return replace(call, body=msgspec.json.encode(fields | {"cache_prompt": False}))
+
+
 def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
     """The request that has an engine go on with an answer; None if that cannot be said to it, or not be told."""
     if not written.plain or not written.text or not goes_on(call):
