@@ -58,6 +58,7 @@ PARTS = {
     "builds.py",
     "elastic_agents.py",
     "elastic_report.py",
+    "elastic_sides.py",
     "elastic_trace.py",
     "elastic_trouble.py",
     "elastic_watch.py",
