@@ -54,7 +54,7 @@ class Setting:
     """``slots``: of an instance of the first of ``steps``; ``apart``: a conversation keeps apart from others.
 
     ``idle``: seconds until an unused instance ends; ``limit``: bytes of the card; ``last``: the fewest slots of an
-    instance of the last step.
+    instance of the last step. ``unified``: slots are shares of one cache, and a conversation has as many as it needs.
     """
 
     steps: tuple[int, ...]
@@ -63,16 +63,28 @@ class Setting:
     idle: float
     limit: int
     last: int = 1
+    unified: bool = False
 
     @property
     def elastic(self) -> bool:
         return len(self.steps) > 1
 
+    @property
+    def cells(self) -> int:
+        """Tokens in an instance of the first step."""
+        return self.slots * self.steps[0]
+
     def step(self, tokens: int) -> int:
+        if self.unified:
+            return -(-tokens // self.steps[0]) * self.steps[0]
         return next((step for step in self.steps if step >= tokens), self.steps[-1])
 
     def of(self, step: int) -> dict[str, Any]:
         """What is asked for at a step."""
+        if self.unified:
+            size = {"gib": charge(self.cells) / GIB, "context": self.cells, "spread": self.slots}
+            shares = step // self.steps[0]
+            return size | {"slots": shares, "unified": True, "elastic": True, "idle_timeout": self.idle}
         least = self.last if step == self.steps[-1] else 1
         spread = max(least, self.slots * self.steps[0] // step)
         gib = charge(spread * step) / GIB
@@ -134,6 +146,8 @@ class PlayedAgents:
     """When the last turn in a slot ended, or infinity."""
     _left: int = 0
     """Agents that are not done."""
+    _lies: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Tokens in each slot of a cache that all share, unless they were purged."""
 
     def __post_init__(self) -> None:
         self._world = World({"gpu": Gpu(capacity=self.setting.limit)}, queue_depth=1000)
@@ -199,11 +213,11 @@ class PlayedAgents:
         self._later(POLL, self._poll)
 
     def _lease(self, ticket: str, name: InstanceId, slot: int | None = None) -> Granted:
-        ask = self._world.state.instances[name].ask
+        ask, shares = self._world.state.instances[name].ask, self._world.state.leases[lease_of(ticket)].slots
         return Granted(
-            lease=lease_of(ticket), instance=name, model=MODEL, endpoint="", base_url="", api_key="", ctx=ask.context,
-            ctx_most=self.setting.steps[-1], slots=1, instance_slots=ask.spread, devices={},
-            basis="declared", hold="connection", waited=0, slot=slot, alone=True,
+            lease=lease_of(ticket), instance=name, model=MODEL, endpoint="", base_url="", api_key="",
+            ctx=ask.tokens(shares), ctx_most=self.setting.steps[-1], slots=shares, instance_slots=ask.spread,
+            devices={}, basis="declared", hold="connection", waited=0, slot=slot, alone=True,
         )  # fmt: skip
 
     def _next(self, said: Iterator[_Turn]) -> None:
@@ -216,7 +230,7 @@ class PlayedAgents:
     def _ask(self, said: Iterator[_Turn], turn: _Turn) -> None:
         """A lease where the conversation lies, else with the context that it needs."""
         _, lies, near = self._slots.of_conversation(MODEL, turn.blocks)
-        ctx = lies or self.setting.step(turn.tokens)
+        ctx = self.setting.step(turn.tokens) if self.setting.unified else lies or self.setting.step(turn.tokens)
         lost = not near and ctx > self.setting.steps[0] and self.setting.apart
         apart = self._slots.lived_in(MODEL, ctx) if lost else ()
         ticket = self._world.ask(MODEL, max_instances=1, near=near or None, apart=apart, **self.setting.of(ctx))
@@ -244,11 +258,12 @@ class PlayedAgents:
         """Answer it, and give its lease back."""
         stack = ExitStack()
         slot = stack.enter_context(self._slots.taken(lease, turn.blocks))
-        seen = () if slot is None else self._slots.before(lease, slot).seen
+        seen = () if slot is None or self._was_purged(lease, slot) else self._slots.before(lease, slot).seen
         anew = max(0, len(turn.blocks) - turn.new // BLOCK - agreeing(seen, turn.blocks) - 10) * BLOCK
         self.anew += anew
         self._working[lease.instance] += 1
         self._used[lease.instance, slot or 0] = inf
+        self._fill(lease, slot or 0, turn.tokens)
 
         def done() -> None:
             stack.close()
@@ -258,3 +273,17 @@ class PlayedAgents:
             self._next(said)
 
         self._later(TURN + anew / ANEW, done)
+
+    def _was_purged(self, lease: Granted, slot: int) -> bool:
+        return self.setting.unified and (lease.instance, slot) not in self._lies
+
+    def _fill(self, lease: Granted, slot: int, tokens: int) -> None:
+        """Have a slot take cells; where there are too few, idle slots lose theirs in the order of their numbers, as in
+        llama-server."""
+        if not self.setting.unified:
+            return
+        self._lies[lease.instance, slot] = tokens
+        mine = sorted(place for place in self._lies if place[0] == lease.instance)
+        idle = iter([place for place in mine if self._used[place] < inf])
+        while sum(self._lies.get(place, 0) for place in mine) > self.setting.cells:
+            del self._lies[next(idle)]
