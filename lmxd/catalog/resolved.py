@@ -95,7 +95,7 @@ class Resolved:
             profile=self.name,
             variant=self.variant,
             context=launch.context,
-            slots=size.slots or 1,
+            slots=self._slots(),
             spread=launch.slots,
             options=self._options(launch, layout, room, self.offloads()),
             priority=profile.priority if size.priority is None else size.priority,
@@ -106,10 +106,31 @@ class Resolved:
             private_to=private_to,
             sleeps=self._sleeps(layout),
             elastic=profile.is_elastic,
+            unified=profile.is_elastic and profile.kv_unified,
             idle_shrink=profile.idle_shrink if profile.is_elastic else FOREVER,
             begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
+
+    def _slots(self) -> int:
+        """The slots of a lease: in a cache that all share, as many as have its tokens together.
+
+        All of them, if its holder may use more than that. LmxdError for more than there are.
+        """
+        size, launch, slots = self.size, self.launch, self.size.slots or 1
+        if not (self.profile.is_elastic and self.profile.kv_unified) or size.exact:
+            return slots
+        if not size.bounded:
+            return launch.slots
+        share = launch.context // launch.slots
+        if (wanted := slots * -(-(size.ctx or share) // share)) > launch.slots:
+            what = (
+                f"{slots} slots of {size.ctx or share} tokens are more than the {launch.context} that {self.name} has"
+            )
+            raise LmxdError(
+                "invalid_params", f"{what} for all of them", "ask for less, or raise context_length or slots"
+            )
+        return wanted
 
     def _sleeps(self, layout: Layout) -> Demand:
         """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""

@@ -10,6 +10,7 @@ from lmxd.core.words import Ask
 from lmxd.engines.llama_cpp import ngrams
 from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.errors import LmxdError
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.overrides import Override, experts_in_ram, feed_forward_in_ram, overrides
 
@@ -19,6 +20,7 @@ class Size:
     """The settings that a request may choose. None stands for the profile's value.
 
     ``exact``: context and slots are those of an instance that was admitted, and nothing is rounded up to a step.
+    ``bounded``: its holder never uses more tokens than that, so that others may share a cache with it.
     """
 
     ctx: int | None = None
@@ -30,6 +32,7 @@ class Size:
     min_gpu_layers: int | None = None
     max_instances: int | None = None
     exact: bool = False
+    bounded: bool = False
 
     @classmethod
     def of(cls, ask: Ask) -> Size:
@@ -38,7 +41,10 @@ class Size:
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
-    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
+    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none.
+
+    LmxdError ``invalid_params`` for a context that none of its instances has.
+    """
     context, slots = _context_and_slots(size, profile, usual_context)
     pools = profile.pools
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
@@ -69,8 +75,11 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
     if not profile.is_elastic:
         return size.ctx or usual_context(profile.context_length), max(profile.slots, size.slots or 1)
     steps = profile.steps(usual_context(profile.context_length))
-    context = steps.least(size.ctx or 0)
-    return context, max(steps.slots_at(context), size.slots or 1)
+    if steps.unified and (size.ctx or 0) > steps.top:
+        what = f"ctx is {size.ctx}, but in one cache for all slots (kv_unified) a conversation has {steps.top} at most"
+        raise LmxdError("invalid_params", what, "ask for less, or raise context_length")
+    context, slots = steps.instance_at(steps.least(size.ctx or 0))
+    return context, slots if steps.unified else max(slots, size.slots or 1)
 
 
 def _drafted(profile: Profile) -> int:

@@ -12,6 +12,9 @@ from lmxd.terminal import say
 
 def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
     """Its steps, each with its bytes, and what becomes of a conversation that grows. ``called``: devices' names."""
+    if growth.share is not None:
+        _shares(growth.steps[0], growth.share, called)
+        return
     rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in growth.steps]
     output.table((">GROWS TO CTX", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
     if growth.not_carried is None:
@@ -20,6 +23,12 @@ def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
         more = growth.swa_full_bytes
         takes = "" if more is None else f"; swa_full takes {more / MIB:,.0f} MiB more for an instance at most"
         say(f"a conversation that grows is processed anew: {growth.not_carried}{takes}")
+
+
+def _shares(step: StepInfo, share: int, called: Mapping[str, str]) -> None:
+    row = (f"{step.ctx}", f"{step.slots}", f"{share}", step.problem or _sizes(step, called))
+    output.table((">TOKENS OF ALL", ">SLOTS", ">TOKENS OF EACH", "AN INSTANCE TAKES"), [row], "")
+    say("a conversation that grows gets further slots where it is")
 
 
 def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:

@@ -20,11 +20,14 @@ _FACTOR: Final = 4
 _SHIFTS: Final = "--context-shift"
 _EXCLUDED: Final = {
     "suspend": "its caches are kept for launches of one size",
-    "kv_unified": "its slots share one cache, of which none has a step of its own",
     "embedding": "its server keeps no conversation",
     "rerank": "its server keeps no conversation",
 }
 """Keys that an elastic context excludes, and why."""
+_UNCOUNTED: Final = ("mmproj", "draft", "mtp", "ngram")
+"""Keys by which an engine takes more of a cache than the tokens of a prompt and its answer."""
+_MOST_SHARES: Final = 256
+"""Sequences that one cache of llama.cpp can have (LLAMA_MAX_SEQ)."""
 
 _Step = Annotated[int, Field(ge=256, le=2**27)]
 
@@ -80,6 +83,10 @@ class Grows(Protocol):
     def context_length(self) -> int | None: ...
     @property
     def engine_flags(self) -> tuple[str, ...]: ...
+    @property
+    def kv_unified(self) -> bool: ...
+    @property
+    def slots(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +94,12 @@ class Steps:
     """The contexts that a lease can have, ascending, and the ``slots`` of an instance of the first.
 
     Each is a multiple of 256, to which llama.cpp rounds up, but for the last, which is what the profile says.
+    ``unified``: all slots share one cache, and the contexts are multiples of the first.
     """
 
     contexts: tuple[int, ...]
     slots: int
+    unified: bool = False
 
     @property
     def start(self) -> int:
@@ -104,15 +113,27 @@ class Steps:
         """The least step of so many tokens; what is beyond the last is no step, and stays as it is."""
         return next((step for step in self.contexts if step >= tokens), tokens)
 
-    def slots_at(self, step: int) -> int:
-        """The slots of an instance of a step. It has no more cells than one of the first, but for one slot at least."""
-        return max(1, self.slots * self.start // step)
+    def instance_at(self, step: int) -> tuple[int, int]:
+        """The context of an instance of a step, and its slots.
+
+        It has no more cells than one of the first, but for one slot at least. One cache for all slots has as many, or
+        the last step: its slots are shares of it, of the first step each.
+        """
+        if self.unified:
+            shares = max(self.slots, -(-max(self.top, step) // self.start))
+            return shares * self.start, shares
+        return step, max(1, self.slots * self.start // step)
 
 
-def steps(said: ElasticConfig | None, top: int, slots: int) -> Steps:
-    """The steps up to ``top``. ``said``: by the profile; ``slots``: of an instance of the first."""
+def steps(said: ElasticConfig | None, top: int, slots: int, *, unified: bool) -> Steps:
+    """The steps up to ``top``. ``said``: by the profile; ``slots``: of an instance of the first.
+
+    ``unified``: they share one cache.
+    """
     said = said or ElasticConfig()
     first = padded(said.start or _START)
+    if unified:
+        return Steps((*range(first, top, first), top), slots, unified=True)
     further = [padded(step) for step in said.steps] or list(_quadrupled(first, top))
     return Steps((*dict.fromkeys(step for step in (first, *further) if step < top), top), slots)
 
@@ -133,10 +154,30 @@ def wrong_elastic(profile: Grows) -> Iterator[str]:
     for key, why in _EXCLUDED.items():
         if getattr(profile, key):
             yield f"{key}: an elastic context excludes it, for {why}: take one of them out"
+    if profile.kv_unified:
+        yield from _wrong_shares(profile)
     if _SHIFTS in profile.engine_flags:
         why = "an elastic context grows instead of losing the beginning of a conversation"
         yield f"engine_flags: {_SHIFTS} is excluded, for {why}: take one of them out"
     yield from _wrong_steps(profile.elastic or ElasticConfig(), profile.context_length)
+
+
+def _wrong_shares(profile: Grows) -> Iterator[str]:
+    """The same where all slots share one cache."""
+    for key in _UNCOUNTED:
+        if getattr(profile, key):
+            why = "what it takes of the one cache that all slots share is not known"
+            yield f"{key}: an elastic context with kv_unified excludes it, for {why}: take one of them out"
+    said, top = profile.elastic or ElasticConfig(), profile.context_length
+    if said.steps:
+        why = "with kv_unified, a conversation has as many times start as it needs"
+        yield f"elastic.steps: {why}: take steps out"
+    first = padded(said.start or _START)
+    if top and -(-top // first) > _MOST_SHARES:
+        yield (
+            f"elastic.start is {first}, which context_length ({top}) has {-(-top // first)} times, and with kv_unified"
+            f" {_MOST_SHARES} at most are possible: raise start to {padded(-(-top // _MOST_SHARES))}"
+        )
 
 
 def _wrong_steps(said: ElasticConfig, top: int | None) -> Iterator[str]:

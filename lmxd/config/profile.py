@@ -268,7 +268,7 @@ class Profile(LlamaCppKeys):
 
     def steps(self, top: int) -> Steps:
         """The contexts that its leases can have, up to ``top``, if it is elastic."""
-        return steps(self.elastic, top, self.slots)
+        return steps(self.elastic, top, self.slots, unified=self.kv_unified)
 
     @property
     def uses_ram(self) -> bool:

@@ -112,9 +112,9 @@ class MoveLease(Decision):
 
     A move that nobody asked for has a ticket that nobody waits for.
 
-    They are the same if that one has enough context. ``carried``: where each conversation that went along lay before,
-    and the slot where it lies now. ``waited``: seconds from the request to this answer. ``why``: the reason why it was
-    possible now.
+    They are the same if that one has enough context: ``widened`` if the lease has further slots there now.
+    ``carried``: where each conversation that went along lay before, and the slot where it lies now. ``waited``: seconds
+    from the request to this answer. ``why``: the reason why it was possible now.
     """
 
     ticket: TicketId
@@ -125,6 +125,7 @@ class MoveLease(Decision):
     owner: Owner
     waited: float
     carried: tuple[tuple[int, int], ...]
+    widened: bool = False
     move: Move
     why: str
 

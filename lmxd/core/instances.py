@@ -213,9 +213,13 @@ class Instance:
         ours = self.swap is not None and self.swap.profile == self.ask.profile
         return not self.ask.external and (self.accepts or ours) and not self.could_serve(ask)
 
-    def serves(self, ask: Ask) -> bool:
-        """Whether a lease for ``ask`` can be granted on it now, without further bytes."""
-        if not self.could_serve(ask) or self.free_slots < ask.slots:
+    def serves(self, ask: Ask, moves: LeaseId | None = None) -> bool:
+        """Whether a lease for ``ask`` can be granted on it now, without further bytes.
+
+        ``moves``: the lease that grows by that, which keeps its slots if it has them here.
+        """
+        own = 0 if moves is None or moves not in self.leases else self.leases[moves].slots
+        if not self.could_serve(ask) or self.free_slots + own < ask.slots:
             return False
         return self.vacant or (ask.share and self.shared)
 

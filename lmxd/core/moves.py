@@ -47,6 +47,7 @@ class Parked:
     @property
     def move(self) -> Move:
         """The reason why it moves."""
-        if self.ask.context == self.back.context:
+        has, had = (ask.tokens(ask.slots) for ask in (self.ask, self.back))
+        if has == had:
             return Move.RETURNED
-        return Move.SHRUNK if self.ask.context < self.back.context else Move.GROWN
+        return Move.SHRUNK if has < had else Move.GROWN

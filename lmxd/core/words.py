@@ -154,6 +154,7 @@ class Ask:
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
     measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
     ``elastic``: a lease on it may grow: it moves to an instance with more context.
+    ``unified``: its slots are shares of one cache of ``context`` tokens: a lease that grows gets further ones there.
     ``idle_shrink``: seconds without work after which an elastic instance gives back what it does not use.
     ``begun``: seconds that a start of its engine takes whatever its size, until one of the profile was seen.
     """
@@ -175,6 +176,7 @@ class Ask:
     sleeps: Demand = field(default_factory=dict)
     measures: float = 0.0
     elastic: bool = False
+    unified: bool = False
     idle_shrink: float = FOREVER
     begun: float = BEGUN
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
@@ -214,6 +216,10 @@ class Ask:
         where = tuple(device for o in self.options for device in o.demand) if few else len(self.options)
         size = (self.context, self.slots, self.spread, self.need, self.size, where)
         return (*self.kind, size, self.share, self.external, self.max_instances, self.priority)
+
+    def tokens(self, slots: int) -> int:
+        """Tokens that a conversation may have whose lease has so many slots."""
+        return self.context // self.spread * slots if self.unified else self.context
 
     @property
     def launch(self) -> tuple[str, str, int]:

@@ -165,8 +165,7 @@ class ElasticInfo(Result):
 
     steps: list[int] = Field(description="ascending: the last is the most that there is")
     unified: bool = Field(
-        False,
-        description="its slots share one cache: a lease grows where it is, if that has room, by multiples of steps[0]",
+        False, description="its slots share one cache, in which a lease grows where it is, by multiples of steps[0]"
     )
     start: int = Field(
         description="the one that a lease begins with that asks for none, if there is room for it at once, else the"
@@ -192,6 +191,9 @@ class GrowthInfo(Result):
     """The steps by which a lease of an elastic model grows, and what becomes of its conversation."""
 
     steps: list[StepInfo]
+    share: int | None = Field(
+        None, description="tokens that each slot adds to a lease, where all share one cache, in which it grows"
+    )
     not_carried: str | None = Field(
         None, description="why a conversation is processed anew as it moves; null: it is not"
     )

@@ -121,8 +121,8 @@ class RequestParams(Wish, Terms):
     apart: Apart = Field([])
     bounded: bool = Field(
         False,
-        description="its holder keeps each prompt with its answer within ctx, and asks one at a time: else a model whose "
-        "slots share one cache (kv_unified) serves nobody beside it",
+        description="its holder keeps each prompt with its answer within ctx, and asks one at a time: else a model "
+        "whose slots share one cache (kv_unified) serves nobody beside it",
     )
 
 

@@ -51,16 +51,37 @@ def test_any_need_has_the_least_step_and_no_step_has_more_cells_than_the_first(
     start: int | None, said: list[int], top: int, slots: int
 ) -> None:
     further = tuple(step for step in said if step > (start or 4096))  # as a profile must say them
-    found = steps(ElasticConfig(start=start, steps=further), top, slots)
+    found = steps(ElasticConfig(start=start, steps=further), top, slots, unified=False)
     assert found.top == top
     assert list(found.contexts) == sorted(set(found.contexts))
     assert all(step % 256 == 0 for step in found.contexts[:-1])
-    assert found.slots_at(found.start) == slots
+    assert found.instance_at(found.start) == (found.start, slots)
     for step in found.contexts:
+        context, fewer = found.instance_at(step)
+        assert context == step
         assert found.least(step) == step
         assert found.least(step - 1) == (step - 1 if step - 1 in found.contexts else step)
-        assert found.slots_at(step) == 1 or found.slots_at(step) * step <= slots * found.start
+        assert fewer == 1 or fewer * step <= slots * found.start
     assert found.least(top + 1) == top + 1, "as without steps"
+
+
+@given(start=st.integers(256, 2**16), top=st.integers(256, 2**20), slots=st.integers(1, 256))
+def test_one_cache_for_all_slots_has_the_whole_context_and_the_first_step_of_each(
+    start: int, top: int, slots: int
+) -> None:
+    found = steps(ElasticConfig(start=start), top, slots, unified=True)
+    assert found.top == top
+    assert all(step % found.start == 0 for step in found.contexts[:-1])
+    context, shares = found.instance_at(found.start)
+    assert context == shares * found.start, "each slot is a share of it"
+    assert context >= max(top, slots * found.start)
+    assert shares == slots or context - found.start < top, "and it is no larger than it has to be"
+    assert all(found.instance_at(step) == (context, shares) for step in found.contexts), "it has one size"
+
+
+def test_one_cache_for_all_slots_may_be_elastic() -> None:
+    assert contexts("context_length: 16384, context: elastic, kv_unified: true") == (4096, 8192, 12288, 16384)
+    assert contexts("context_length: 10000, kv_unified: true, elastic: {start: 4096}") == (4096, 8192, 10000)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +112,18 @@ def test_any_need_has_the_least_step_and_no_step_has_more_cells_than_the_first(
         ("elastic: {steps: [1]}, context_length: 65536", r"elastic.steps"),
         ("context: rubber, context_length: 65536", r"context"),
         ("context: elastic, context_length: 65536, suspend: true", r"suspend: an elastic context excludes it, for its"),
-        ("context: elastic, context_length: 65536, kv_unified: true", r"kv_unified: an elastic context excludes it"),
+        (
+            "elastic: {steps: [8192]}, context_length: 65536, kv_unified: true",
+            r"elastic.steps: with kv_unified, a conversation has as many times start as it needs: take steps out",
+        ),
+        (
+            "elastic: {start: 256}, context_length: 131072, kv_unified: true",
+            r"elastic.start is 256, which context_length \(131072\) has 512 times, .* raise start to 512",
+        ),
+        (
+            "context: elastic, context_length: 65536, kv_unified: true, mtp: 2",
+            r"mtp: an elastic context with kv_unified excludes it, for what it takes of the one cache",
+        ),
         ("context: elastic, context_length: 65536, embedding: true", r"embedding: an elastic context excludes it"),
         ("context: elastic, context_length: 65536, rerank: true", r"rerank: an elastic context excludes it"),
         (

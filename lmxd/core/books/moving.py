@@ -64,7 +64,7 @@ def _requested(state: State, event: GrowthRequested) -> None:
         lease.parked = replace(lease.parked, ask=event.ask)
         stand_first(ticket, lease.parked)
         state.step.touched.leases.add(lease.id)
-    elif state.instances[lease.instance].is_like(event.ask):
+    elif state.instances[lease.instance].is_like(event.ask) and lease.slots >= event.ask.slots:
         slots = [carry.slot for carry in ticket.carries if carry.instance == lease.instance]
         ticket.instance, ticket.why = lease.instance, f"{lease.instance} has enough context"
         _answer(state, ticket, lease, before=lease, carried=tuple((slot, slot) for slot in slots))
@@ -90,17 +90,21 @@ def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         moves=lease.id,
         carries=() if event.carry is None else (event.carry,),
+        near=lease.instance,
         apart=event.apart,
     )
 
 
-def move_lease(state: State, ticket: Ticket, carried: tuple[tuple[int, int], ...]) -> None:
-    """Move the lease that grows to the instance of its ticket. It does not end by that, nor is one granted."""
+def move_lease(state: State, ticket: Ticket, instance: Instance, carried: tuple[tuple[int, int], ...]) -> None:
+    """Move the lease that grows to an instance, or have it have further slots of its own one.
+
+    It does not end by that, nor is one granted.
+    """
     assert ticket.moves is not None
-    assert ticket.instance is not None
     lease = state.leases[ticket.moves]
-    before, instance = replace(lease), state.instances[ticket.instance]
+    before = replace(lease)
     state.drop_ticket(ticket)
+    ticket.instance = instance.id
     state.drop_lease(lease)
     lease.instance, lease.growing, lease.parked = instance.id, None, None
     lease.slots, lease.size, lease.share = ticket.ask.slots, ticket.ask.portion, ticket.ask.share
@@ -110,7 +114,7 @@ def move_lease(state: State, ticket: Ticket, carried: tuple[tuple[int, int], ...
     instance.keep_alive, instance.outgrown = None, False
     if _move(before) is Move.GROWN:
         instance.grown_at = state.now
-    if before.parked is None:
+    if before.parked is None and before.instance != instance.id:
         _leave(state, state.instances[before.instance], before)
     state.step.touched.instances.add(instance.id)
     state.step.serve_again = True
@@ -137,6 +141,7 @@ def _answer(state: State, ticket: Ticket, lease: Lease, before: Lease, carried: 
             owner=ticket.owner,
             waited=state.now - ticket.asked_at,
             carried=carried,
+            widened=lease.instance == before.instance and lease.slots > before.slots,
             move=_move(before),
             why=ticket.why,
         )

@@ -22,7 +22,14 @@ CARRIED_WITHIN: Final = 30.0
 
 
 def carry(state: State, instance: Instance, ticket: Ticket) -> None:
-    """Have the conversations of a growth carried to its instance, which is ready. A lease without any moves."""
+    """Have the conversations of a growth carried to its instance, which is ready. A lease without any moves.
+
+    One that gets further slots where it is has all its conversations there.
+    """
+    if ticket.moves in instance.leases:
+        ticket.why = f"{instance.id} has further slots for it"
+        move_lease(state, ticket, instance, tuple((each.slot, each.slot) for each in ticket.carries))
+        return
     if ticket.instance is None:
         state.attach(ticket, instance)
     assert ticket.moves is not None
@@ -44,8 +51,9 @@ def move_carried(state: State) -> bool:
         if ticket.id not in state.tickets:
             continue  # it was refused by the same event
         assert ticket.moves is not None
+        assert ticket.instance is not None
         left = state.instances.get(state.leases[ticket.moves].instance)
-        move_lease(state, ticket, carried)
+        move_lease(state, ticket, state.instances[ticket.instance], carried)
         moved = True
         if left is not None and left.outgrown:
             check(state, left)

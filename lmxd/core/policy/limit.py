@@ -16,11 +16,11 @@ def has_all_instances(state: State, ticket: Ticket) -> bool:
     """Whether as many instances of its model run as its ``max_instances`` allows, whatever their size.
 
     One that its holder does not share does not count, nor one that cannot make way for a larger, nor one whose slots
-    are all taken by other uids. A growth has no such limit: its conversation has nowhere else to go. Nor has one that
-    keeps apart from conversations, as long as there is room.
+    are all taken by other uids. A growth has such a limit only if it says one, and none once its lease is parked: then
+    it has nowhere else to go. Nor has a request that keeps apart from conversations, as long as there is room.
     """
     ask = ticket.ask
-    if ask.max_instances is None or ticket.moves is not None or ticket.apart:
+    if ask.max_instances is None or ticket.parked or ticket.apart:
         return False
     within_reach = (i for i in state.able(ask) if i.free_slots > 0 or ticket.owner.uid in _uids(i))
     able = sum(i.ask.share or not ask.share for i in within_reach)

@@ -67,4 +67,4 @@ def is_being_asked(state: State, ticket: Ticket) -> bool:
 def _able(state: State, ticket: Ticket) -> list[Instance]:
     """The instances with a free slot that serve a ticket."""
     kin = state.with_free_slots.get(ticket.ask.kind)
-    return [i for i in kin.values() if i.id not in ticket.apart and i.serves(ticket.ask)] if kin else []
+    return [i for i in kin.values() if i.id not in ticket.apart and i.serves(ticket.ask, ticket.moves)] if kin else []

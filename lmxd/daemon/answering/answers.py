@@ -212,7 +212,7 @@ class Answers:
         launched = self._performer.launched(instance.id)
         if launched is None or launched.endpoint is None:
             raise InstanceGone
-        endpoint = launched.endpoint
+        endpoint, most = launched.endpoint, self._present.most_context(instance.ask)
         return Granted(
             lease=lease.id,
             instance=instance.id,
@@ -222,8 +222,8 @@ class Answers:
             api_key=endpoint.key,
             socket=str(endpoint.socket) if endpoint.socket else None,
             upstream_name=launched.plan.upstream_name,
-            ctx=instance.ask.context,
-            ctx_most=self._present.most_context(instance.ask),
+            ctx=instance.ask.tokens(lease.slots) if most is None else min(instance.ask.tokens(lease.slots), most),
+            ctx_most=most,
             slot=slot,
             carried=list(self.transit.carried.get(lease.id, ())),
             slots=lease.slots,

@@ -139,29 +139,32 @@ class Asks:
         catalog, size = self._present.catalog, self._begun(model, size, user)
         return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
 
-    async def grown(self, lease: Lease, need: int) -> Ask:
+    async def grown(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
 
-        LmxdError ``invalid_params`` if there is no such step, ``unknown_model`` if the configuration has the model no
-        more, ``lease_ended`` if its instance is gone.
+        ``max_instances``: another is started for it only if fewer run. LmxdError ``invalid_params`` if there is no such
+        step, ``unknown_model`` if the configuration has the model no more, ``lease_ended`` if its instance is gone.
         """
-        model, size, _ = self._growth(lease, need)
+        model, size, _ = self._growth(lease, need, max_instances)
         resolved = await self.warm(model, size, lease.owner.who)
         self.require_engine(resolved)
-        return self.grown_again(lease, need)
+        return self.grown_again(lease, need, max_instances)
 
-    def grown_again(self, lease: Lease, need: int) -> Ask:
+    def grown_again(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The same for the configuration and the devices that there are now. LmxdError likewise."""
-        model, size, user = self._growth(lease, need)
+        model, size, user = self._growth(lease, need, max_instances)
         return self.ask(self._present.catalog.resolve(model, size), user)
 
-    def _growth(self, lease: Lease, need: int) -> tuple[str, Size, User | None]:
+    def _growth(self, lease: Lease, need: int, max_instances: int | None) -> tuple[str, Size, User | None]:
         """The model and size that a lease grows to, and the user for whom its instance is."""
         if self._state.leases.get(lease.id) is not lease:
             why = {"reason": EndReason.INSTANCE_EXITED}
             raise LmxdError("lease_ended", f"lease {lease.id} has ended with its instance", "make a new request", why)
         ask = ask_of(self._state, lease)
-        had = Size(slots=lease.slots, priority=lease.priority, share=lease.share)
+        slots = None if ask.unified else lease.slots
+        had = Size(
+            slots=slots, priority=lease.priority, share=lease.share, max_instances=max_instances, bounded=ask.unified
+        )
         return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
@@ -170,7 +173,7 @@ class Asks:
         It has as many slots, and takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
         """
         ask, user = instance.ask, _user_of(instance)
-        if not ask.elastic:
+        if not ask.elastic or ask.unified:
             return None
         now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
         if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:

@@ -61,13 +61,13 @@ class Moving:
             what = f"lease {lease.id} is on {instance.id}, whose context is fixed"
             remedy = "request another with ctx, or have context: elastic in the profile of the model"
             raise LmxdError("invalid_params", what, remedy)
-        if params.ctx <= instance.ask.context:
+        if params.ctx <= instance.ask.tokens(lease.slots):
             granted = self._answers.granted(lease, waited=0.0)
             assert isinstance(granted, Granted)
             return granted
-        ask = await self._asks.grown(lease, params.ctx)
+        ask = await self._asks.grown(lease, params.ctx, params.max_instances)
         await self._answers.transit.over(lease, params.wait)  # it may have been shrunk meanwhile, or have ended
-        again = partial(self._asks.grown_again, lease, params.ctx)
+        again = partial(self._asks.grown_again, lease, params.ctx, params.max_instances)
         asked = GrowthRequested(
             at=time.monotonic(),
             ticket=TicketId(f"t-{secrets.token_hex(4)}"),

@@ -127,6 +127,7 @@ class ModelCalls:
         seen = catalog.starts.of(name, None)
         return ElasticInfo(
             steps=list(catalog.steps(name)),
+            unified=resolved.launch.unified,
             start=start,
             learned_from=0 if seen is None else seen.count,
             growths_per_hour=self._learning.growths.per_hour()[name],

@@ -44,8 +44,11 @@ class MoveCounts:
         self._shrinks.labels(model, "idle" if stop.unasked else "wanted").inc()
 
     def moved(self, move: MoveLease) -> None:
-        """Count a lease that has moved. One whose instance has enough context already has not."""
+        """Count a lease that has moved, or has more of its instance. One that has enough already has done neither."""
         if move.instance == move.before:
+            if move.widened:
+                self._growths.labels(move.profile, "widened").inc()
+                self._seconds.labels(move.profile).observe(move.waited)
             return
         if (result := _RESULTS.get(move.move)) is not None:
             self._growths.labels(move.profile, result).inc()

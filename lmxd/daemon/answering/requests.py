@@ -147,4 +147,5 @@ class Requests:
             share=not wish.exclusive,
             min_gpu_layers=wish.min_gpu_layers,
             max_instances=wish.max_instances,
+            bounded=isinstance(wish, RequestParams) and wish.bounded,
         )

@@ -19,10 +19,12 @@ def charges(ask: Ask) -> dict[str, int]:
 async def growth(asks: Asks, resolved: Resolved, steps: tuple[int, ...], user: User) -> GrowthInfo | None:
     """The steps of a model as a user's lease would grow by them; None if its context is fixed. LmxdError ``too_many``.
 
-    A step that cannot be has its problem.
+    A step that cannot be has its problem. One cache for all slots has one size.
     """
     if not steps:
         return None
+    if resolved.launch.unified:
+        return GrowthInfo(steps=[_step(asks, resolved)], share=steps[0])
     each = [await asks.read(resolved.name, replace(resolved.size, ctx=step), user) for step in steps]
     return GrowthInfo(
         steps=[_step(asks, one) for one in each],

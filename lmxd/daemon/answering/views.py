@@ -82,8 +82,8 @@ def _moving(state: State, lease: Lease, parked: Parked, shown: LeaseInfo) -> Mov
         **shown.model_dump(),
         model=parked.ask.profile,
         before=lease.instance,
-        ctx=parked.back.context,
-        ctx_wanted=parked.ask.context,
+        ctx=parked.back.tokens(parked.back.slots),
+        ctx_wanted=parked.ask.tokens(parked.ask.slots),
         instance=None if ticket is None else ticket.instance,
     )
 

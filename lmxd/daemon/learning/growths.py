@@ -24,7 +24,9 @@ class Growths:
 
     def observe(self, decision: Decision) -> None:
         """Count one decision, if it is a growth."""
-        if isinstance(decision, MoveLease) and decision.move is Move.GROWN and decision.instance != decision.before:
+        if not isinstance(decision, MoveLease) or decision.move is not Move.GROWN:
+            return
+        if decision.widened or decision.instance != decision.before:
             self._grown.append((self._clock(), decision.profile))
 
     def per_hour(self) -> Counter[str]:

@@ -1,0 +1,130 @@
+"""Stories of one cache for all slots: a lease that grows gets further slots where it is, as long as there are any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.world import GIB, Gpu, World, lease_of
+
+from lmxd.core.decisions import CarryConversation, MoveLease
+from lmxd.core.rules import Quota
+from lmxd.core.words import TicketId
+
+CACHE, SHARES = 32_768, 8
+
+
+def shared(world: World, slots: int = 1, gib: float = 8, **more: Any) -> TicketId:
+    """A request for so many slots of an instance whose eight have one cache. The first one has it started."""
+    wish: dict[str, Any] = {"elastic": True, "unified": True, "context": CACHE, "slots": slots, "spread": SHARES}
+    ticket = world.ask("m", gib, **wish | more)
+    for name in [i.id for i in world.state.instances.values() if i.comes_up]:
+        world.ready(name)
+    return ticket
+
+
+def widen(world: World, lease: str, slots: int, gib: float = 8, **more: Any) -> TicketId:
+    return world.grow(lease, gib, **{"context": CACHE, "slots": slots, "spread": SHARES, "slot": 3} | more)
+
+
+def slots_of(world: World, lease: str) -> int:
+    return world.state.leases[lease_of(lease)].slots
+
+
+def test_a_lease_gets_further_slots_at_once_where_it_is() -> None:
+    world = World()
+    lease, other = shared(world), shared(world, 2)
+    growth = widen(world, lease, 6)
+    assert world.started() == ["m#1"]
+    assert (slots_of(world, lease), slots_of(world, other)) == (6, 2)
+    assert not world.all(CarryConversation)
+    told = world.last(MoveLease)
+    assert (told.ticket, told.instance, told.before, told.widened) == (growth, "m#1", "m#1", True)
+    assert told.slot == 3, "its conversation lies where it lay"
+    assert world.instance("m#1").free_slots == 0
+
+
+def test_what_a_lease_has_room_for_is_what_its_slots_have_together() -> None:
+    world = World()
+    lease = shared(world, 3)
+    assert world.instance("m#1").ask.tokens(slots_of(world, lease)) == 3 * CACHE // SHARES
+
+
+def test_slots_are_never_given_twice_and_a_growth_waits_for_those_of_others() -> None:
+    world = World({"gpu": Gpu(capacity=12 * GIB)})
+    lease, other = shared(world, 3), shared(world, 4)
+    widen(world, lease, 6)
+    assert slots_of(world, lease) == 3
+    assert not world.moves()
+    third = shared(world)
+    assert third in world.granted(), "one slot is left, which helps the growth nothing"
+    world.release(other)
+    assert slots_of(world, lease) == 6
+    assert world.instance("m#1").free_slots == 1
+
+
+def test_a_growth_that_does_not_wait_is_refused_and_keeps_what_it_has() -> None:
+    world = World({"gpu": Gpu(capacity=12 * GIB)})
+    lease = shared(world, 3)
+    shared(world, 4)
+    growth = widen(world, lease, 6, wait=0.0)
+    assert world.refused() == {growth: "no_capacity"}
+    assert slots_of(world, lease) == 3
+
+
+def test_a_growth_without_room_gets_another_instance_with_its_conversation() -> None:
+    world = World()
+    lease = shared(world, 3)
+    shared(world, 4)
+    growth = widen(world, lease, 6)
+    assert world.started() == ["m#1", "m#2"]
+    world.ready("m#2")
+    world.carried(growth, 0)
+    assert world.home(lease) == "m#2"
+    assert slots_of(world, lease) == 6
+    assert world.instance("m#1").free_slots == 4
+
+
+def test_a_growth_that_names_a_most_of_instances_waits_instead() -> None:
+    world = World()
+    lease, other = shared(world, 3), shared(world, 4)
+    widen(world, lease, 6, max_instances=1)
+    assert world.started() == ["m#1"]
+    world.release(other)
+    assert (world.home(lease), slots_of(world, lease)) == ("m#1", 6)
+
+
+def test_all_who_hold_every_slot_and_wait_for_more_get_their_turns() -> None:
+    world = World({"gpu": Gpu(capacity=12 * GIB)})
+    first, second = shared(world, 4), shared(world, 4)
+    widen(world, first, 6, slot=0)
+    widen(world, second, 6, slot=1)
+    world.seen("m#1")
+    for name in [i.id for i in world.state.instances.values() if i.saving]:
+        world.saved(name)
+    world.gone("m#1")
+    world.ready("m#2")
+    for ticket in [t.id for t in world.state.tickets.values() if t.carrying]:
+        world.carried(ticket)
+    assert (world.home(first), slots_of(world, first)) == ("m#2", 6)
+    world.release(first)
+    for ticket in [t.id for t in world.state.tickets.values() if t.carrying]:
+        world.carried(ticket)
+    assert (world.home(second), slots_of(world, second)) == ("m#2", 6)
+
+
+def test_a_quota_counts_only_what_a_growth_adds() -> None:
+    world = World(quotas={1000: Quota(max_bytes=6 * GIB)})
+    lease = shared(world, 4)
+    widen(world, lease, 6)
+    assert slots_of(world, lease) == 6
+    widen(world, lease, 7, wait=0.0)
+    assert slots_of(world, lease) == 6
+
+
+def test_a_growth_in_place_is_kept_when_lmxd_is_killed() -> None:
+    world = World()
+    lease = shared(world)
+    widen(world, lease, 5)
+    world.restart()
+    assert slots_of(world, lease) == 5
+    assert world.instance("m#1").free_slots == 3

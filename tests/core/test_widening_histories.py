@@ -1,0 +1,108 @@
+"""Any history of leases that share one cache, and grow in it: the same as of those that move to grow."""
+
+from __future__ import annotations
+
+from core.test_growth_histories import Growths
+from examples import examples
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, rule
+
+from lmxd.core.decisions import MoveLease
+from lmxd.core.words import TicketId
+
+CACHE, SHARES, GIB = 65_536, 8, 11.0
+"""Tokens, slots and GiB of every instance."""
+SLOTS = {4096: 1, 16_384: 3, 65_536: 8}
+"""Of a lease with so many tokens."""
+
+
+class Widenings(Growths):
+    """The same card, with room for two instances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots: dict[TicketId, int] = {}
+        """The slots that each growth asked for."""
+
+    @rule(
+        context=st.sampled_from([4096, 4096, 16_384, 65_536]),
+        wait=st.sampled_from([None, 0.0, 20.0]),
+        uid=st.sampled_from([7, 8]),
+        share=st.booleans(),
+    )
+    def ask_for_shares(self, context: int, wait: float | None, uid: int, share: bool) -> None:
+        self.ask(context, 1, wait, uid, None, share, False)
+
+    def ask(
+        self, context: int, spread: int, wait: float | None, uid: int, ttl: float | None, share: bool, apart: bool
+    ) -> None:
+        self.world.ask(
+            "m",
+            GIB,
+            context=CACHE,
+            slots=SLOTS[context],
+            spread=SHARES,
+            wait=wait,
+            uid=uid,
+            elastic=True,
+            unified=True,
+            max_instances=3,
+            idle_timeout=120,
+            share=share,
+        )
+
+    @rule(
+        data=st.data(),
+        context=st.sampled_from([16_384, 16_384, 65_536]),
+        slot=st.sampled_from([0, 1, None]),
+        wait=st.sampled_from([None, None, 0.0, 20.0]),
+        most=st.sampled_from([None, 1, 2]),
+    )
+    def widen(self, data: st.DataObject, context: int, slot: int | None, wait: float | None, most: int | None) -> None:
+        mine = [t for t in self._leases() if self._is_elastic(t)]
+        if mine:
+            lease = data.draw(st.sampled_from(mine))
+            growth = self.world.grow(
+                lease,
+                GIB,
+                context=CACHE,
+                slots=SLOTS[context],
+                spread=SHARES,
+                slot=slot,
+                wait=wait,
+                max_instances=most,
+            )
+            self.slots[growth] = SLOTS[context]
+
+    def grow(
+        self,
+        data: st.DataObject,
+        context: int,
+        slot: int | None,
+        connection: int | None,
+        wait: float | None,
+        deadline: float | None,
+        apart: bool,
+    ) -> None:
+        self.widen(data, context, slot, wait, None)
+
+    def need_less(self, data: st.DataObject, gib: float | None, spread: int | None) -> None:
+        """An instance of one size never has a smaller one."""
+
+    @invariant()
+    def who_grew_has_the_slots_that_were_asked_for(self) -> None:
+        for decision in self.world.log[-8:]:
+            lease = self.world.state.leases.get(decision.lease) if isinstance(decision, MoveLease) else None
+            if isinstance(decision, MoveLease) and lease is not None and decision.ticket in self.slots:
+                assert lease.slots >= min(self.slots[decision.ticket], SHARES)
+
+    @invariant()
+    def no_cache_is_overdrawn(self) -> None:
+        for instance in self.world.state.instances.values():
+            if instance.ask.unified:
+                assert sum(lease.slots for lease in instance.leases.values()) <= SHARES
+
+
+Widenings.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40)
+TestWidenings = Widenings.TestCase

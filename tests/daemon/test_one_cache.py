@@ -1,0 +1,114 @@
+"""Leases that share one cache: each has as many slots of it as it may use tokens, and grows where it is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+from prometheus_client import generate_latest
+
+from lmxd.errors import LmxdError
+
+
+def house(tmp_path: Path, **keys: Any) -> House:
+    """``m`` has one cache of eight times 512 tokens. A card has room for two instances of it."""
+    model(tmp_path, "m")
+    shared = {"context_length": 4096, "estimated_memory_gb": 9, "slots": 2, "kv_unified": True}
+    return House(tmp_path, FakeNvml(card()), models={"m": shared | {"elastic": {"start": 512}} | keys})
+
+
+async def test_a_bounded_lease_has_what_it_asks_for_and_grows_where_it_is(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m", bounded=True)
+        assert (lease.ctx, lease.ctx_most, lease.slots, lease.instance_slots) == (512, 4096, 1, 8)
+        other = await lmxd.request("m", ctx=1100, bounded=True)
+        assert (other.ctx, other.slots, other.instance) == (1536, 3, lease.instance)
+        grown = await lmxd.grow(lease.lease, 2048)
+        assert (grown.ctx, grown.slots, grown.instance, grown.api_key) == (2048, 4, lease.instance, lease.api_key)
+        assert (await lmxd.grow(lease.lease, 1000)).slots == 4, "it has as much"
+        (instance,) = (await lmxd.instances()).instances
+        assert (instance.ctx, instance.slots, instance.vacant) == (4096, 8, 1)
+        assert (await lmxd.models()).models[0].elastic.growths_per_hour == 1  # type: ignore[union-attr]
+
+
+async def test_a_growth_waits_for_slots_of_others_where_no_other_instance_may_be(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m", bounded=True)
+        other = await lmxd.request("m", ctx=3000, bounded=True)
+        with pytest.raises(LmxdError) as error:
+            await lmxd.grow(lease.lease, 2048, wait=0, max_instances=1)
+        assert error.value.code == "no_capacity"
+        growing = asyncio.create_task(lmxd.grow(lease.lease, 2048, max_instances=1))
+        await h.until(lambda: h.state.leases[lease.lease].growing is not None)
+        await lmxd.release(other.lease)
+        grown = await growing
+        assert (grown.slots, grown.instance) == (4, lease.instance)
+
+
+async def test_who_may_use_more_than_its_lease_says_is_alone(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        bounded = await lmxd.request("m", bounded=True)
+        free = await lmxd.request("m")
+        assert (free.ctx, free.slots) == (4096, 8)
+        assert free.instance != bounded.instance
+        with pytest.raises(LmxdError) as error:
+            await lmxd.request("m", ctx=512, wait=0)
+        assert error.value.code == "no_capacity"
+        third = await lmxd.request("m", ctx=512, bounded=True)
+        assert third.instance == bounded.instance
+        assert len(h.state.instances) == 2
+
+
+async def test_more_than_the_cache_has_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        for how in ({"ctx": 4097}, {"ctx": 2048, "slots": 3}):
+            with pytest.raises(LmxdError, match="4096") as error:
+                await lmxd.request("m", bounded=True, **how)  # type: ignore[arg-type]
+            assert error.value.code == "invalid_params"
+            assert error.value.remedy
+        with pytest.raises(LmxdError, match="4097"):
+            await lmxd.request("m", ctx=4097)
+        assert not h.state.instances
+
+
+async def test_an_instance_is_started_with_one_cache_and_all_its_slots(tmp_path: Path) -> None:
+    async with house(tmp_path, elastic={"start": 500}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m", bounded=True)
+        (pid,) = [i.pid for i in (await lmxd.instances()).instances]
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        said = {name: words[words.index(name) + 1] for name in ("-c", "-np")}
+        assert said == {"-c": "4096", "-np": "8"}
+        assert "--kv-unified" in words
+        assert lease.ctx == 512, "start is rounded up as llama-server does"
+
+
+async def test_growths_in_place_survive_a_restart_of_lmxd(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    async with h.open(stays=True), h.client() as lmxd:
+        lease = await lmxd.request("m", bounded=True, hold="ttl", ttl=600)
+        await lmxd.grow(lease.lease, 2048)
+    async with h.open(), h.client() as lmxd:
+        kept = await lmxd.grow(lease.lease, 1)
+        assert (kept.ctx, kept.slots, kept.instance) == (2048, 4, lease.instance)
+        rest = await lmxd.request("m", ctx=2048, bounded=True)
+        assert (rest.instance, rest.slots) == (lease.instance, 4)
+
+
+async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        growth = (await lmxd.plan("m")).growth
+        assert growth is not None
+        assert (growth.share, [(step.ctx, step.slots) for step in growth.steps]) == (512, [(4096, 8)])
+        elastic = (await lmxd.models()).models[0].elastic
+        assert elastic is not None
+        assert elastic.unified
+        assert elastic.steps == list(range(512, 4097, 512))
+        lease = await lmxd.request("m", bounded=True)
+        await lmxd.grow(lease.lease, 1024)
+        assert (
+            'lmxd_growths_total{model="m",result="widened"} 1.0' in generate_latest(h.daemon.metrics.registry).decode()
+        )
