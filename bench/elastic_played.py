@@ -27,10 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from elastic_trace import TOP, Scale, Trace, trace
-from played_agents import GIB, PlayedAgents, Setting, charge, turns
+from played_agents import PlayedAgents, turns
+from played_setting import GIB, Setting, charge
 
 STATIC_SLOTS = 4
-SHARES = ((16, 2048), (24, 2048), (12, 4096), (32, 1024))
+SHARES = ((16, 2048), (20, 2048), (24, 2048), (32, 2048), (12, 4096))
 """How many there are in one cache, and the tokens of each."""
 STEPS = (
     (4096, 16_384, TOP),
@@ -120,8 +121,9 @@ def main() -> None:
             name = f"{', '.join(f'{step:,}' for step in steps)}, {way}"
             show(name, played(traces, setting(steps, given.agents, apart=apart, last=last), static))
     for count, share in SHARES[:1] if given.shortest else SHARES:
-        one = replace(setting((share, TOP), count), unified=True)
-        show(f"unified, {count} shares of {share:,}", played(traces, one, static))
+        for way, apart in (("shared", False), ("apart", True)):
+            one = replace(setting((share, TOP), count, apart=apart), unified=True)
+            show(f"unified, {count} shares of {share:,}, {way}", played(traces, one, static))
     ideal = statistics.mean(bound(said) / had for said, had in zip(traces, static, strict=True))
     print(f"{'bound':46}{ideal - 1:+7.0%}")
 

@@ -66,6 +66,7 @@ PARTS = {
     "fleet_world.py",
     "http_load.py",
     "played_agents.py",
+    "played_setting.py",
     "random_weights.py",
     "shapes.py",
     "simple_policies.py",
