@@ -206,7 +206,7 @@ class PlayedAgents:
             return
         step, slot = self.setting.step(turn.tokens), self._slots.lies_in(lease, turn.blocks)
         apart = self._slots.lived_in(MODEL, step) if self.setting.apart else ()
-        growth = self._world.grow(ticket, slot=slot, apart=apart, **self.setting.of(step))
+        growth = self._world.grow(ticket, slot=slot, apart=apart, max_instances=None, **self.setting.of(step))
 
         def moved(name: InstanceId, carried: int | None) -> None:
             self.growths.append(self._world.now - begun)
