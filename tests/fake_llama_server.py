@@ -8,8 +8,9 @@ without end while it loads, some 60 MB a second), ``silent``
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream, ``counts`` (it has contexts, and counts
 tokens, as fake_slots.py does; else any prompt will do), ``restores`` (false: it reads no slot), ``slot_seconds``
 (that each of these takes), ``slot_version`` (of their files), ``wordy`` (the tokens at which its conversations end,
-where nothing is said), ``repeats`` (false: a chat that goes on with an answer does not repeat it), ``opens`` (events of
-a stream before its text), ``trims`` (its template leaves the end of such an answer out).
+where nothing is said), ``may_end`` (a limit is the most: else it says as much), ``repeats`` (false: a chat that goes on
+with an answer does not repeat it), ``opens`` (events of a stream before its text), ``trims`` (its template leaves the
+end of such an answer out).
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 POST /fake/answer sets the bytes that answer all later ones.
 """
@@ -243,11 +244,22 @@ class Handler(BaseHTTPRequestHandler):
                 State.busy += 1
                 try:
                     self.said(turn, asked)
+                except fake_slots.Exceeded:
+                    self.fail(asked)
                 except ConnectionError:
                     self.close_connection = True
                 finally:
                     State.busy -= 1
                     State.served += 1
+
+    def fail(self, asked: dict[str, Any]) -> None:
+        """Tell the end of a request whose one cache is full, and of all others."""
+        print("Context size has been exceeded", flush=True)
+        if asked.get("stream"):
+            self.data(fake_slots.exceeded())
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.answer(500, fake_slots.exceeded())
 
     def said(self, turn: fake_slots.Turn, asked: dict[str, Any]) -> None:
         """Say an answer: as it comes, or whole. One that a chat has begun with is repeated."""
@@ -261,8 +273,12 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for event in State.play.get("opens", []):
                 self.event(event | identity)
-        wanted = asked.get("n_predict") or asked.get("max_tokens") or asked.get("max_completion_tokens")
-        for letter in turn.letters(wanted, max(1, State.play.get("wordy", turn.prompted + 16) - turn.prompted)):
+        limits = ("n_predict", "max_completion_tokens", "max_tokens", "max_output_tokens")
+        wanted = next((asked[name] for name in limits if asked.get(name)), None)
+        likes = max(1, State.play.get("wordy", turn.prompted + 16) - turn.prompted)
+        if wanted is not None and wanted > likes and State.play.get("may_end"):
+            wanted = None
+        for letter in turn.letters(wanted, likes):
             State.decoded += 1
             time.sleep(State.play.get("token_seconds", 0.0))
             if streams:

@@ -22,23 +22,34 @@ if TYPE_CHECKING:
 Tokens = list[int]
 
 
-class Turn:
-    """One answer of a slot: what it says, and what that took."""
+class Exceeded(Exception):
+    """The error of all requests at hand where one cache has no cells left for one of them."""
 
-    def __init__(self, tokens: Tokens, context: int, processed: int) -> None:
+
+class Turn:
+    """One answer of a slot: what it says, and what that took. ``cache``: the one that all slots share, if they do."""
+
+    def __init__(self, tokens: Tokens, context: int, processed: int, cache: Slots | None = None) -> None:
         self.tokens = tokens
         self.context = context
+        self.cache = cache
+        self.failed = False
         self.prompted = len(tokens)
         self.processed = processed
         self.text = ""
         self.stopped = "stop"
 
     def letters(self, wanted: int | None, likes: int = 16) -> Iterator[str]:
-        """Say so many tokens, or have all of the conversation be as many as it likes; none beyond the context."""
+        """Say so many tokens, or have all of the conversation be as many as it likes; none beyond the context.
+
+        Exceeded if the cache that all slots share is full.
+        """
         most = self.context - self.prompted
         if wanted is not None or most < likes:
             self.stopped = "length"
         for _ in range(min(most, likes if wanted is None else wanted)):
+            if self.cache is not None:
+                self.cache.make_room(self, 1)
             letter = chr(ord("a") + (sum(self.tokens) * 31 + len(self.tokens)) % 26)
             self.tokens.append(ord(letter))
             self.text += letter
@@ -74,10 +85,12 @@ def _part(path: str, where: str, text: str) -> dict[str, object]:
 
 
 class Slots:
-    """``context`` tokens for each of ``count`` slots."""
+    """``context`` tokens for each of ``count`` slots, or, ``unified``, for all of them together."""
 
-    def __init__(self, count: int, context: int) -> None:
+    def __init__(self, count: int, context: int, *, unified: bool = False) -> None:
         self.context = context
+        self.unified = unified
+        self.purged = 0
         self.tokens: list[Tokens] = [[] for _ in range(count)]
         self.busy = [0] * count
         self.turns: list[Turn | None] = [None] * count
@@ -89,7 +102,8 @@ class Slots:
         """As many, and as large, as llama-server's flags say."""
         given = dict(itertools.pairwise(words))
         count = int(given.get("-np", 1))
-        return cls(count, int(given.get("-c", 0)) // count)
+        unified = "--kv-unified" in words
+        return cls(count, int(given.get("-c", 0)) // (1 if unified else count), unified=unified)
 
     def described(self, busy: int) -> list[dict[str, object]]:
         """What GET /slots says. ``busy``: of requests in flight, of which no slot is known."""
@@ -121,12 +135,33 @@ class Slots:
             self.busy[slot] += 1
             had = max(0, min(common(self.tokens[slot], prompt), len(prompt) - 1))
             tokens = self.tokens[slot] = list(prompt)
-            turn = self.turns[slot] = Turn(tokens, self.context, len(prompt) - had)
+            turn = self.turns[slot] = Turn(tokens, self.context, len(prompt) - had, self if self.unified else None)
             self.tasks[slot] = sum(self.tasks) + 1
         try:
             yield turn
+        except Exceeded:
+            self.tokens[slot] = []
+            raise
         finally:
             self.busy[slot] -= 1
+
+    def make_room(self, turn: Turn, cells: int) -> None:
+        """Have the one cache have so many cells left: the idle slot with the lowest number loses what it has.
+
+        Where all are busy every request at hand ends. Exceeded.
+        """
+        with self.lock:
+            while not turn.failed and sum(map(len, self.tokens)) + cells > self.context:
+                idle = [n for n, tokens in enumerate(self.tokens) if tokens and not self.busy[n]]
+                if idle:
+                    self.purged += len(self.tokens[idle[0]])
+                    self.tokens[idle[0]] = []
+                    continue
+                for each, busy in zip(self.turns, self.busy, strict=True):
+                    if each is not None and busy:
+                        each.failed = True
+            if turn.failed:
+                raise Exceeded
 
     def save(self, slot: int, file: Path, version: int = 2) -> int:
         """Write a slot to a file that there is: the header, its tokens, and a byte for each of its cells' two rows."""
@@ -199,6 +234,11 @@ def prefill(asked: dict[str, Any]) -> str:
     """The answer that a chat has begun with, to go on with it."""
     last = (asked.get("messages") or [{}])[-1]
     return str(last["content"]) if last.get("role") == "assistant" else ""
+
+
+def exceeded() -> str:
+    """The error of a request that was at hand when one cache was full."""
+    return json.dumps({"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}})
 
 
 def too_long(prompt: Tokens, context: int) -> str:

@@ -7,7 +7,8 @@ the start of a larger instance, and its conversation is carried along.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -24,8 +25,8 @@ from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import trace
 from lmxd.gateway.requests.failures import TOO_LONG, TooLongError
-from lmxd.gateway.requests.need import Need, need_of
-from lmxd.rpc.books import ElasticInfo, ModelInfo
+from lmxd.gateway.requests.need import Need
+from lmxd.rpc.books import ElasticInfo
 from lmxd.rpc.client import AsyncLease
 
 _REFUSED: Final = 400
@@ -40,7 +41,7 @@ AT_WALL: Final = 300.0
 
 _NOT_BESIDE: Final = frozenset(("never_fits", "no_capacity"))
 """Codes of growths that have no room beside the instance that they come from, though there may be without it."""
-_GONE: Final = frozenset(("cancelled", "lease_ended"))
+GONE: Final = frozenset(("cancelled", "lease_ended"))
 """Codes of growths whose lease has ended meanwhile, as with an engine that died: another may be had."""
 
 
@@ -49,6 +50,20 @@ class Anew(LmxdError):
 
     def __init__(self, error: LmxdError) -> None:
         super().__init__(error.code, error.message, error.remedy, error.data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wall:
+    """The place where an answer ended though it was not over.
+
+    ``slot``: the one that it was written in; None if not known. ``is_continued``: what is asked for is its rest,
+    else the same again.
+    """
+
+    lease: AsyncLease
+    written: Written
+    slot: int | None
+    is_continued: bool
 
 
 class _Problem(Struct):
@@ -64,45 +79,23 @@ class _Refusal(Struct):
     error: _Problem
 
 
-class Growing:
-    """Makes the growth of each request of an elastic model; of another, there is none."""
-
-    def __init__(self, leases: Leases) -> None:
-        self.leases = leases
-        self.slots, self.shelf = leases.slots, leases.shelf
-        self.counting = Counting(leases.connections)
-
-    def of(
-        self,
-        model: ModelInfo,
-        call: UpstreamCall,
-        wish: LeaseWish,
-        told: Callable[[RequestProgress], None],
-        met_wall: Callable[[str], None],
-    ) -> RequestGrowth | None:
-        """The growth of a request that may need it.
-
-        ``told``: hears how it stands. ``met_wall``: hears how an answer went on that filled its context.
-        """
-        if model.elastic is None or (need := need_of(call)) is None:
-            return None
-        return RequestGrowth(self, model.elastic, need, wish.wait, told, met_wall)
-
-
 class RequestGrowth:
-    """The context of one request: guessed before its lease is asked for, counted before it is sent."""
+    """The context of one request: guessed before its lease is asked for, counted before it is sent.
+
+    ``told``: hears how it stands. ``met_wall``: hears how an answer went on that filled its context.
+    """
 
     def __init__(
         self,
-        means: Growing,
+        leases: Leases,
         elastic: ElasticInfo,
         need: Need,
         wait: float | None,
         told: Callable[[RequestProgress], None],
         met_wall: Callable[[str], None],
     ) -> None:
-        self._leases, self._slots, self._counting = means.leases, means.slots, means.counting
-        self._shelf = means.shelf
+        self._leases, self._slots, self._shelf = leases, leases.slots, leases.shelf
+        self._counting = Counting(leases.connections)
         self._elastic = elastic
         self._need = need
         self._wait = wait
@@ -160,11 +153,11 @@ class RequestGrowth:
             return lease
         self._require_possible(prompt)
         fits = prompt < lease.ctx
-        wait = _no_longer(self._wait, FITTING) if fits else self._wait
+        wait = no_longer(self._wait, FITTING) if fits else self._wait
         try:
             return await self._grown(lease, prompt, self.lies_in(lease), wait)
         except LmxdError as error:
-            if fits and error.code in _GONE:
+            if fits and error.code in GONE:
                 raise Anew(error) from error  # what its engine still takes, it would break off
             if fits:
                 return lease
@@ -175,7 +168,7 @@ class RequestGrowth:
 
         So it is where the old one is gone by itself.
         """
-        if error.code not in _NOT_BESIDE | _GONE or self._least is not None:
+        if error.code not in _NOT_BESIDE | GONE or self._least is not None:
             return error
         self._least = self._enough_for(prompt)
         return Anew(error)
@@ -223,15 +216,19 @@ class RequestGrowth:
         limit = self._need.limit
         return written.ended and written.total >= lease.ctx and (limit is None or written.said < limit)
 
-    async def beyond(
-        self, lease: AsyncLease, written: Written, slot: int | None, told: Callable[[RequestProgress], None]
-    ) -> AsyncLease:
+    def as_sent(self, lease: AsyncLease, call: UpstreamCall) -> UpstreamCall:
+        """A call of the request as it is sent by a lease."""
+        return call
+
+    async def beyond(self, wall: Wall, told: Callable[[RequestProgress], None], held: AsyncExitStack) -> AsyncLease:
         """The lease, grown, for the rest of an answer that filled its context. LmxdError if it cannot be had.
 
-        ``slot``: the one that has the answer; None if it is not to be carried.
+        ``held``: what lasts as long as the rest.
         """
+        lease, written = wall.lease, wall.written
         rest = self._need.answer if self._need.limit is None else self._need.limit - written.said
-        wait = _no_longer(self._wait, AT_WALL)
+        wait = no_longer(self._wait, AT_WALL)
+        slot = wall.slot if wall.is_continued else None  # a prompt that is carried would be processed otherwise
         return await self._moved(lease, self._step_for(written.total + rest), slot, wait, told)
 
     async def _grown(self, lease: AsyncLease, prompt: int, slot: int | None, wait: float | None) -> AsyncLease:
@@ -246,8 +243,7 @@ class RequestGrowth:
         told: Callable[[RequestProgress], None],
     ) -> AsyncLease:
         told(RequestProgress(state="growing", instances=(lease.instance,)))
-        hear = partial(_hear, told)
-        grown = await self._leases.grow(lease, least, slot, wait, hear)
+        grown = await self._leases.grow(lease, least, slot, wait, partial(hear, told))
         self._slots.moved(grown, lease, slot, self.trace)
         return grown
 
@@ -260,12 +256,12 @@ class RequestGrowth:
         return next((step for step in self._elastic.steps if step >= least), self._top)
 
 
-def _no_longer(wait: float | None, most: float) -> float:
+def no_longer(wait: float | None, most: float) -> float:
     """Seconds to wait, where those of the request are None or more than ``most``."""
     return most if wait is None else min(wait, most)
 
 
-def _hear(told: Callable[[RequestProgress], None], progress: RequestProgress) -> None:
+def hear(told: Callable[[RequestProgress], None], progress: RequestProgress) -> None:
     told(replace(progress, state="growing"))
 
 

@@ -18,7 +18,8 @@ from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.signs_of_life import EVENTS
 from lmxd.gateway.answers.stream_events import StreamEvents
-from lmxd.gateway.growing import Anew, Growing, RequestGrowth
+from lmxd.gateway.growing import Anew, RequestGrowth
+from lmxd.gateway.growths import growth_of
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.relayed_answer import RelayedAnswer
@@ -30,6 +31,7 @@ from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.remedies import Remedies
 from lmxd.gateway.leasing.stated import UNSTATED
 from lmxd.gateway.metrics import GatewayMetrics
+from lmxd.gateway.placing import Placing
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
@@ -85,7 +87,7 @@ class Serving:
         self._remote_media = remote_media
         self._remedies = Remedies(models, wait)
         self._slots = leases.slots
-        self._growing = Growing(leases)
+        self._placing = Placing(leases)
 
     async def hand_on(
         self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool
@@ -124,9 +126,9 @@ class Serving:
             meanings = await self._models.meanings()
             meant = meant_by(wish.model, meanings, _LIST)
             call = self._for_engine(call, meant, meanings)
-            wish = _of(meant.model, wish)
+            wish = _of(meant.model, wish, asks=takes_slot(call))
             served.model = wish.model
-            growth = self._growing.of(meant.model, call, wish, told, served.met_wall)
+            growth = growth_of(self._leases, meant.model, call, wish, told, served.met_wall)
             sent = TracedPrompt(call, None if growth is None else growth.trace)
             if growth is None and self._slots.several and sent.trace is not None:
                 wish = replace(wish, near=self._slots.of_conversation(wish.model, sent.trace)[2] or None)
@@ -152,34 +154,37 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def _answered(
-        self, lease: AsyncLease, sent: TracedPrompt, growth: RequestGrowth | None
+        self, lease: AsyncLease, sent: TracedPrompt, growth: RequestGrowth | None, held: int | None = None
     ) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
         """The answer of a leased instance. One that its engine refused as too long is asked again, once.
 
-        One that fills its context goes on in an instance with more.
+        One that fills its context goes on in an instance with more. ``held``: the slot that the request has already.
         """
+        asked = sent
+        if growth is not None and (call := growth.as_sent(lease, asked.call)) is not asked.call:
+            sent = TracedPrompt(call, growth.trace)
         lay = None if growth is None else growth.lies_in(lease)
-        async with self._in_slot(lease, sent, growth) as (placed, slot):
+        async with self._placing.placed(lease, sent, growth, held) as (placed, slot):
             answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
             with contextlib.closing(answer):
                 head = await answer.head()
                 grown = None if growth is None else await growth.again(lease, answer, head, lay)
                 if grown is None and growth is not None and growth.may_meet_wall(lease):
-                    wall = RequestWall(growth, lease, sent.call, slot, partial(self._answered_call, growth))
+                    wall = RequestWall(growth, lease, asked.call, slot, partial(self._answered_call, growth))
                     async with wall.beyond(answer, head) as found:
                         yield found
                     return
                 if grown is None:
                     yield answer, head
                     return
-        async with self._answered(grown, sent, growth) as found:
+        async with self._answered(grown, asked, growth) as found:
             yield found
 
     def _answered_call(
-        self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall
+        self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall, held: int | None
     ) -> contextlib.AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]:
         """The answer to a further call of the same request, as where that goes on with what was said."""
-        return self._answered(lease, TracedPrompt(call), growth)
+        return self._answered(lease, TracedPrompt(call), growth, held)
 
     def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
         """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats.
@@ -208,24 +213,6 @@ class Serving:
                 raise mended from error
             raise
 
-    @contextlib.asynccontextmanager
-    async def _in_slot(
-        self, lease: AsyncLease, sent: TracedPrompt, growth: RequestGrowth | None
-    ) -> AsyncIterator[tuple[UpstreamCall, int | None]]:
-        """A call to the slot of an instance that has seen most of its prompt, and that slot, until it is answered."""
-        several, call = lease.instance_slots > 1 and takes_slot(sent.call), sent.call
-        prompt = sent.prompt if lease.alone and (several or self._slots.several) else None
-        seen = None if prompt is None else sent.trace
-        if growth is not None and not several:
-            seen = growth.trace
-        if seen is None and not several:
-            yield call, None
-            return
-        with self._slots.taken(lease, seen) as slot:
-            if seen is not None:
-                await self._leases.shelf.exchange(lease, slot, seen)
-            yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
-
     def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""
         caller = request[CALLER]
@@ -240,7 +227,7 @@ class Serving:
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
-        wish = _of(await self.model(wish), wish)
+        wish = _of(await self.model(wish), wish, asks=False)
         async with self._leased(wish, lambda _: None):
             pass
 
@@ -267,12 +254,15 @@ def _priority(request: web.Request, user: str | None) -> int | None:
     return int(said)
 
 
-def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
+def _of(model: ModelInfo, wish: LeaseWish, *, asks: bool = True) -> LeaseWish:
     """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
 
     A context that the usual one has room for, or grows to, is had with it, and one beyond the trained is that, as
-    ollama has it.
+    ollama has it. ``asks``: a prompt is sent by it. Without one, it takes nothing of a cache that others share, beyond
+    which there is no context.
     """
+    if model.elastic is not None and model.elastic.unified:
+        return replace(wish, model=model.model, ctx=None, bounded=not asks)
     trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
     least = min(wish.ctx or 0, trained)
     if least <= model.ctx_most:

@@ -16,7 +16,7 @@ from lmxd.gateway.answers.events import collected
 from lmxd.gateway.answers.seams import Differs, Seam
 from lmxd.gateway.answers.walls import Remainder, WalledAnswer
 from lmxd.gateway.answers.written import Written
-from lmxd.gateway.growing import RequestGrowth
+from lmxd.gateway.growing import RequestGrowth, Wall
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.relayed_answer import RelayedAnswer
 from lmxd.gateway.http.upstream import Exchange
@@ -28,8 +28,10 @@ _FOUND: Final = 200
 _MOST: Final = 16 * 2**20
 """Bytes of a whole answer that is looked at: a longer one is passed on as it comes."""
 How: TypeAlias = Literal["continued", "again", "ended"]
-AskInstance: TypeAlias = Callable[[AsyncLease, UpstreamCall], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]]
-"""Asks an instance, whose answer lasts as long as the block."""
+AskInstance: TypeAlias = Callable[
+    [AsyncLease, UpstreamCall, int | None], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]
+]
+"""Asks an instance, whose answer lasts as long as the block: in a slot that is taken already, if one is said."""
 
 
 class RequestWall:
@@ -97,9 +99,10 @@ class RequestWall:
             call, how = await self._asked(written, whole=whole)
             if call is None:
                 return None
-            slot = self._slot if how == "continued" else None  # a prompt that is carried would be processed otherwise
-            lease = await self._growth.beyond(self._lease, written, slot, told)
-            answer, head = await self._stack.enter_async_context(self._ask(lease, call))
+            wall = Wall(lease=self._lease, written=written, slot=self._slot, is_continued=how == "continued")
+            lease = await self._growth.beyond(wall, told, self._stack)
+            slot = self._slot if lease.instance == self._lease.instance else None
+            answer, head = await self._stack.enter_async_context(self._ask(lease, call, slot))
         except LmxdError:
             return None
         if head.status != _FOUND:

@@ -243,7 +243,7 @@ async def test_num_ctx_of_ollama_is_had_by_growing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "again"), [("lease_ended", True), ("cancelled", True), ("no_capacity", False)])
 async def test_a_request_that_fits_is_sent_to_no_lease_that_has_ended_as_it_waited_to_grow(
-    code: str, *, again: bool
+    code: str, monkeypatch: pytest.MonkeyPatch, *, again: bool
 ) -> None:
     """An engine that ends takes a connection yet, and breaks off."""
 
@@ -254,12 +254,12 @@ async def test_a_request_that_fits_is_sent_to_no_lease_that_has_ended_as_it_wait
         return 300
 
     slots, elastic = InstanceSlots(), ElasticInfo(steps=[512, 1024], start=512)
-    leases, counting = SimpleNamespace(grow=grow), SimpleNamespace(tokens_of=tokens_of)
-    means: Any = SimpleNamespace(leases=leases, slots=slots, shelf=None, counting=counting)
+    leases: Any = SimpleNamespace(grow=grow, slots=slots, shelf=None, connections=None)
     call = UpstreamCall(path="/v1/completions", body=json.dumps({"prompt": LONG, "max_tokens": 400}).encode())
     need = need_of(call)
     assert need is not None
-    growth = growing.RequestGrowth(means, elastic, need, None, lambda _: None, lambda _: None)
+    growth = growing.RequestGrowth(leases, elastic, need, None, lambda _: None, lambda _: None)
+    monkeypatch.setattr(growth, "tokens_of", tokens_of)
     lease: Any = SimpleNamespace(ctx=512, instance="m#1", model="m", alone=False)
     if again:
         with pytest.raises(growing.Anew):

@@ -12,13 +12,13 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.written import Written
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.filters import Fields, synonyms
+from lmxd.gateway.requests.need import LIMITS
 from lmxd.gateway.requests.wanted import bounded
 
 _RESPONSES: Final = "/v1/responses"
 _CHATS: Final = ("/v1/chat/completions", "/v1/messages", _RESPONSES)
 _TEXTS: Final = ("/v1/completions", "/completion")
 """Paths of requests whose answer can go on elsewhere: of chats, and of texts."""
-_LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
 _SEVERAL: Final = ("n", *synonyms("n"))
 _NOT: Final = (
     *("logprobs", "top_logprobs", "n_probs", "post_sampling_probs"),
@@ -27,12 +27,23 @@ _NOT: Final = (
 )
 """Parameters by which an answer is more than its text, or the engine has to have begun with it: a grammar would begin
 again in the middle, and probabilities are told of the rest alone."""
+_TOOLS: Final = ("tools", "functions")
+"""Parameters with which an answer may become more than a text."""
 _NOTHING: Final = (None, False, 0, "")
 
 
 def goes_on(call: UpstreamCall) -> bool:
     """Whether the answer to a request can go on elsewhere, by its path."""
     return _path(call) in (*_CHATS, *_TEXTS)
+
+
+def likely_goes_on(call: UpstreamCall) -> bool:
+    """Whether the answer to a request can go on elsewhere, by all that it says: it may still begin with a thought."""
+    try:
+        fields = msgspec.json.decode(bounded(call.body), type=Fields)
+        return goes_on(call) and _can_go_on(fields) and not any(_value(fields, name) for name in _TOOLS)
+    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def is_chat(call: UpstreamCall) -> bool:
@@ -56,9 +67,7 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
         return None
     try:
         fields = msgspec.json.decode(bounded(call.body), type=Fields)
-        if any(_value(fields, name) not in _NOTHING for name in _NOT) or _may_stop(fields, written.text):
-            return None
-        if any(_value(fields, name) not in (None, 1) for name in _SEVERAL):
+        if not _can_go_on(fields) or _may_stop(fields, written.text):
             return None
         more = _more(call, fields, written)
     except (LmxdError, msgspec.MsgspecError, TypeError, ValueError, RecursionError):
@@ -66,6 +75,12 @@ def continuation(call: UpstreamCall, written: Written) -> UpstreamCall | None:
     if more is None:
         return None
     return replace(call, body=msgspec.json.encode(fields | _left(fields, written.said) | more))
+
+
+def _can_go_on(fields: Fields) -> bool:
+    """Whether nothing is asked for that a rest cannot be told of, or not obey."""
+    several = any(_value(fields, name) not in (None, 1) for name in _SEVERAL)
+    return not several and all(_value(fields, name) in _NOTHING for name in _NOT)
 
 
 def _path(call: UpstreamCall) -> str:
@@ -91,7 +106,7 @@ def _may_stop(fields: Fields, text: str) -> bool:
 
 def _left(fields: Fields, said: int) -> dict[str, int]:
     """The limits that a request says, less what has been said."""
-    limits = {name: _value(fields, name) for name in _LIMITS if name in fields}
+    limits = {name: _value(fields, name) for name in LIMITS if name in fields}
     return {name: max(1, int(limit) - said) for name, limit in limits.items() if limit is not None and limit > 0}
 
 

@@ -34,6 +34,7 @@ class LeaseWish:
     ``stated``: what another gateway says of it; ``priority``: the class in the queue, by default the profile's.
     ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
     says. ``near``: the instance that has its conversation; ``apart``: those whose slots all have others that go on.
+    ``bounded``: what is sent by it never takes more than ``ctx``, so that others may share a cache with it.
     """
 
     model: str
@@ -47,11 +48,12 @@ class LeaseWish:
     stays: float | None = None
     near: str | None = None
     apart: tuple[str, ...] = ()
+    bounded: bool = False
 
     @property
     def kind(self) -> Hashable:
         """Tells wishes apart that one lease cannot serve."""
-        return self.model, self.ctx, self.least_ctx, self.user, self.priority
+        return self.model, self.ctx, self.least_ctx, self.user, self.priority, self.bounded
 
 
 class Leases:
@@ -159,6 +161,29 @@ class Leases:
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 
+    async def widen(
+        self, lease: AsyncLease, ctx: int, slot: int | None, told: Callable[[RequestProgress], None]
+    ) -> AsyncLease:
+        """The same lease with at least so many tokens of a cache that others share, if they are free now. LmxdError.
+
+        ``slot``: as for ``grow``, where another instance has them.
+        """
+        grown = await self.client.grow(
+            lease.lease,
+            ctx,
+            slot=slot,
+            max_instances=self._instances,
+            carry=slot is not None,
+            wait=0,
+            on_progress=lambda progress: told(RequestProgress.of(progress)),
+        )
+        self._forget(lease.lease)  # as for grow: what it has more is for this request
+        return grown
+
+    def give_up(self, lease: AsyncLease) -> None:
+        """Give back a lease before its request is answered, which goes on with another."""
+        self._spare.end(lease)
+
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""
         await self.client.keep_alive(wish.model, seconds=wish.stays, user=wish.user)
@@ -177,6 +202,7 @@ class Leases:
             reuse=True,
             near=wish.near,
             apart=list(wish.apart),
+            bounded=wish.bounded,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 

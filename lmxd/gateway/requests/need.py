@@ -11,14 +11,15 @@ import msgspec
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.filters import Fields, synonyms
-from lmxd.gateway.requests.prompts import text_of
+from lmxd.gateway.requests.prompts import answers_of, text_of
 from lmxd.gateway.requests.wanted import bounded
 
 _GENERATING: Final = frozenset(
     ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/completion")
 )
 """Paths of requests whose prompt can be counted before they are sent."""
-_LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
+LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
+"""Names of the most tokens that an answer may have."""
 _UNSAID: Final = 1024
 """Tokens that are kept for an answer of which the request says no length."""
 _TEMPLATE: Final = 512
@@ -40,12 +41,14 @@ class Need:
 
     ``most``: those of its prompt at most; None where its bytes do not tell. ``guess``: about as many. ``limit``: those
     that its answer may have; None where nothing is said. ``text``: the bytes of its prompt, by which it is known again.
+    ``answers``: how many are asked for; None where it has several prompts.
     """
 
     most: int | None
     guess: int
     limit: int | None
     text: bytes
+    answers: int | None = 1
 
     @property
     def answer(self) -> int:
@@ -59,13 +62,13 @@ def need_of(call: UpstreamCall) -> Need | None:
         return None
     try:
         fields = msgspec.json.decode(bounded(call.body), type=Fields)
-        limit = _limit(fields)
+        limit, answers = limit_of(fields), answers_of(fields)
     except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     text, exact = text_of(fields), _counted(fields)
     if exact is not None:
-        return Need(most=exact, guess=exact, limit=limit, text=text)
-    return Need(most=_most(call.body), guess=len(text) // _GUESSED, limit=limit, text=text)
+        return Need(most=exact, guess=exact, limit=limit, text=text, answers=answers)
+    return Need(most=_most(call.body), guess=len(text) // _GUESSED, limit=limit, text=text, answers=answers)
 
 
 def _counted(fields: Fields) -> int | None:
@@ -79,9 +82,9 @@ def _counted(fields: Fields) -> int | None:
         return None
 
 
-def _limit(fields: Fields) -> int | None:
+def limit_of(fields: Fields) -> int | None:
     """Tokens that an answer may have, None if nothing is said: the largest, for engines differ in which they heed."""
-    said = [msgspec.json.decode(fields[name], type=float | None) for name in _LIMITS if name in fields]
+    said = [msgspec.json.decode(fields[name], type=float | None) for name in LIMITS if name in fields]
     counts = [int(count) for count in said if count is not None and 0 <= count <= 2**31]
     return max(counts, default=None)
 

@@ -19,6 +19,7 @@ _WITHOUT: Final = ("/tokenize", "/detokenize", "/apply-template", "/input_tokens
 _PARTS: Final = "lora tools system instructions messages input input_extra input_prefix prompt".split()
 """Parameters that become the prompt, in the order in which most templates have them. With other adapters, none of it
 is what it was."""
+_ANSWERS: Final = ("n", *synonyms("n"))
 _SEVERAL: Final = frozenset((b'"', b"[", b"{"))
 """Beginnings of the first item where a list is of prompts, rather than of a prompt's tokens."""
 
@@ -45,10 +46,10 @@ def prompt_of(call: UpstreamCall) -> Prompt | None:
         return None
     try:
         fields = msgspec.json.decode(bounded(call.body), type=Fields)
-        several = any(_value(fields, name) not in (None, 1) for name in ("n", *synonyms("n")))
+        answers = answers_of(fields)
     except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
         return None  # for the engine to judge
-    if several or "id_slot" in fields or _is_list_of_prompts(fields):
+    if answers != 1 or "id_slot" in fields:
         return None
     return Prompt(fields, text_of(fields))
 
@@ -56,6 +57,17 @@ def prompt_of(call: UpstreamCall) -> Prompt | None:
 def text_of(fields: Fields) -> bytes:
     """The parameters that become the prompt, one after the other."""
     return b"".join(bytes(fields[name]) for name in _PARTS if name in fields)
+
+
+def answers_of(fields: Fields) -> int | None:
+    """The answers that a request wants to its prompt, of several names the most. None for any other number, and where
+    it has several prompts.
+    """
+    said = [value for name in _ANSWERS if (value := _value(fields, name)) is not None]
+    counts = [int(value) for value in said if isinstance(value, int | float) and 1 <= value <= 2**31 and value % 1 == 0]
+    if len(counts) < len(said) or _is_list_of_prompts(fields):
+        return None
+    return max(counts, default=1)
 
 
 def _value(fields: Fields, name: str) -> Any:

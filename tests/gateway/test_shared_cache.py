@@ -1,0 +1,213 @@
+"""Requests of an elastic model whose slots share one cache: each keeps to its own tokens, and all are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from gateway.front import Front, opened, read_until
+from gateway.test_walls import CHAT, PATHS, TEXT, Heard, heard, whole
+
+SHARE, CELLS = 512, 4096
+
+
+def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, **keys: Any) -> House:
+    """Two models that answer alike: ``shared`` has one cache of eight times 512 tokens, ``fixed`` a slot of all.
+
+    A card has room for two instances of either.
+    """
+    fixed = {"context_length": CELLS, "estimated_memory_gb": gb}
+    for name in ("shared", "fixed"):
+        model(tmp_path, name, counts=True, may_end=True, **(play or {}))
+    shared = fixed | {"kv_unified": True, "elastic": {"start": SHARE}} | keys
+    return House(tmp_path, FakeNvml(card()), models={"shared": shared, "fixed": fixed})
+
+
+def turn(messages: list[dict[str, str]], who: str, number: int) -> None:
+    messages.append({"role": "user", "content": f"{who} {number} " + who * (180 // len(who))})
+
+
+async def talk(front: Front, name: str, who: str, turns: int = 6) -> list[tuple[str, int]]:
+    """The answers of a conversation of some 200 tokens a turn, and the tokens of each with its prompt."""
+    messages: list[dict[str, str]] = []
+    found = []
+    for number in range(turns):
+        turn(messages, who, number)
+        answer = await front.chat(name, messages=messages, max_tokens=20)
+        assert answer.status == 200, answer.text
+        said = json.loads(answer.text)
+        messages.append(said["choices"][0]["message"])
+        found.append((messages[-1]["content"], said["usage"]["total_tokens"]))
+    return found
+
+
+async def described(front: Front) -> list[dict[str, Any]]:
+    """The slots of ``shared``, as its engine describes them."""
+    found: list[dict[str, Any]] = json.loads((await front.ask("/upstream/shared/slots", method="GET")).text)
+    return found
+
+
+async def slots(front: Front) -> list[int]:
+    """The tokens in each."""
+    return [each["n_prompt_tokens"] for each in await described(front)]
+
+
+def instances(h: House, name: str = "shared") -> list[str]:
+    return [i.id for i in h.state.instances.values() if i.live and i.ask.profile == name]
+
+
+async def walls(front: Front) -> dict[str, int]:
+    """What became of the answers of ``shared`` that met a bound -> how many."""
+    said = (await front.ask("/metrics", method="GET")).text
+    found = re.findall(r'lmxd_gateway_walls_total{how="(\w+)",model="shared"} (\d+)', said)
+    return {how: int(count) for how, count in found}
+
+
+async def test_a_conversation_grows_where_it_is_and_only_what_is_new_is_processed(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        prompt, processed = "", []
+        for number in range(6):
+            prompt += f"{number}" * 300
+            answer = await front.ask("/completion", {"model": "shared", "prompt": prompt, "n_predict": 10})
+            said = json.loads(answer.text)
+            prompt += said["content"]
+            processed.append(said["timings"]["prompt_n"])
+        assert all(300 <= each <= 302 for each in processed), processed
+        assert instances(h) == ["shared#1"]
+        await front.until(lambda: not h.state.leases)
+
+
+async def test_more_talk_at_once_than_the_cache_has_cells_and_none_ends_for_another(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, {"token_seconds": 0.001})) as front:
+        names = [f"{letter}{letter}x" for letter in "abcdefgh"]
+        fixed = [await talk(front, "fixed", name, 5) for name in names]
+        found = await asyncio.gather(*(talk(front, "shared", name, 5) for name in names))
+        assert found == fixed
+        assert sum(each[-1][1] for each in found) > 1.5 * CELLS
+        assert instances(h) == ["shared#1"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_stream_goes_on_behind_each_bound_as_if_there_were_none(tmp_path: Path, path: str) -> None:
+    async with opened(h := house(tmp_path, {"wordy": 3000})) as front:
+        fixed = await heard(front, path, {"model": "fixed", **PATHS[path]})
+        found = await heard(front, path, {"model": "shared", **PATHS[path]})
+        assert (found.text, found.tokens, found.ends, found.done, found.counts) == (
+            fixed.text,
+            fixed.tokens,
+            fixed.ends,
+            fixed.done,
+            fixed.counts,
+        )
+        assert len(found.text) > 2800
+        assert len(found.ids) == 1
+        assert (await walls(front)).keys() == {"continued"}
+        assert sorted(await slots(front))[-2:] == [0, 3000], "all of it lies in one slot"
+        assert instances(h) == ["shared#1"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_whole_answer_goes_on_behind_each_bound(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path, {"wordy": 3000})) as front:
+        fixed = await whole(front, path, {"model": "fixed", **PATHS[path]})
+        assert await whole(front, path, {"model": "shared", **PATHS[path]}) == fixed
+        assert (await walls(front)).keys() == {"continued"}
+
+
+async def test_only_the_last_token_is_processed_behind_a_bound(tmp_path: Path) -> None:
+    async with opened(house(tmp_path, {"wordy": 3000})) as front:
+        said = json.loads((await front.ask("/completion", {"model": "shared", **TEXT})).text)
+        assert said["tokens_predicted"] == 3000 - len(TEXT["prompt"])
+        (last,) = [each for each in await described(front) if each["n_prompt_tokens"]]
+        assert last["n_prompt_tokens_processed"] == 1
+
+
+async def test_a_limit_is_kept_over_all_parts_of_an_answer(tmp_path: Path) -> None:
+    """The cells are taken when it begins, so that it has but what its prompt leaves of its own."""
+    async with opened(h := house(tmp_path, {"wordy": 3000, "token_seconds": 0.002})) as front, h.client() as lmxd:
+        other = await lmxd.request("shared", ctx=CELLS - SHARE, bounded=True)
+        body = {"model": "shared", "prompt": "x" * 400, "n_predict": 300, "stream": True}
+        async with front.session.post("/completion", json=body, headers=front.headers()) as answer:
+            text = await read_until(answer, '"tokens"')
+            await lmxd.release(other.lease)
+            text += (await answer.content.read()).decode()
+        found = Heard()
+        for line in text.splitlines():
+            found.take(line)
+        assert (len(found.tokens), found.ends, found.counts["tokens_predicted"]) == (300, ["limit"], 300)
+        assert await walls(front) == {"continued": 1}
+        assert instances(h) == ["shared#1"]
+
+
+async def test_two_that_need_what_the_other_has_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Both meet their bounds, and there are not enough cells for both to go on."""
+    async with opened(h := house(tmp_path, {"wordy": 3000, "token_seconds": 0.0002})) as front:
+        path, texts = "/v1/completions", [{"prompt": f"{name} begins"} for name in ("ann", "bob")]
+        fixed = await asyncio.gather(*(heard(front, path, {"model": "fixed", **text}) for text in texts))
+        found = await asyncio.gather(*(heard(front, path, {"model": "shared", **text}) for text in texts))
+        assert [each.text for each in found] == [each.text for each in fixed]
+        assert [each.counts for each in found] == [each.counts for each in fixed]
+        assert (await walls(front))["continued"] >= 3
+        assert instances(h) == ["shared#1"]
+        await front.until(lambda: not h.state.leases)
+
+
+async def test_who_only_asks_for_figures_needs_no_instance_alone(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front, h.client() as lmxd:
+        held = await lmxd.request("shared", ctx=2048, bounded=True)
+        assert (await front.ask("/tokenize", {"model": "shared", "content": "x"})).status == 200
+        assert (await front.ask("/upstream/shared/slots", method="GET")).status == 200
+        assert instances(h) == [held.instance]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": ["x", "y"]}),
+        ("/v1/completions", {"prompt": "x", "n": "several"}),
+        ("/v1/completions", {"prompt": {"prompt_string": "an image of it"}}),
+        ("/infill", {"input_prefix": "x"}),
+    ],
+)
+async def test_a_need_that_nobody_knows_has_an_instance_alone(tmp_path: Path, path: str, body: dict[str, Any]) -> None:
+    async with opened(h := house(tmp_path)) as front, h.client() as lmxd:
+        held = await lmxd.request("shared", bounded=True)
+        asking = asyncio.create_task(front.ask(path, {"model": "shared", **body}))
+        await front.until(lambda: h.state.tickets)
+        assert not asking.done(), "the instance has another holder"
+        await lmxd.release(held.lease)
+        await asking
+        await front.until(lambda: not h.state.leases)
+
+
+async def test_several_answers_have_a_slot_and_a_part_each(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        assert (await front.chat("shared", n=3, **CHAT)).status == 200
+        asked = json.loads((await front.ask("/upstream/shared/fake/asked", method="GET")).text)
+        assert asked["max_tokens"] >= 1024
+        assert 3 * asked["max_tokens"] <= CELLS
+
+
+async def test_a_prompt_that_fits_in_no_lease_is_refused_as_too_long(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/completion", {"model": "shared", "prompt": "x" * CELLS, "n_predict": 5})
+        assert (answer.status, json.loads(answer.text)["error"]["type"]) == (400, "exceed_context_size_error")
+
+
+async def test_an_answer_that_cannot_go_on_has_more_than_others_if_it_is_free(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    async with opened(h := house(tmp_path)) as front, h.client() as lmxd:
+        assert (await front.chat("shared", tools=tools, **CHAT)).status == 200
+        asked = json.loads((await front.ask("/upstream/shared/fake/asked", method="GET")).text)
+        assert asked["max_tokens"] > CELLS - SHARE
+        await lmxd.request("shared", ctx=CELLS - 3 * SHARE, bounded=True)
+        assert (await front.chat("shared", tools=tools, **CHAT)).status == 200
+        asked = json.loads((await front.ask("/upstream/shared/fake/asked", method="GET")).text)
+        assert 1024 <= asked["max_tokens"] <= 3 * SHARE
