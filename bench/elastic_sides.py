@@ -33,6 +33,8 @@ class Setting:
     """The steps between that and the whole context."""
     share: int
     """The tokens by which contexts grow that share one cache."""
+    cache: int
+    """The tokens that the first such cache has; each is twice the one before."""
     idle: float
     alone: bool
     limit: int
@@ -97,12 +99,11 @@ def static(setting: Setting, slots: int) -> Side:
 
 
 def unified(setting: Setting) -> Side:
-    """One cache for all, which has the whole context, and a share for each agent."""
-    top = setting.scale.top
+    """One cache for all, of which the first has a share for each agent at least, and the last the whole context."""
     share = max(PADDING, setting.scale.of(setting.share))
-    count = max(setting.agents, -(-top // share))
-    keys = {"context": "elastic", "kv_unified": True, "elastic": {"start": share}, "slots": setting.agents}
-    return Side("unified", count, (share, top), keys, unified=True)
+    count = max(setting.agents, setting.scale.of(setting.cache) // share)
+    keys = {"context": "elastic", "kv_unified": True, "elastic": {"start": share}, "slots": count}
+    return Side("unified", count, (share, setting.scale.top), keys, unified=True)
 
 
 def config(setting: Setting, side: Side) -> dict[str, Any]:
