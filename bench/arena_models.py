@@ -23,7 +23,7 @@ CARD = "NVIDIA H100 80GB HBM3"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``context``: tokens of each slot; ``size``: bytes that a server of it takes."""
+    """``context``: tokens of each slot; ``size``: bytes that a server of it takes; ``unified``: one cache for all."""
 
     name: str
     path: Path
@@ -31,11 +31,13 @@ class Model:
     slots: int
     on_gpu: bool
     size: int = 0
+    unified: bool = False
 
     @property
     def flags(self) -> list[str]:
         layers = "999" if self.on_gpu else "0"
-        return ["-c", str(self.context * self.slots), "-np", str(self.slots), "-ngl", layers, "--no-kv-unified"]
+        cache = "--kv-unified" if self.unified else "--no-kv-unified"
+        return ["-c", str(self.context * self.slots), "-np", str(self.slots), "-ngl", layers, cache]
 
     def divided(self, slots: int) -> Model:
         """The same with more slots of less context each: its size hardly changes."""
@@ -72,7 +74,7 @@ def size_of(model: Model) -> int:
     """Bytes that a server of it takes, by lmxd's estimate."""
     words = [sys.executable, "-m", "lmxd.cli.main", "estimate", str(model.path), "--json"]
     words += ["--as-gpu", CARD] if model.on_gpu else []
-    words += ["--flags", " ".join(model.flags[:4])]
+    words += ["--flags", " ".join([*model.flags[:4], model.flags[-1]])]
     answer = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     return int(sum(device["total"] for device in answer["devices"]) or answer["host"]["total"])
 

@@ -1,34 +1,30 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME [--random]] [--gpu [--device N]] [--limit GIB]
-[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--idle SECONDS] [--above PART] [--trials N] [--alone]
-[--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose conversations follow a heavy tail,
-through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit, *elastic* with a
-small slot for each agent, and larger ones for conversations that grow. In RAM it is SmolLM2, everything in tokens
-divided by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an
-8B. Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
-takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and room
-for all; then every answer must be equal. The little model and shapes have zero weights and one answer to everything:
-what they say of bytes and times holds, of tokens nothing. ``--random`` gives a shape weights whose answers depend on
-all that was read. ``--kill`` ends lmxd by SIGKILL at random moments, and ``--squeeze`` has others take what is free
-while a conversation grows, which in RAM is played; clients ask once, and have to see nothing of either. Exit status 1:
-an answer failed, memory was short, or an answer that had to be equal is not.
+[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--share N] [--cache N] [--idle SECONDS] [--above PART]
+[--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose
+conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole
+context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow, *unified* with
+one cache in which each conversation has as many shares as it needs. In RAM it is SmolLM2, everything in tokens divided
+by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an 8B.
+Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
+takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and
+room for all; then every answer must be equal, and nobody shares a cache. The little model and shapes have zero weights
+and one answer to everything: what they say of bytes and times holds, of tokens nothing. ``--random`` gives a shape
+weights whose answers depend on all that was read. ``--kill`` ends lmxd by SIGKILL at random moments, and ``--squeeze``
+has others take what is free while a conversation grows, which in RAM is played; clients ask once, and have to see
+nothing of either. Exit status 1: an answer failed, memory was short, or an answer that had to be equal is not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -38,7 +34,8 @@ from arena_models import SMOLLM2, Model, file_of, size_of
 from arena_watch import Card, Memory, Ram, Watch, foreign, settle
 from elastic_agents import Agents
 from elastic_report import Trial, head, report, show
-from elastic_trace import TOP, Scale, Trace, trace
+from elastic_sides import GIB, Setting, Side, config, describe, sides
+from elastic_trace import TOP, Scale, trace
 from elastic_trouble import Kills, Squeezes, Trouble
 from elastic_watch import Ledger
 from gateway_overhead import Quietly
@@ -49,82 +46,14 @@ from random_weights import written_random
 
 from lmxd.engines.llama_cpp.binary import find
 
-GIB = 2**30
 START, LARGER = 4096, 4
 """Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
+SHARE = 2048
+"""Tokens by which contexts grow that share one cache."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""
 IDLE = 10.0
 """Seconds after which an instance that nobody uses ends."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The agents, their model, and the bytes that lmxd may use."""
-
-    engine: Path
-    model: Path
-    gpu: bool
-    device: int
-    """Of the GPU, as NVML counts."""
-    trace: Trace
-    scale: Scale
-    start: int
-    larger: tuple[int, ...]
-    """The steps between that and the whole context."""
-    idle: float
-    alone: bool
-    limit: int
-    seed: int
-    kill: float
-    """Seconds between two, in the mean; 0: never."""
-    squeeze: bool
-
-    @property
-    def agents(self) -> int:
-        return len(self.trace.agents)
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        return (*(self.scale.of(step) for step in (self.start, *self.larger)), self.scale.top)
-
-    def names(self) -> list[str]:
-        """The model that each agent asks for."""
-        return [f"agent{n}" if self.alone else "model" for n in range(self.agents)]
-
-    def size(self, slots: int) -> int:
-        """Bytes of an instance with so many slots of the whole context."""
-        return size_of(Model("model", self.model, self.scale.top, slots, self.gpu))
-
-
-@dataclass(frozen=True)
-class Side:
-    """One way to serve the trace: the keys of its profiles."""
-
-    name: str
-    slots: int
-    keys: dict[str, Any]
-
-
-def sides(setting: Setting) -> list[Side]:
-    start, *larger = setting.steps
-    fitting = 1
-    while not setting.alone and fitting < setting.agents and setting.size(fitting + 1) <= setting.limit:
-        fitting += 1
-    elastic = {"context": "elastic", "elastic": {"start": start, "steps": larger}}
-    return [Side("static", fitting, {}), Side("elastic", 1 if setting.alone else setting.agents, elastic)]
-
-
-def config(setting: Setting, side: Side) -> dict[str, Any]:
-    profile = {"path": str(setting.model), "context_length": setting.scale.top, "slots": side.slots}
-    profile |= {"idle_timeout": setting.idle} | side.keys
-    if not setting.gpu:
-        profile["threads"] = 1  # more would wait for one another where instances share the cores
-    return {
-        "gpu": {"device": setting.device if setting.gpu else "host", "max_memory_gb": setting.limit / GIB},
-        "engine": {"path": str(setting.engine), "load_timeout": 600},
-        "models": dict.fromkeys(setting.names(), profile),
-    }
 
 
 def measure(setting: Setting, side: Side, memory: Memory, least: int) -> Trial:
@@ -163,21 +92,6 @@ def troubles(setting: Setting, side: Side, lmxd: Lmxd) -> list[Trouble]:
     return found
 
 
-def begin(setting: Setting, given: Sequence[Side], seed: int) -> None:
-    talks = list(setting.trace)
-    sizes = sorted(talk.tokens for talk in talks)
-    where = "on the GPU" if setting.gpu else f"in RAM, {os.cpu_count()} cores"
-    print(f"{setting.agents} agents, {len(talks)} conversations, {setting.trace.answers} answers; seed {seed}")
-    outgrow = ", ".join(f"{sum(size > step for size in sizes)} of {step:,}" for step in setting.steps[:-1])
-    print(f"conversations: median {statistics.median(sizes):,.0f} tokens, most {sizes[-1]:,}; that outgrow {outgrow}")
-    print(f"{setting.model.name} {where}: lmxd may use {setting.limit / GIB:.2f} GiB")
-    each = " for each agent" if setting.alone else ""
-    for side in given:
-        steps = setting.steps if side.keys else setting.steps[-1:]
-        print(f"{side.name}: slots {side.slots}{each}, of {', then '.join(f'{step:,}' for step in steps)} tokens")
-    head()
-
-
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shortest", action="store_true", help="seconds in all, with the little model")
@@ -198,6 +112,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, help="what tokens are divided by: 4 for SmolLM2, else 1")
     parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
     parser.add_argument("--steps", type=int, nargs="+", help=f"those it grows to before {TOP:,}: 4 times as many")
+    parser.add_argument("--share", type=int, default=SHARE, help="tokens by which contexts grow that share one cache")
+    parser.add_argument("--cache", type=int, default=TOP, help="tokens of the first such cache")
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds after which an unused instance ends")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -243,7 +159,8 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     return Setting(
         engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
         start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
-        alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
+        share=given.share, cache=given.cache, alone=given.alone,
+        limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
 
@@ -254,7 +171,8 @@ def main() -> None:
         setting = settings(given, Path(name))
         every = [side for side in sides(setting) if re.search(given.only, side.name)]
         memory: Memory = Card(given.device) if given.gpu else Ram(setting.limit, setting.model.parent)
-        begin(setting, every, given.seed)
+        describe(setting, every)
+        head()
         least, trials = memory.used(), list[Trial]()
         for number in range(given.trials):
             first = number % len(every)

@@ -6,9 +6,11 @@ compared in seconds, alike on every machine.
 
 Contexts are static, four slots of the whole, or elastic by several steps. "shared": a conversation takes a free slot of
 an instance that runs, as any request does; "apart": lmxd's way, by which it has an instance of its own where there is
-room and others go on in all slots; "2 at last": the same, with two slots in each instance of the last step. "bound":
-all conversations in one instance, with no more cells than they have tokens, as no engine has them. "anew": tokens of
-prompts that were computed again, since another conversation had the slot; files are not played.
+room and others go on in all slots; "2 at last": the same, with two slots in each instance of the last step. "unified":
+one cache for all, of which each conversation has as many shares as it needs; where cells are short, what lies in idle
+slots is lost in the order of their numbers, as in llama-server. "bound": all conversations in one instance, with no
+more cells than they have tokens, as no engine has them. "anew": tokens of prompts that were computed again, since
+another conversation had the slot, or its cells; files are not played.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,9 +27,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from elastic_trace import TOP, Scale, Trace, trace
-from played_agents import GIB, PlayedAgents, Setting, charge, turns
+from played_agents import PlayedAgents, turns
+from played_setting import GIB, Setting, charge
 
 STATIC_SLOTS = 4
+SHARES = ((16, 2048), (20, 2048), (24, 2048), (32, 2048), (12, 4096))
+"""How many there are in one cache, and the tokens of each."""
 STEPS = (
     (4096, 16_384, TOP),
     (4096, 8192, 16_384, TOP),
@@ -115,6 +120,10 @@ def main() -> None:
         for way, apart, last in (("shared", False, 1), ("apart", True, 1), ("2 at last", True, 2)):
             name = f"{', '.join(f'{step:,}' for step in steps)}, {way}"
             show(name, played(traces, setting(steps, given.agents, apart=apart, last=last), static))
+    for count, share in SHARES[:1] if given.shortest else SHARES:
+        for way, apart in (("shared", False), ("apart", True)):
+            one = replace(setting((share, TOP), count, apart=apart), unified=True)
+            show(f"unified, {count} shares of {share:,}, {way}", played(traces, one, static))
     ideal = statistics.mean(bound(said) / had for said, had in zip(traces, static, strict=True))
     print(f"{'bound':46}{ideal - 1:+7.0%}")
 

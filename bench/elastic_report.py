@@ -1,9 +1,9 @@
-"""What bench/elastic.py prints: a line for each trial, and how elastic contexts compare with static ones."""
+"""What bench/elastic.py prints: a line for each trial, and how each side compares with static contexts."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from elastic_agents import Run, compared
@@ -30,6 +30,11 @@ class Trial:
     def per_minute(self) -> float:
         return 60 * len(self.run.served) / self.run.took
 
+    @property
+    def computed(self) -> int:
+        """Tokens of prompts."""
+        return sum(answer.computed for answer in self.run.answers)
+
 
 def head() -> None:
     """The head of the lines."""
@@ -43,51 +48,64 @@ def head() -> None:
 def show(trial: Trial) -> None:
     """The line of a trial, as soon as it is over."""
     run, seen = trial.run, trial.seen
-    computed = sum(answer.computed for answer in run.answers)
     print(
         f"{trial.side:9}{run.at_once:7}{trial.per_minute:9.1f}{part(run.waits, 0.5):7.2f}"
         f"{part(run.waits, 0.99):7.2f}{seen.byte_seconds / GIB:9.1f}{trial.taken / GIB:9.1f}"
-        f"{seen.most / GIB:6.2f}{computed:10,}",
+        f"{seen.most / GIB:6.2f}{trial.computed:10,}",
         flush=True,
     )
 
 
 def report(trials: Sequence[Trial], *, alone: bool) -> bool:
     """Print how the sides compare; whether all is as it must be. ``alone``: every answer has to be equal."""
-    compare_bytes(trials)
-    grown(trials)
+    compare_figures(trials)
+    for side in dict.fromkeys(trial.side for trial in trials):
+        grown(side, [trial.seen for trial in trials if trial.side == side])
     return compare_answers(trials, alone=alone) & sound(trials)
 
 
-def compare_bytes(trials: Sequence[Trial]) -> None:
-    """Agents at once, and byte-seconds for an answer: the median of one side against that of the other."""
-    if {trial.side for trial in trials} != {"static", "elastic"}:
+FIGURES: dict[str, Callable[[Trial], float]] = {
+    "agents at once": lambda trial: trial.run.at_once,
+    "answers/min": lambda trial: trial.per_minute,
+    "wait p50": lambda trial: part(trial.run.waits, 0.5),
+    "wait p99": lambda trial: part(trial.run.waits, 0.99),
+    "GiB s, ledger": lambda trial: trial.seen.byte_seconds / len(trial.run.answers),
+    "GiB s, taken": lambda trial: trial.taken / len(trial.run.answers),
+    "computed": lambda trial: trial.computed,
+}
+"""What is compared with static contexts, by its name in the report. Byte-seconds are those of an answer."""
+
+
+def compare_figures(trials: Sequence[Trial]) -> None:
+    """The median of each side that is not static, as a part of static's."""
+    sides = dict.fromkeys(trial.side for trial in trials)
+    others = [side for side in sides if side != "static"]
+    if len(others) == len(sides) or not others:
         return
-    at_once = ratio(trials, lambda trial: trial.run.at_once)
-    ledger = ratio(trials, lambda trial: trial.seen.byte_seconds / len(trial.run.answers))
-    taken = ratio(trials, lambda trial: trial.taken / len(trial.run.answers))
-    print(f"elastic against static: {at_once:.1f} x the agents at once", end="")
-    print(f", {ledger - 1:+.0%} byte-seconds by the ledger, {taken - 1:+.0%} as taken")
+    print(f"\n{'x static':9}" + "".join(f"{name:>15}" for name in FIGURES))
+    for side in others:
+        parts = (ratio(trials, side, figure) for figure in FIGURES.values())
+        print(f"{side:9}" + "".join(f"{each:15.2f}" for each in parts))
 
 
-def ratio(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> float:
-    """Elastic over static."""
-    elastic, static = (
-        statistics.median(figure(trial) for trial in trials if trial.side == name) for name in ("elastic", "static")
+def ratio(trials: Sequence[Trial], side: str, figure: Callable[[Trial], float]) -> float:
+    """One side over static."""
+    mine, static = (
+        statistics.median(figure(trial) for trial in trials if trial.side == name) for name in (side, "static")
     )
-    return elastic / max(1e-9, static)
+    return mine / max(1e-9, static)
 
 
-def grown(trials: Iterable[Trial]) -> None:
-    seen = [trial.seen for trial in trials if trial.seen.growths]
-    if not seen:
-        return
+def grown(side: str, seen: Sequence[Seen]) -> None:
+    """The growths of a side, and what they added."""
     growths = sorted(seconds for one in seen for seconds in one.growths)
+    if not growths:
+        return
     beyond = sorted(seconds for one in seen for seconds in one.beyond_load)
     loads = sorted(seconds for one in seen for seconds in one.loads)
-    carries = sum(one.carries for one in seen)
-    print(f"growths: {len(growths)}, {carries} with a conversation to carry; added seconds", end="")
-    print(f" p50 {part(growths, 0.5):.2f}, p99 {part(growths, 0.99):.2f}", end="")
+    carries, stayed = sum(one.carries for one in seen), sum(one.stayed for one in seen)
+    print(f"{side}: {len(growths)} growths, {stayed} in place, {carries} with a conversation to carry", end="")
+    print(f"; added seconds p50 {part(growths, 0.5):.2f}, p99 {part(growths, 0.99):.2f}", end="")
     print(f"; beyond the load p50 {part(beyond, 0.5):.2f}, p99 {part(beyond, 0.99):.2f}", end="")
     print(f"; loads p50 {part(loads, 0.5):.2f}, longest {part(loads, 1):.2f}")
 

@@ -21,9 +21,10 @@ class Seen:
     """``byte_seconds``: charged, with those that end and are not seen free yet; ``most``: bytes at one time.
 
     ``leases``: the most at one time. ``growths``: seconds from each one's request until its lease had moved, and
-    ``beyond_load``: those less the load of an instance that was started for it. ``loads``: seconds from each start of
-    an instance until something was granted on it, or carried to it. ``overdrawn``: looks at which more was charged
-    than there is. ``decisions``: all of them, as ``lmxd.watch`` tells them.
+    ``beyond_load``: those less the load of an instance that was started for it; ``stayed``: those that got more where
+    they were. ``loads``: seconds from each start of an instance until something was granted on it, or carried to it.
+    ``overdrawn``: looks at which more was charged than there is. ``decisions``: all of them, as ``lmxd.watch`` tells
+    them.
     """
 
     byte_seconds: float = 0.0
@@ -33,6 +34,7 @@ class Seen:
     overdrawn: int = 0
     growths: list[float] = field(default_factory=list)
     beyond_load: list[float] = field(default_factory=list)
+    stayed: int = 0
     carries: int = 0
     loads: list[float] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
@@ -49,6 +51,8 @@ class Ledger(Background):
         """The instances that load -> the time of their start."""
         self._loaded_for: dict[Any, float] = {}
         """The leases that grow into an instance -> the seconds of its load."""
+        self._at: dict[Any, Any] = {}
+        """The leases -> their instances."""
         self._watched = 0
         """The daemon that tells of its decisions."""
 
@@ -102,6 +106,8 @@ class Ledger(Background):
             self.seen.carries += 1
         elif event == "MoveLease":
             self.seen.growths.append(said["waited"])
+            self.seen.stayed += self._at.get(lease) == instance
             self.seen.beyond_load.append(said["waited"] - self._loaded_for.get(lease, 0.0))
         if event in ("GrantLease", "MoveLease"):
+            self._at[lease] = instance
             self._loaded_for.pop(lease, None)

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any
 
 from core.world import Gpu, World, lease_of
 from elastic_trace import Trace
+from played_setting import Place, Setting, Shared
 
 from lmxd.core.decisions import (
     CarryConversation,
@@ -28,13 +28,9 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.words import InstanceId, Phase, TicketId
 from lmxd.gateway.leasing.slots import InstanceSlots, agreeing
-from lmxd.gateway.leasing.slots import Trace as Prompt
 from lmxd.rpc.messages import Granted
 
-GIB = 2**30
 MODEL = "m"
-OTHER, CELL = 4900 * 2**20, 128 * 1024
-"""Bytes of an instance beside its cache, and of a token in it: Llama 3.1 8B in 4 bits, as estimated for an H100."""
 TURN, LOAD, CARRY, EXIT, LOOK = 0.9, 1.5, 0.4, 0.15, 0.005
 """Seconds of 128 tokens of an answer, of a start, to move a conversation, to end, and to say whether it works."""
 ANEW = 8000.0
@@ -44,47 +40,12 @@ BLOCK = 30
 """Tokens of a block of a prompt, as the gateway compares them."""
 
 
-def charge(cells: int) -> int:
-    """Bytes of an instance with so many cells."""
-    return OTHER + cells * CELL
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
-    """``slots``: of an instance of the first of ``steps``; ``apart``: a conversation keeps apart from others.
-
-    ``idle``: seconds until an unused instance ends; ``limit``: bytes of the card; ``last``: the fewest slots of an
-    instance of the last step.
-    """
-
-    steps: tuple[int, ...]
-    slots: int
-    apart: bool
-    idle: float
-    limit: int
-    last: int = 1
-
-    @property
-    def elastic(self) -> bool:
-        return len(self.steps) > 1
-
-    def step(self, tokens: int) -> int:
-        return next((step for step in self.steps if step >= tokens), self.steps[-1])
-
-    def of(self, step: int) -> dict[str, Any]:
-        """What is asked for at a step."""
-        least = self.last if step == self.steps[-1] else 1
-        spread = max(least, self.slots * self.steps[0] // step)
-        gib = charge(spread * step) / GIB
-        return {"gib": gib, "context": step, "spread": spread, "elastic": self.elastic, "idle_timeout": self.idle}
-
-
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """``blocks``: of its prompt, of which ``new`` tokens are its own; ``tokens``: with those of its answer."""
 
     pause: float
-    blocks: Prompt
+    blocks: range
     new: int
     tokens: int
 
@@ -130,14 +91,18 @@ class PlayedAgents:
     _waiting: dict[TicketId, Callable[[InstanceId, int | None], None]] = field(default_factory=dict)
     """What goes on when a ticket is answered, at an instance and with a slot that has its conversation."""
     _working: Counter[str] = field(default_factory=Counter)
-    _used: dict[tuple[str, int], float] = field(default_factory=dict)
+    _used: dict[Place, float] = field(default_factory=dict)
     """When the last turn in a slot ended, or infinity."""
     _left: int = 0
     """Agents that are not done."""
+    _shared: Shared = field(init=False)
+    _lay: dict[int, Place] = field(default_factory=dict)
+    """The slot of each conversation's last turn, by the first block of its prompts."""
 
     def __post_init__(self) -> None:
         self._world = World({"gpu": Gpu(capacity=self.setting.limit)}, queue_depth=1000)
         self._slots = InstanceSlots(clock=lambda: self._world.now)
+        self._shared = Shared(self.setting.cells, self._used)
 
     def run(self) -> None:
         world, self._left = self._world, len(self.trace.agents)
@@ -199,11 +164,11 @@ class PlayedAgents:
         self._later(POLL, self._poll)
 
     def _lease(self, ticket: str, name: InstanceId, slot: int | None = None) -> Granted:
-        ask = self._world.state.instances[name].ask
+        ask, shares = self._world.state.instances[name].ask, self._world.state.leases[lease_of(ticket)].slots
         return Granted(
-            lease=lease_of(ticket), instance=name, model=MODEL, endpoint="", base_url="", api_key="", ctx=ask.context,
-            ctx_most=self.setting.steps[-1], slots=1, instance_slots=ask.spread, devices={},
-            basis="declared", hold="connection", waited=0, slot=slot, alone=True,
+            lease=lease_of(ticket), instance=name, model=MODEL, endpoint="", base_url="", api_key="",
+            ctx=ask.tokens(shares), ctx_most=self.setting.steps[-1], slots=shares, instance_slots=ask.spread,
+            devices={}, basis="declared", hold="connection", waited=0, slot=slot, alone=True,
         )  # fmt: skip
 
     def _next(self, said: Iterator[_Turn]) -> None:
@@ -216,11 +181,22 @@ class PlayedAgents:
     def _ask(self, said: Iterator[_Turn], turn: _Turn) -> None:
         """A lease where the conversation lies, else with the context that it needs."""
         _, lies, near = self._slots.of_conversation(MODEL, turn.blocks)
-        ctx = lies or self.setting.step(turn.tokens)
-        lost = not near and ctx > self.setting.steps[0] and self.setting.apart
-        apart = self._slots.lived_in(MODEL, ctx) if lost else ()
-        ticket = self._world.ask(MODEL, max_instances=1, near=near or None, apart=apart, **self.setting.of(ctx))
+        step, apart, most = self.setting.step(turn.tokens), self._apart(turn), 1
+        if self.setting.unified:
+            near, most = "" if near in apart else near, 1 + bool(apart)
+        elif near:
+            step, apart = lies, []
+        ticket = self._world.ask(MODEL, max_instances=most, near=near or None, apart=apart, **self.setting.of(step))
         self._waiting[ticket] = lambda name, _: self._grown(said, turn, ticket, name)
+
+    def _apart(self, turn: _Turn) -> list[str]:
+        """The instances that are left to other conversations, as long as there is room for another."""
+        world, step = self._world, self.setting.step(turn.tokens)
+        if not self.setting.apart:
+            return []
+        if self.setting.unified:
+            return self._shared.full(world.state.instances, world.now, self._lay.get(turn.blocks.start), turn.tokens)
+        return self._slots.lived_in(MODEL, step) if step > self.setting.steps[0] else []
 
     def _grown(self, said: Iterator[_Turn], turn: _Turn, ticket: TicketId, name: InstanceId) -> None:
         """Have its lease grow, if its context is too small."""
@@ -230,7 +206,7 @@ class PlayedAgents:
             return
         step, slot = self.setting.step(turn.tokens), self._slots.lies_in(lease, turn.blocks)
         apart = self._slots.lived_in(MODEL, step) if self.setting.apart else ()
-        growth = self._world.grow(ticket, slot=slot, apart=apart, **self.setting.of(step))
+        growth = self._world.grow(ticket, slot=slot, apart=apart, max_instances=None, **self.setting.of(step))
 
         def moved(name: InstanceId, carried: int | None) -> None:
             self.growths.append(self._world.now - begun)
@@ -244,15 +220,20 @@ class PlayedAgents:
         """Answer it, and give its lease back."""
         stack = ExitStack()
         slot = stack.enter_context(self._slots.taken(lease, turn.blocks))
-        seen = () if slot is None else self._slots.before(lease, slot).seen
+        place = lease.instance, slot or 0
+        purged = self.setting.unified and not self._shared.has(place)
+        seen = () if slot is None or purged else self._slots.before(lease, slot).seen
         anew = max(0, len(turn.blocks) - turn.new // BLOCK - agreeing(seen, turn.blocks) - 10) * BLOCK
         self.anew += anew
         self._working[lease.instance] += 1
-        self._used[lease.instance, slot or 0] = inf
+        self._used[place] = inf
+        if self.setting.unified:
+            self._shared.fill(place, turn.tokens)
+            self._lay[turn.blocks.start] = place
 
         def done() -> None:
             stack.close()
-            self._used[lease.instance, slot or 0] = self._world.now
+            self._used[place] = self._world.now
             self._working[lease.instance] -= 1
             self._world.release(ticket)
             self._next(said)

@@ -138,6 +138,14 @@ class Catalog:
         found = self._steps(name)
         return () if found is None else found.contexts
 
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """The slots that instances of a model can have which share one cache, ascending; none if they do not.
+
+        LmxdError ``unknown_model``.
+        """
+        found = self._steps(name)
+        return () if found is None else found.sizes
+
     def _steps(self, name: str) -> Steps | None:
         profile = self.profile(name)
         if not profile.is_elastic:

@@ -20,7 +20,8 @@ class Size:
     """The settings that a request may choose. None stands for the profile's value.
 
     ``exact``: context and slots are those of an instance that was admitted, and nothing is rounded up to a step.
-    ``bounded``: its holder never uses more tokens than that, so that others may share a cache with it.
+    ``bounded``: its holder never uses more tokens than that, so that others may share a cache with it. ``beside``: the
+    slots that these have of it already.
     """
 
     ctx: int | None = None
@@ -33,6 +34,7 @@ class Size:
     max_instances: int | None = None
     exact: bool = False
     bounded: bool = False
+    beside: int = 0
 
     @classmethod
     def of(cls, ask: Ask) -> Size:
@@ -78,8 +80,12 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
     if steps.unified and (size.ctx or 0) > steps.top:
         what = f"ctx is {size.ctx}, but in one cache for all slots (kv_unified) a conversation has {steps.top} at most"
         raise LmxdError("invalid_params", what, "ask for less, or raise context_length")
-    context, slots = steps.instance_at(steps.least(size.ctx or 0))
-    return context, slots if steps.unified else max(slots, size.slots or 1)
+    if steps.unified:
+        own = steps.shares(steps.least(size.ctx or 0)) * (size.slots or 1) if size.bounded else steps.sizes[-1]
+        slots = steps.size(own + size.beside)
+        return slots * steps.start, slots
+    context = steps.least(size.ctx or 0)
+    return context, max(steps.slots_at(context), size.slots or 1)
 
 
 def _drafted(profile: Profile) -> int:

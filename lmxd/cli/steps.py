@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lmxd.cli import output
 from lmxd.cli.output import MIB
@@ -13,7 +13,7 @@ from lmxd.terminal import say
 def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
     """Its steps, each with its bytes, and what becomes of a conversation that grows. ``called``: devices' names."""
     if growth.share is not None:
-        _shares(growth.steps[0], growth.share, called)
+        _shares(growth.steps, growth.share, called)
         return
     rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in growth.steps]
     output.table((">GROWS TO CTX", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
@@ -25,10 +25,10 @@ def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
         say(f"a conversation that grows is processed anew: {growth.not_carried}{takes}")
 
 
-def _shares(step: StepInfo, share: int, called: Mapping[str, str]) -> None:
-    row = (f"{step.ctx}", f"{step.slots}", f"{share}", step.problem or _sizes(step, called))
-    output.table((">TOKENS OF ALL", ">SLOTS", ">TOKENS OF EACH", "AN INSTANCE TAKES"), [row], "")
-    say("a conversation that grows gets further slots where it is")
+def _shares(steps: Sequence[StepInfo], share: int, called: Mapping[str, str]) -> None:
+    rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in steps]
+    output.table((">ONE CACHE OF", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
+    say(f"a conversation has a slot of it for every {share} tokens, and gets further ones where it is")
 
 
 def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:

@@ -40,7 +40,8 @@ class ElasticConfig(Section):
         (),
         max_length=8,
         description="those that it can have later, ascending, up to context_length; by default each four times the one"
-        " before",
+        " before. With kv_unified, a conversation has any multiple of start, and these are the tokens of the one cache"
+        " after the first, which has slots times start; by default each twice the one before",
     )
     idle_shrink: IdleSeconds = Field(
         120,
@@ -94,12 +95,18 @@ class Steps:
     """The contexts that a lease can have, ascending, and the ``slots`` of an instance of the first.
 
     Each is a multiple of 256, to which llama.cpp rounds up, but for the last, which is what the profile says.
-    ``unified``: all slots share one cache, and the contexts are multiples of the first.
+    ``sizes``: of instances whose slots share one cache, each of which is as large as the first step; ascending. The
+    contexts are then multiples of that. None where slots have a context of their own.
     """
 
     contexts: tuple[int, ...]
     slots: int
-    unified: bool = False
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def unified(self) -> bool:
+        """Whether all slots of an instance share one cache."""
+        return bool(self.sizes)
 
     @property
     def start(self) -> int:
@@ -113,16 +120,17 @@ class Steps:
         """The least step of so many tokens; what is beyond the last is no step, and stays as it is."""
         return next((step for step in self.contexts if step >= tokens), tokens)
 
-    def instance_at(self, step: int) -> tuple[int, int]:
-        """The context of an instance of a step, and its slots.
+    def slots_at(self, step: int) -> int:
+        """The slots of an instance of a step. It has no more cells than one of the first, but for one slot at least."""
+        return max(1, self.slots * self.start // step)
 
-        It has no more cells than one of the first, but for one slot at least. One cache for all slots has as many, or
-        the last step: its slots are shares of it, of the first step each.
-        """
-        if self.unified:
-            shares = max(self.slots, -(-max(self.top, step) // self.start))
-            return shares * self.start, shares
-        return step, max(1, self.slots * self.start // step)
+    def shares(self, tokens: int) -> int:
+        """The slots of one cache for all that have so many tokens together."""
+        return -(-tokens // self.start)
+
+    def size(self, slots: int) -> int:
+        """The slots of the smallest instance that has so many; of the largest if none has."""
+        return next((size for size in self.sizes if size >= slots), self.sizes[-1])
 
 
 def steps(said: ElasticConfig | None, top: int, slots: int, *, unified: bool) -> Steps:
@@ -133,9 +141,22 @@ def steps(said: ElasticConfig | None, top: int, slots: int, *, unified: bool) ->
     said = said or ElasticConfig()
     first = padded(said.start or _START)
     if unified:
-        return Steps((*range(first, top, first), top), slots, unified=True)
+        return Steps((*range(first, top, first), top), slots, tuple(_sizes(said.steps, first, top, slots)))
     further = [padded(step) for step in said.steps] or list(_quadrupled(first, top))
     return Steps((*dict.fromkeys(step for step in (first, *further) if step < top), top), slots)
+
+
+def _sizes(said: Sequence[int], share: int, top: int, slots: int) -> Iterator[int]:
+    """The slots of instances with one cache for all: the first has ``slots``, the last the whole context.
+
+    Between, each is twice the one before, or as said.
+    """
+    size, most = slots, max(slots, -(-top // share))
+    further = [-(-step // share) for step in said]
+    while size < most:
+        yield size
+        size = next((each for each in further if each > size), most) if said else 2 * size
+    yield most
 
 
 def _quadrupled(first: int, top: int) -> Iterator[int]:
@@ -169,9 +190,6 @@ def _wrong_shares(profile: Grows) -> Iterator[str]:
             why = "what it takes of the one cache that all slots share is not known"
             yield f"{key}: an elastic context with kv_unified excludes it, for {why}: take one of them out"
     said, top = profile.elastic or ElasticConfig(), profile.context_length
-    if said.steps:
-        why = "with kv_unified, a conversation has as many times start as it needs"
-        yield f"elastic.steps: {why}: take steps out"
     first = padded(said.start or _START)
     if top and -(-top // first) > _MOST_SHARES:
         yield (

@@ -50,6 +50,8 @@ class Instance:
     """Seconds without a lease after which it ends, as the client of its last lease said; at most its idle_timeout."""
     outgrown: bool = False
     """Its only lease has moved to an instance with more context, so that nobody is expected back: it ends once idle."""
+    superseded: bool = False
+    """A larger one with one cache for all slots has taken its place: it serves nobody any more, and ends once idle."""
     saving: bool = False
     """Its conversations are being saved, for it is to end."""
     others_put_by: bool = False
@@ -147,7 +149,7 @@ class Instance:
     @property
     def accepts(self) -> bool:
         """Whether it accepts new leases: it is live, not closed, and its holders were not asked to yield."""
-        return self.live and self.yielding is None and not self.closed
+        return self.live and self.yielding is None and not self.closed and not self.superseded
 
     @property
     def free_slots(self) -> int:
@@ -198,12 +200,15 @@ class Instance:
         return self.accepts and self.is_like(ask)
 
     def is_like(self, ask: Ask) -> bool:
-        """Whether it is what ``ask`` wants: same kind, enough context, enough slots."""
+        """Whether it is what ``ask`` wants: same kind, enough context, enough slots.
+
+        In one cache for all slots, these are the context.
+        """
         mine = self.ask
         return (
             not mine.external
             and mine.kind == ask.kind
-            and mine.context >= ask.context
+            and (mine.context >= ask.context or mine.unified)
             and mine.spread >= ask.slots
             and self.option.spills <= ask.spills
         )

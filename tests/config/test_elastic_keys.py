@@ -55,28 +55,44 @@ def test_any_need_has_the_least_step_and_no_step_has_more_cells_than_the_first(
     assert found.top == top
     assert list(found.contexts) == sorted(set(found.contexts))
     assert all(step % 256 == 0 for step in found.contexts[:-1])
-    assert found.instance_at(found.start) == (found.start, slots)
+    assert found.slots_at(found.start) == slots
     for step in found.contexts:
-        context, fewer = found.instance_at(step)
-        assert context == step
         assert found.least(step) == step
         assert found.least(step - 1) == (step - 1 if step - 1 in found.contexts else step)
-        assert fewer == 1 or fewer * step <= slots * found.start
+        assert found.slots_at(step) == 1 or found.slots_at(step) * step <= slots * found.start
     assert found.least(top + 1) == top + 1, "as without steps"
 
 
-@given(start=st.integers(256, 2**16), top=st.integers(256, 2**20), slots=st.integers(1, 256))
-def test_one_cache_for_all_slots_has_the_whole_context_and_the_first_step_of_each(
-    start: int, top: int, slots: int
+@given(
+    start=st.integers(256, 2**16),
+    said=st.lists(st.integers(256, 2**20), max_size=8, unique=True).map(sorted),
+    top=st.integers(256, 2**20),
+    slots=st.integers(1, 256),
+)
+def test_one_cache_for_all_slots_begins_with_the_first_step_of_each_and_ends_with_the_whole_context(
+    start: int, said: list[int], top: int, slots: int
 ) -> None:
-    found = steps(ElasticConfig(start=start), top, slots, unified=True)
+    found = steps(ElasticConfig(start=start, steps=tuple(said)), top, slots, unified=True)
     assert found.top == top
     assert all(step % found.start == 0 for step in found.contexts[:-1])
-    context, shares = found.instance_at(found.start)
-    assert context == shares * found.start, "each slot is a share of it"
-    assert context >= max(top, slots * found.start)
-    assert shares == slots or context - found.start < top, "and it is no larger than it has to be"
-    assert all(found.instance_at(step) == (context, shares) for step in found.contexts), "it has one size"
+    assert list(found.sizes) == sorted(set(found.sizes))
+    assert found.sizes[0] == slots
+    assert found.sizes[-1] == max(slots, found.shares(top))
+    assert all(found.sizes[n + 1] <= 2 * size for n, size in enumerate(found.sizes[:-1])) or said
+    for size in found.sizes:
+        assert found.size(size) == size
+        assert found.size(size - 1) == (size - 1 if size - 1 in found.sizes else size)
+    assert found.size(10**9) == found.sizes[-1], "there is none larger"
+
+
+def test_sizes_of_one_cache_are_twice_each_other_unless_they_are_said() -> None:
+    def sizes(keys: str) -> tuple[int, ...]:
+        return profile(f"kv_unified: true, {keys}").steps(32_768).sizes
+
+    assert sizes("context_length: 32768, slots: 12, elastic: {start: 1024}") == (12, 24, 32)
+    assert sizes("context_length: 32768, slots: 8, elastic: {start: 2048}") == (8, 16)
+    assert sizes("context_length: 32768, slots: 40, elastic: {start: 1024}") == (40,)
+    assert sizes("context_length: 32768, slots: 4, elastic: {start: 1024, steps: [16384]}") == (4, 16, 32)
 
 
 def test_one_cache_for_all_slots_may_be_elastic() -> None:
@@ -112,10 +128,6 @@ def test_one_cache_for_all_slots_may_be_elastic() -> None:
         ("elastic: {steps: [1]}, context_length: 65536", r"elastic.steps"),
         ("context: rubber, context_length: 65536", r"context"),
         ("context: elastic, context_length: 65536, suspend: true", r"suspend: an elastic context excludes it, for its"),
-        (
-            "elastic: {steps: [8192]}, context_length: 65536, kv_unified: true",
-            r"elastic.steps: with kv_unified, a conversation has as many times start as it needs: take steps out",
-        ),
         (
             "elastic: {start: 256}, context_length: 131072, kv_unified: true",
             r"elastic.start is 256, which context_length \(131072\) has 512 times, .* raise start to 512",

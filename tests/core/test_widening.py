@@ -6,7 +6,7 @@ from typing import Any
 
 from core.world import GIB, Gpu, World, lease_of
 
-from lmxd.core.decisions import CarryConversation, MoveLease
+from lmxd.core.decisions import CarryConversation, MoveLease, SaveConversation
 from lmxd.core.rules import Quota
 from lmxd.core.words import TicketId
 
@@ -128,3 +128,92 @@ def test_a_growth_in_place_is_kept_when_lmxd_is_killed() -> None:
     world.restart()
     assert slots_of(world, lease) == 5
     assert world.instance("m#1").free_slots == 3
+
+
+def test_who_was_passed_over_while_an_engine_was_asked_is_served_once_another_has_it() -> None:
+    world = World({"gpu": Gpu(capacity=12 * GIB)})
+    first = shared(world, uid=8)
+    world.release(first)
+    world.tick(1)
+    waits = shared(world, uid=7)
+    assert waits not in world.granted(), "the last user may have left work behind"
+    comes = shared(world, uid=8)
+    assert {waits, comes} <= set(world.granted())
+
+
+def larger(world: World, slots: int, **more: Any) -> TicketId:
+    """A request for so many slots, for which an instance with 16 would be started."""
+    return shared(world, slots, 10, **{"context": 2 * CACHE, "spread": 2 * SHARES} | more)
+
+
+def test_a_larger_instance_takes_the_place_of_a_smaller_one_whose_leases_end_there() -> None:
+    world = World()
+    first, second = shared(world, 4), shared(world, 3)
+    wider = larger(world, 4, max_instances=1)
+    assert world.started() == ["m#1", "m#2"]
+    assert world.home(wider) == "m#2"
+    assert world.home(first) == "m#1", "who is served there is not disturbed"
+    assert world.home(shared(world)) == "m#2", "it serves nobody any more, though it has a free slot"
+    world.release(first)
+    world.release(second)
+    world.seen("m#1")
+    put_by = world.last(SaveConversation)
+    assert (put_by.instance, put_by.slots, put_by.others) == ("m#1", frozenset(), frozenset(range(SHARES)))
+    assert world.stopped() == []
+    world.saved("m#1")
+    world.seen("m#1")
+    assert world.stopped() == [("m#1", "grown")]
+
+
+def test_a_smaller_one_is_superseded_also_after_a_restart_of_lmxd() -> None:
+    world = World()
+    shared(world, 4)
+    larger(world, 10)
+    world.restart()
+    assert world.home(shared(world)) == "m#2"
+
+
+def test_a_lease_grows_out_of_an_instance_that_is_too_small_with_its_conversation() -> None:
+    world = World()
+    lease = shared(world, 4)
+    growth = world.grow(lease, 10, context=2 * CACHE, slots=9, spread=2 * SHARES, slot=2, max_instances=1)
+    world.ready("m#2")
+    carries = world.last(CarryConversation).carries
+    assert [(carry.instance, carry.slot) for carry in carries] == [("m#1", 2)]
+    world.carried(growth, 0)
+    assert (world.home(lease), slots_of(world, lease)) == ("m#2", 9)
+
+
+def test_as_many_of_the_largest_run_as_a_request_names() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)})
+    larger(world, 12)
+    waits = larger(world, 8, max_instances=1)
+    assert world.started() == ["m#1"]
+    assert waits not in world.granted()
+
+
+def test_a_pinned_instance_goes_on_beside_a_larger_one() -> None:
+    world = World()
+    shared(world, 7, pin=True)
+    larger(world, 4)
+    assert world.home(shared(world)) == "m#1"
+
+
+def test_a_larger_one_without_room_for_others_leaves_them_the_smaller_one() -> None:
+    world = World()
+    shared(world, 4)
+    alone = larger(world, 16)
+    assert world.home(shared(world)) == "m#1"
+    world.release(alone)
+    assert world.home(larger(world, 9)) == "m#2"
+    assert world.home(shared(world)) == "m#2"
+
+
+def test_one_that_is_ready_late_is_superseded_by_a_larger_one_that_was_ready_before() -> None:
+    world = World()
+    first = world.ask("m", 8, elastic=True, unified=True, context=CACHE, slots=4, spread=SHARES)
+    second = world.ask("m", 10, elastic=True, unified=True, context=2 * CACHE, slots=9, spread=2 * SHARES)
+    world.ready("m#2")
+    world.ready("m#1")
+    assert (world.home(first), world.home(second)) == ("m#1", "m#2")
+    assert world.home(shared(world)) == "m#2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.test_growth_histories import Growths
+from core.world import lease_of
 from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,19 +12,28 @@ from hypothesis.stateful import invariant, rule
 from lmxd.core.decisions import MoveLease
 from lmxd.core.words import TicketId
 
-CACHE, SHARES, GIB = 65_536, 8, 11.0
-"""Tokens, slots and GiB of every instance."""
+SHARE = 8192
+"""Tokens of each slot."""
+SIZES = {4: 6.0, 8: 11.0}
+"""Slots and GiB of instances."""
 SLOTS = {4096: 1, 16_384: 3, 65_536: 8}
 """Of a lease with so many tokens."""
 
 
 class Widenings(Growths):
-    """The same card, with room for two instances."""
+    """The same card, with room for one instance of each size, or two."""
 
     def __init__(self) -> None:
         super().__init__()
         self.slots: dict[TicketId, int] = {}
         """The slots that each growth asked for."""
+
+    def size_for(self, slots: int, lease: str = "") -> int:
+        """The slots of the least instance that has these, and those that others have by now."""
+        shared = [i for i in self.world.state.instances.values() if i.ask.unified and i.accepts]
+        own = {i.id: x.slots for i in shared for x in i.leases.values() if lease and x.id == lease_of(lease)}
+        wanted = slots + max((i.ask.spread - i.free_slots - own.get(i.id, 0) for i in shared), default=0)
+        return next((size for size in SIZES if size >= wanted), 8)
 
     @rule(
         context=st.sampled_from([4096, 4096, 16_384, 65_536]),
@@ -37,12 +47,13 @@ class Widenings(Growths):
     def ask(
         self, context: int, spread: int, wait: float | None, uid: int, ttl: float | None, share: bool, apart: bool
     ) -> None:
+        spread = self.size_for(SLOTS[context])
         self.world.ask(
             "m",
-            GIB,
-            context=CACHE,
+            SIZES[spread],
+            context=spread * SHARE,
             slots=SLOTS[context],
-            spread=SHARES,
+            spread=spread,
             wait=wait,
             uid=uid,
             elastic=True,
@@ -63,12 +74,13 @@ class Widenings(Growths):
         mine = [t for t in self._leases() if self._is_elastic(t)]
         if mine:
             lease = data.draw(st.sampled_from(mine))
+            spread = self.size_for(SLOTS[context], lease)
             growth = self.world.grow(
                 lease,
-                GIB,
-                context=CACHE,
+                SIZES[spread],
+                context=spread * SHARE,
                 slots=SLOTS[context],
-                spread=SHARES,
+                spread=spread,
                 slot=slot,
                 wait=wait,
                 max_instances=most,
@@ -95,13 +107,13 @@ class Widenings(Growths):
         for decision in self.world.log[-8:]:
             lease = self.world.state.leases.get(decision.lease) if isinstance(decision, MoveLease) else None
             if isinstance(decision, MoveLease) and lease is not None and decision.ticket in self.slots:
-                assert lease.slots >= min(self.slots[decision.ticket], SHARES)
+                assert lease.slots >= self.slots[decision.ticket]
 
     @invariant()
     def no_cache_is_overdrawn(self) -> None:
         for instance in self.world.state.instances.values():
             if instance.ask.unified:
-                assert sum(lease.slots for lease in instance.leases.values()) <= SHARES
+                assert sum(lease.slots for lease in instance.leases.values()) <= instance.ask.spread
 
 
 Widenings.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40)

@@ -17,7 +17,7 @@ from lmxd.errors import LmxdError
 def house(tmp_path: Path, **keys: Any) -> House:
     """``m`` has one cache of eight times 512 tokens. A card has room for two instances of it."""
     model(tmp_path, "m")
-    shared = {"context_length": 4096, "estimated_memory_gb": 9, "slots": 2, "kv_unified": True}
+    shared = {"context_length": 4096, "estimated_memory_gb": 9, "slots": 8, "kv_unified": True}
     return House(tmp_path, FakeNvml(card()), models={"m": shared | {"elastic": {"start": 512}} | keys})
 
 
@@ -99,10 +99,10 @@ async def test_growths_in_place_survive_a_restart_of_lmxd(tmp_path: Path) -> Non
 
 
 async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:
-    async with house(tmp_path).open() as h, h.client() as lmxd:
+    async with house(tmp_path, slots=4).open() as h, h.client() as lmxd:
         growth = (await lmxd.plan("m")).growth
         assert growth is not None
-        assert (growth.share, [(step.ctx, step.slots) for step in growth.steps]) == (512, [(4096, 8)])
+        assert (growth.share, [(step.ctx, step.slots) for step in growth.steps]) == (512, [(2048, 4), (4096, 8)])
         elastic = (await lmxd.models()).models[0].elastic
         assert elastic is not None
         assert elastic.unified
@@ -112,3 +112,20 @@ async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:
         assert (
             'lmxd_growths_total{model="m",result="widened"} 1.0' in generate_latest(h.daemon.metrics.registry).decode()
         )
+
+
+async def test_a_cache_that_is_full_is_followed_by_a_larger_one(tmp_path: Path) -> None:
+    async with house(tmp_path, slots=2).open() as h, h.client() as lmxd:
+        first = await lmxd.request("m", bounded=True, max_instances=1)
+        assert (first.instance_slots, first.slots) == (2, 1)
+        second = await lmxd.request("m", ctx=1000, bounded=True, max_instances=1)
+        assert (second.instance_slots, second.slots) == (4, 2), "it has room for what both have"
+        third = await lmxd.request("m", bounded=True, max_instances=1)
+        assert third.instance == second.instance, "the smaller one serves nobody any more"
+        await lmxd.release(first.lease)
+        await h.until(lambda: first.instance not in h.state.instances)
+        grown = await lmxd.grow(third.lease, 3000, max_instances=1)
+        assert (grown.instance_slots, grown.slots) == (8, 6)
+        with pytest.raises(LmxdError) as error:
+            await lmxd.request("m", ctx=1500, bounded=True, max_instances=1, wait=0)
+        assert error.value.code == "no_capacity", "there is none larger"

@@ -17,12 +17,14 @@ def has_all_instances(state: State, ticket: Ticket) -> bool:
 
     One that its holder does not share does not count, nor one that cannot make way for a larger, nor one whose slots
     are all taken by other uids. A growth has such a limit only if it says one, and none once its lease is parked: then
-    it has nowhere else to go. Nor has a request that keeps apart from conversations, as long as there is room.
+    it has nowhere else to go. Nor has a request that keeps apart from conversations, as long as there is room. Of
+    those with one cache for all slots, a smaller one does not count: its place is taken.
     """
     ask = ticket.ask
     if ask.max_instances is None or ticket.parked or ticket.apart:
         return False
-    within_reach = (i for i in state.able(ask) if i.free_slots > 0 or ticket.owner.uid in _uids(i))
+    fitting = (i for i in state.able(ask) if not ask.unified or i.ask.spread >= ask.spread)
+    within_reach = (i for i in fitting if i.free_slots > 0 or ticket.owner.uid in _uids(i))
     able = sum(i.ask.share or not ask.share for i in within_reach)
     return able + len(replaceable(state, ask)) >= ask.max_instances
 

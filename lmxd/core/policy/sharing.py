@@ -15,14 +15,27 @@ from lmxd.core.words import Kind, Phase
 
 def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve tickets of ``kinds`` by free slots, in order."""
+    while _share_once(state, kinds):
+        pass
+
+
+def _share_once(state: State, kinds: Collection[Kind]) -> bool:
+    """Returns whether one was passed over before another was served, by which an engine is no longer in doubt."""
     left = {kind for kind in kinds if kind in state.with_free_slots}
+    passed, again = set[Kind](), False
     for ticket in state.queue.of(*left):
-        if ticket.ask.kind in left and not over_quota(state, ticket):
-            serve_slot(state, ticket)
-            if ticket.ask.kind not in state.with_free_slots:
-                left.discard(ticket.ask.kind)
-                if not left:
-                    break
+        kind = ticket.ask.kind
+        if kind not in left or over_quota(state, ticket):
+            continue
+        if serve_slot(state, ticket) is not None:
+            again |= kind in passed
+        elif is_being_asked(state, ticket):
+            passed.add(kind)
+        if kind not in state.with_free_slots:
+            left.discard(kind)
+            if not left:
+                return False
+    return again
 
 
 def serve_slot(state: State, ticket: Ticket) -> Instance | None:

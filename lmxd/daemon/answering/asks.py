@@ -65,10 +65,19 @@ class Asks:
         mine = catalog.private_to(model, size, user)
         ask = self._made.get((model, size, mine))
         if ask is None or not self._is_served(ask):
-            resolved = await self.warm(model, size, user)
+            resolved = await self.warm(model, self._with_others(model, size), user)
             self.require_engine(resolved)  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
+
+    def _with_others(self, model: str, size: Size, lease: Lease | None = None) -> Size:
+        """A size with the slots that others have of one cache for all: an instance that takes its place has them, too.
+
+        ``lease``: the one that grows, and gives back what it has.
+        """
+        mine = [i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts]
+        own = {} if lease is None else {lease.instance: lease.slots}
+        return replace(size, beside=max((i.ask.spread - i.free_slots - own.get(i.id, 0) for i in mine), default=0))
 
     async def begun(self, model: str, size: Size, user: User) -> Size:
         """The size with which a lease starts that was asked for with ``size``. LmxdError ``unknown_model``.
@@ -137,7 +146,8 @@ class Asks:
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
         catalog, size = self._present.catalog, self._begun(model, size, user)
-        return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
+        mine = catalog.private_to(model, size, user)
+        return self.ask(catalog.resolve(model, self._with_others(model, size)), mine)
 
     async def grown(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
@@ -165,6 +175,7 @@ class Asks:
         had = Size(
             slots=slots, priority=lease.priority, share=lease.share, max_instances=max_instances, bounded=ask.unified
         )
+        had = self._with_others(ask.profile, had, lease)
         return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
 
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:

@@ -87,7 +87,7 @@ class ModelCalls:
             settings=profile.without_texts(),
         )
         try:
-            resolved = await self._asks.read(name)
+            resolved = await self._asks.read(name, Size(bounded=True))
             elastic = self._elastic(resolved)
             most = resolved.launch.context if elastic is None else elastic.steps[-1]
             view = view.model_copy(update={"ctx": most, "elastic": elastic})
@@ -148,8 +148,7 @@ class ModelCalls:
         user = connection.peer.uid, ""
         resolved = await self._asks.warm(params.model, size, user)
         found = estimated.explain(resolved, self._present.layout, self._state.ledger.called)
-        steps = self._present.catalog.steps(params.model)
-        return found.model_copy(update={"growth": await growth(self._asks, resolved, steps, user)})
+        return found.model_copy(update={"growth": await growth(self._asks, resolved, self._present.catalog, user)})
 
     def estimates(self) -> Estimates:
         engines = self._present.catalog.in_use()

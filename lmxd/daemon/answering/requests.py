@@ -106,7 +106,7 @@ class Requests:
         size = await self._asks.begun(params.model, self._size(connection, params, user), user)
         resolved = await self._asks.warm(params.model, size, user)
         self._asks.require_engine(resolved)
-        grows = await growth(self._asks, resolved, self._present.catalog.steps(params.model), user)
+        grows = await growth(self._asks, resolved, self._present.catalog, user)
         async with self._planning:
             await asyncio.sleep(0)
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.resolved import Resolved
 from lmxd.core.words import Ask, User
 from lmxd.daemon.answering.asks import Asks
@@ -16,15 +17,17 @@ def charges(ask: Ask) -> dict[str, int]:
     return {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
 
 
-async def growth(asks: Asks, resolved: Resolved, steps: tuple[int, ...], user: User) -> GrowthInfo | None:
+async def growth(asks: Asks, resolved: Resolved, catalog: Catalog, user: User) -> GrowthInfo | None:
     """The steps of a model as a user's lease would grow by them; None if its context is fixed. LmxdError ``too_many``.
 
-    A step that cannot be has its problem. One cache for all slots has one size.
+    A step that cannot be has its problem. Of one cache for all slots there is each size.
     """
-    if not steps:
+    if not (steps := catalog.steps(resolved.name)):
         return None
-    if resolved.launch.unified:
-        return GrowthInfo(steps=[_step(asks, resolved)], share=steps[0])
+    if sizes := catalog.sizes(resolved.name):
+        least = replace(resolved.size, ctx=None, slots=None, bounded=True)
+        wholes = [await asks.read(resolved.name, replace(least, beside=slots - 1), user) for slots in sizes]
+        return GrowthInfo(steps=[_step(asks, one) for one in wholes], share=steps[0])
     each = [await asks.read(resolved.name, replace(resolved.size, ctx=step), user) for step in steps]
     return GrowthInfo(
         steps=[_step(asks, one) for one in each],
