@@ -4,7 +4,8 @@ Its engine knows nothing of those, and ends all requests at hand where it has no
 before it is sent, and its answer bounded. A growth is an account: it costs nothing, if the instance has tokens left.
 
 No request has tokens while it waits for more, or two would wait for each other. Where there are none at once it gives
-back what it has, and waits for all that it needs. What was said lies where it is, until others need its cells.
+back what it has, and waits for all that it needs. What was said lies where it is, until others need its cells. Only
+where its instance has less than it needs it waits a little with what it has, for a larger one to carry it to.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers.written import Written
-from lmxd.gateway.growing import AT_WALL, GONE, Anew, RequestGrowth, Wall, hear, no_longer
+from lmxd.gateway.growing import AT_WALL, FITTING, GONE, Anew, RequestGrowth, Wall, hear, no_longer
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
@@ -59,22 +60,18 @@ class SharedGrowth(RequestGrowth):
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
         """A lease of as many tokens as are guessed, or known by now, where the conversation lies.
 
-        Not so where others go on that would lose theirs: they would be processed anew in turns for as long as they do.
+        Where that has less, it is one that is enough to have the conversation carried from there.
         """
         if not self._is_known:
             return wish
         saved, _, near = self._slots.of_conversation(wish.model, self.trace)
         if self._shelf.lies_in(wish.model, self.trace)[0] > saved:
             near = ""  # any instance can read it
-        least = self._least or self._enough_for(self._need.guess)
-        apart = self._crowded(wish.model, least)
-        near = "" if near in apart else near
-        self._wish = replace(wish, near=near or None, apart=apart, ctx=least, least_ctx=least, bounded=True)
+        least, share = self._least or self._enough_for(self._need.guess), self._elastic.steps[0]
+        if near and least > share * self._slots.count(wish.model, near):
+            near, least = ("", least) if self._least else (near, share)
+        self._wish = replace(wish, near=near or None, ctx=least, least_ctx=least, bounded=True)
         return self._wish
-
-    def _crowded(self, model: str, need: int) -> tuple[str, ...]:
-        """The instances whose other conversations go on, and have less beside them than is needed."""
-        return tuple(self._slots.crowded(model, self.trace, need, self._elastic.steps[0]))
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown. Anew for one of another size."""
@@ -94,9 +91,7 @@ class SharedGrowth(RequestGrowth):
             if least <= lease.ctx:
                 return lease
             try:
-                if lease.instance in self._crowded(lease.model, least):
-                    raise LmxdError("no_capacity", f"others go on in {lease.instance}", "ask again")
-                return await self._widened(lease, least, self.told)
+                return await self._widened(lease, least, self.lies_in(lease), self.told)
             except LmxdError as error:
                 refused = error
         if refused.code not in GONE and self._goes_on and prompt < lease.ctx:
@@ -140,18 +135,26 @@ class SharedGrowth(RequestGrowth):
         if least <= lease.ctx:
             return lease  # its prompt was taken for longer than it is
         try:
-            return await self._widened(lease, least, told)
+            return await self._widened(lease, least, wall.slot if wall.is_continued else None, told)
         except LmxdError:
             told(RequestProgress(state="growing", instances=(lease.instance,)))
             self._leases.give_up(lease)
             wait = no_longer(self._wait, AT_WALL)
-            wish = replace(self._wish, near=lease.instance, apart=(), ctx=least, least_ctx=least, wait=wait)
+            wish = replace(self._wish, near=lease.instance, ctx=least, least_ctx=least, wait=wait)
             return await held.enter_async_context(self._leases.lease(wish, partial(hear, told)))
 
-    async def _widened(self, lease: AsyncLease, least: int, told: Callable[[RequestProgress], None]) -> AsyncLease:
-        """The lease with so many tokens, without a wait. LmxdError if they are not free."""
-        slot = self.lies_in(lease)
-        grown = await self._leases.widen(lease, least, slot, partial(hear, told))
+    async def _widened(
+        self, lease: AsyncLease, least: int, slot: int | None, told: Callable[[RequestProgress], None]
+    ) -> AsyncLease:
+        """The lease with so many tokens: where it is, or where its conversation is carried to. LmxdError.
+
+        ``slot``: the one that the conversation lies in. Without one, there is nothing to wait for with what it has.
+        """
+        is_enough = least <= lease.instance_slots * self._elastic.steps[0]
+        wait = 0.0 if slot is None or is_enough else no_longer(self._wait, FITTING)
+        if wait:
+            told(RequestProgress(state="growing", instances=(lease.instance,)))
+        grown = await self._leases.widen(lease, least, slot, wait, partial(hear, told))
         if grown.instance != lease.instance:
             self._slots.moved(grown, lease, slot, self.trace)
         return grown

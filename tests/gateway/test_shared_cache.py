@@ -27,7 +27,7 @@ def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, **k
     fixed = {"context_length": CELLS, "estimated_memory_gb": gb}
     for name in ("shared", "fixed"):
         model(tmp_path, name, counts=True, may_end=True, **(play or {}))
-    shared = fixed | {"kv_unified": True, "elastic": {"start": SHARE}} | keys
+    shared = fixed | {"kv_unified": True, "slots": 8, "elastic": {"start": SHARE}} | keys
     return House(tmp_path, FakeNvml(card()), models={"shared": shared, "fixed": fixed})
 
 
@@ -214,30 +214,6 @@ async def test_an_answer_that_cannot_go_on_has_more_than_others_if_it_is_free(tm
         assert 1024 <= asked["max_tokens"] <= 3 * SHARE
 
 
-async def test_a_conversation_for_which_others_would_lose_theirs_is_apart_as_long_as_they_go_on(tmp_path: Path) -> None:
-    async with opened(h := house(tmp_path)) as front:
-        prompts = {name: f"{name} " * 350 for name in ("ann", "bob", "cyd")}
-        processed = []
-        for number in range(3):
-            for name in prompts:
-                prompts[name] += f"{number}" * 100
-                body = {"model": "shared", "prompt": prompts[name], "n_predict": 10}
-                said = json.loads((await front.ask("/completion", body)).text)
-                prompts[name] += said["content"]
-                processed.append(said["timings"]["prompt_n"])
-        assert processed[:3] == [1500] * 3
-        assert all(100 <= each <= 102 for each in processed[3:]), processed
-        assert instances(h) == ["shared#1", "shared#2"]
-
-
-async def test_all_share_one_instance_where_there_is_no_room_for_another(tmp_path: Path) -> None:
-    async with opened(h := house(tmp_path, gb=13)) as front:
-        body = {"model": "shared", "n_predict": 10}
-        for name in ("ann", "bob", "cyd"):
-            assert (await front.ask("/completion", body | {"prompt": f"{name} " * 350})).status == 200
-        assert instances(h) == ["shared#1"]
-
-
 async def test_what_cannot_be_continued_is_asked_for_again_and_processed_as_at_first(tmp_path: Path) -> None:
     async with opened(house(tmp_path, {"wordy": 3000, "trims": True})) as front:
         path, body = "/v1/chat/completions", CHAT | GREEDY
@@ -265,3 +241,37 @@ async def test_an_answer_that_finds_no_more_tokens_in_time_ends_at_its_bound(
             assert (end, figures["total_tokens"]) == ("length", 3 * SHARE)
         assert await walls(front) == {"ended": 1}
         await front.until(lambda: [*h.state.leases] == [other.lease] and not h.state.tickets)
+
+
+async def test_a_conversation_that_outgrows_its_whole_instance_is_carried_to_a_larger_one(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, gb=2, slots=2)) as front:
+        prompt, processed = "", []
+        for number in range(9):
+            prompt += f"{number}" * 400
+            answer = await front.ask("/completion", {"model": "shared", "prompt": prompt, "n_predict": 10})
+            said = json.loads(answer.text)
+            prompt += said["content"]
+            processed.append(said["timings"]["prompt_n"])
+        assert all(400 <= each <= 402 for each in processed), processed
+        await front.until(lambda: instances(h) == ["shared#3"])
+
+
+async def test_an_answer_that_fills_its_whole_instance_goes_on_in_a_larger_one(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, {"wordy": 3000}, gb=2, slots=4)) as front:
+        path, body = "/v1/completions", TEXT
+        fixed = await heard(front, path, {"model": "fixed", **body})
+        found = await heard(front, path, {"model": "shared", **body})
+        assert (found.text, found.counts) == (fixed.text, fixed.counts)
+        assert (await walls(front)).keys() == {"continued"}
+        await front.until(lambda: instances(h) == ["shared#2"])
+
+
+async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_served_by_a_larger_one(tmp_path: Path) -> None:
+    play = {"token_seconds": 0.001}
+    async with opened(h := house(tmp_path, play, gb=2, slots=2)) as front:
+        names = [f"{letter}{letter}x" for letter in "abcdefgh"]
+        fixed = [await talk(front, "fixed", name, 5) for name in names]
+        found = await asyncio.gather(*(talk(front, "shared", name, 5) for name in names))
+        assert found == fixed
+        await front.until(lambda: len(instances(h)) == 1)
+        await front.until(lambda: not h.state.leases)

@@ -162,11 +162,11 @@ class Leases:
         )
 
     async def widen(
-        self, lease: AsyncLease, ctx: int, slot: int | None, told: Callable[[RequestProgress], None]
+        self, lease: AsyncLease, ctx: int, slot: int | None, wait: float, told: Callable[[RequestProgress], None]
     ) -> AsyncLease:
-        """The same lease with at least so many tokens of a cache that others share, if they are free now. LmxdError.
+        """The same lease with at least so many tokens of a cache that others share, for this request alone. LmxdError.
 
-        ``slot``: as for ``grow``, where another instance has them.
+        ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them.
         """
         grown = await self.client.grow(
             lease.lease,
@@ -174,10 +174,10 @@ class Leases:
             slot=slot,
             max_instances=self._instances,
             carry=slot is not None,
-            wait=0,
+            wait=wait,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
-        self._forget(lease.lease)  # as for grow: what it has more is for this request
+        self._forget(lease.lease)
         return grown
 
     def give_up(self, lease: AsyncLease) -> None:
