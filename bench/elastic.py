@@ -1,12 +1,12 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME [--random]] [--gpu [--device N]] [--limit GIB]
-[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--share N] [--idle SECONDS] [--above PART] [--trials
-N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose conversations follow
-a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole context as fit,
-*elastic* with a small slot for each agent, and larger ones for conversations that grow, *unified* with one cache in
-which each conversation has as many shares as it needs. In RAM it is SmolLM2, everything in tokens divided by
-``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an 8B.
+[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--share N] [--cells N ...] [--idle SECONDS] [--above
+PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose
+conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole
+context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow, *unified* with
+one cache in which each conversation has as many shares as it needs. In RAM it is SmolLM2, everything in tokens divided
+by ``--scale``, or a little model that is soon done, under a limit that gives the shares that 24 GiB give to an 8B.
 Answers are greedy, and compared token by token with the first static run. That can only hold where no conversation
 takes another's slot, and each is decoded alone: ``--alone`` gives each agent a model of its own with one slot, and
 room for all; then every answer must be equal, and nobody shares a cache. The little model and shapes have zero weights
@@ -113,6 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
     parser.add_argument("--steps", type=int, nargs="+", help=f"those it grows to before {TOP:,}: 4 times as many")
     parser.add_argument("--share", type=int, default=SHARE, help="tokens by which contexts grow that share one cache")
+    parser.add_argument("--cells", type=int, nargs="+", default=[TOP], help="tokens of that cache, and of larger ones")
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds after which an unused instance ends")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -158,7 +159,7 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     return Setting(
         engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
         start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
-        share=given.share, alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
+        share=given.share, cells=tuple(given.cells), alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
 
