@@ -159,7 +159,8 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     return Setting(
         engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
         start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
-        share=given.share, cells=tuple(given.cells), alone=given.alone, limit=usual if given.limit is None else round(given.limit * GIB),
+        share=given.share, cells=tuple(given.cells), alone=given.alone,
+        limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip
 
