@@ -33,7 +33,7 @@ class Setting:
     """The steps between that and the whole context."""
     share: int
     """The tokens by which contexts grow that share one cache."""
-    cells: tuple[int, ...]
+    cache: tuple[int, ...]
     """The tokens of that cache, and of those that take its place when it is full."""
     idle: float
     alone: bool
@@ -101,7 +101,7 @@ def static(setting: Setting, slots: int) -> Side:
 def unified(setting: Setting) -> Side:
     """One cache for all, in shares; larger ones take its place when it is full."""
     share = max(PADDING, setting.scale.of(setting.share))
-    first, *larger = (setting.scale.of(cells) for cells in setting.cells)
+    first, *larger = (setting.scale.of(cells) for cells in setting.cache)
     elastic = {"start": share, "steps": larger} if larger else {"start": share}
     keys = {"context": "elastic", "kv_unified": True, "elastic": elastic}
     return Side("unified", -(-first // share), (share, setting.scale.top), keys, unified=True)

@@ -57,15 +57,24 @@ class SharedGrowth(RequestGrowth):
         """That of the answer that was asked for last."""
 
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
-        """A lease of as many tokens as are guessed, or known by now, where the conversation lies."""
+        """A lease of as many tokens as are guessed, or known by now, where the conversation lies.
+
+        Not so where others go on that would lose theirs: they would be processed anew in turns for as long as they do.
+        """
         if not self._is_known:
             return wish
         saved, _, near = self._slots.of_conversation(wish.model, self.trace)
         if self._shelf.lies_in(wish.model, self.trace)[0] > saved:
             near = ""  # any instance can read it
         least = self._least or self._enough_for(self._need.guess)
-        self._wish = replace(wish, near=near or None, ctx=least, least_ctx=least, bounded=True)
+        apart = self._crowded(wish.model, least)
+        near = "" if near in apart else near
+        self._wish = replace(wish, near=near or None, apart=apart, ctx=least, least_ctx=least, bounded=True)
         return self._wish
+
+    def _crowded(self, model: str, need: int) -> tuple[str, ...]:
+        """The instances whose other conversations go on, and have less beside them than is needed."""
+        return tuple(self._slots.crowded(model, self.trace, need, self._elastic.steps[0]))
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown. Anew for one of another size."""
@@ -85,6 +94,8 @@ class SharedGrowth(RequestGrowth):
             if least <= lease.ctx:
                 return lease
             try:
+                if lease.instance in self._crowded(lease.model, least):
+                    raise LmxdError("no_capacity", f"others go on in {lease.instance}", "ask again")
                 return await self._widened(lease, least, self.told)
             except LmxdError as error:
                 refused = error
@@ -134,7 +145,7 @@ class SharedGrowth(RequestGrowth):
             told(RequestProgress(state="growing", instances=(lease.instance,)))
             self._leases.give_up(lease)
             wait = no_longer(self._wait, AT_WALL)
-            wish = replace(self._wish, near=lease.instance, ctx=least, least_ctx=least, wait=wait)
+            wish = replace(self._wish, near=lease.instance, apart=(), ctx=least, least_ctx=least, wait=wait)
             return await held.enter_async_context(self._leases.lease(wish, partial(hear, told)))
 
     async def _widened(self, lease: AsyncLease, least: int, told: Callable[[RequestProgress], None]) -> AsyncLease:

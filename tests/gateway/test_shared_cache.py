@@ -21,7 +21,7 @@ SHARE, CELLS = 512, 4096
 def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, **keys: Any) -> House:
     """Two models that answer alike: ``shared`` has one cache of eight times 512 tokens, ``fixed`` a slot of all.
 
-    A card has room for two instances of either.
+    A card has room for two instances of nine GB.
     """
     fixed = {"context_length": CELLS, "estimated_memory_gb": gb}
     for name in ("shared", "fixed"):
@@ -85,7 +85,7 @@ async def test_a_conversation_grows_where_it_is_and_only_what_is_new_is_processe
 
 
 async def test_more_talk_at_once_than_the_cache_has_cells_and_none_ends_for_another(tmp_path: Path) -> None:
-    async with opened(h := house(tmp_path, {"token_seconds": 0.001})) as front:
+    async with opened(h := house(tmp_path, {"token_seconds": 0.001}, gb=13)) as front:
         names = [f"{letter}{letter}x" for letter in "abcdefgh"]
         fixed = [await talk(front, "fixed", name, 5) for name in names]
         found = await asyncio.gather(*(talk(front, "shared", name, 5) for name in names))
@@ -148,7 +148,7 @@ async def test_a_limit_is_kept_over_all_parts_of_an_answer(tmp_path: Path) -> No
 
 async def test_two_that_need_what_the_other_has_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """Both meet their bounds, and there are not enough cells for both to go on."""
-    async with opened(h := house(tmp_path, {"wordy": 3000, "token_seconds": 0.0002})) as front:
+    async with opened(h := house(tmp_path, {"wordy": 3000, "token_seconds": 0.0002}, gb=13)) as front:
         path, texts = "/v1/completions", [{"prompt": f"{name} begins"} for name in ("ann", "bob")]
         fixed = await asyncio.gather(*(heard(front, path, {"model": "fixed", **text}) for text in texts))
         found = await asyncio.gather(*(heard(front, path, {"model": "shared", **text}) for text in texts))
@@ -211,3 +211,27 @@ async def test_an_answer_that_cannot_go_on_has_more_than_others_if_it_is_free(tm
         assert (await front.chat("shared", tools=tools, **CHAT)).status == 200
         asked = json.loads((await front.ask("/upstream/shared/fake/asked", method="GET")).text)
         assert 1024 <= asked["max_tokens"] <= 3 * SHARE
+
+
+async def test_a_conversation_for_which_others_would_lose_theirs_is_apart_as_long_as_they_go_on(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        prompts = {name: f"{name} " * 350 for name in ("ann", "bob", "cyd")}
+        processed = []
+        for number in range(3):
+            for name in prompts:
+                prompts[name] += f"{number}" * 100
+                body = {"model": "shared", "prompt": prompts[name], "n_predict": 10}
+                said = json.loads((await front.ask("/completion", body)).text)
+                prompts[name] += said["content"]
+                processed.append(said["timings"]["prompt_n"])
+        assert processed[:3] == [1500] * 3
+        assert all(100 <= each <= 102 for each in processed[3:]), processed
+        assert instances(h) == ["shared#1", "shared#2"]
+
+
+async def test_all_share_one_instance_where_there_is_no_room_for_another(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, gb=13)) as front:
+        body = {"model": "shared", "n_predict": 10}
+        for name in ("ann", "bob", "cyd"):
+            assert (await front.ask("/completion", body | {"prompt": f"{name} " * 350})).status == 200
+        assert instances(h) == ["shared#1"]

@@ -67,6 +67,8 @@ class Slots:
     def __init__(self, count: int, seen: Sequence[Trace] = (), context: int = 0) -> None:
         self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
+        self.tokens = [0] * count
+        """What each has of the cache, as far as that is known: of a request that goes on, all that it may take."""
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
@@ -115,9 +117,15 @@ class Slots:
         live = sum(slot in self._busy or now - used < GOES_ON for slot, used in enumerate(self._last_used))
         return live + self._elsewhere >= len(self.seen)
 
+    def others_have(self, prompt: Trace, now: float) -> int:
+        """Tokens in slots whose conversations go on, but for the one that a prompt goes on in."""
+        own = self.has(prompt) if any(self.seen) else None
+        live = [slot for slot, used in enumerate(self._last_used) if slot in self._busy or now - used < GOES_ON]
+        return sum(self.tokens[slot] for slot in live if slot != own)
+
     def forget(self, slot: int) -> None:
         """Note that the conversation in a slot lies elsewhere from now on."""
-        self.seen[slot], self._last_used[slot] = (), -inf
+        self.seen[slot], self._last_used[slot], self.tokens[slot] = (), -inf, 0
 
     def saved(self, slot: int, prompt: Trace) -> int:
         """Blocks that are gained in this slot."""
@@ -165,7 +173,8 @@ class InstanceSlots:
     def taken(self, lease: Granted, prompt: Trace | None) -> Iterator[int | None]:
         """The slot for a request on this lease, as long as the block lasts. None: for the engine to choose."""
         slots = self._of(lease)
-        slot = slots.take(prompt)
+        if (slot := slots.take(prompt)) is not None:
+            slots.tokens[slot] = lease.ctx
         try:
             yield slot
         finally:
@@ -195,6 +204,22 @@ class InstanceSlots:
         """The instances with so much context, each slot of which has a conversation that goes on."""
         now, known = self._clock(), self._known.get(model, {})
         return [name for name, slots in known.items() if slots.context >= context and slots.are_lived_in(now)]
+
+    def crowded(self, model: str, prompt: Trace, need: int, share: int) -> list[str]:
+        """The instances with one cache that lacks the tokens for a need, beside the conversations that go on there.
+
+        ``share``: tokens that each slot stands for.
+        """
+        now, known = self._clock(), self._known.get(model, {})
+        return [
+            name for name, slots in known.items() if slots.others_have(prompt, now) + need > len(slots.seen) * share
+        ]
+
+    def filled(self, lease: Granted, slot: int | None, tokens: tuple[int | None, int | None]) -> None:
+        """Note the tokens that a request has left in the slot that it had, if both are known: prompt and answer."""
+        asked, answered = tokens
+        if slot is not None and asked is not None and answered is not None:
+            self._of(lease).tokens[slot] = asked + answered
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
