@@ -1,8 +1,8 @@
 """Agents that pay for the context they use, beside agents that pay for the one they may use.
 
 bench/elastic.py [--shortest] [--little | --gguf FILE | --shape NAME [--random]] [--gpu [--device N]] [--limit GIB]
-[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--share N] [--cache N] [--idle SECONDS] [--above PART]
-[--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose
+[--agents N] [--talks N] [--scale N] [--start N] [--steps N ...] [--share N] [--cache N ...] [--idle SECONDS] [--above
+PART] [--trials N] [--alone] [--only WHICH] [--kill SECONDS] [--squeeze] [--decisions FILE]: the same trace, whose
 conversations follow a heavy tail, through lmxd's gateway in rotating order: *static* with as many slots of the whole
 context as fit, *elastic* with a small slot for each agent, and larger ones for conversations that grow, *unified* with
 one cache in which each conversation has as many shares as it needs. In RAM it is SmolLM2, everything in tokens divided
@@ -113,7 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=START, help="tokens that an elastic context begins with")
     parser.add_argument("--steps", type=int, nargs="+", help=f"those it grows to before {TOP:,}: 4 times as many")
     parser.add_argument("--share", type=int, default=SHARE, help="tokens by which contexts grow that share one cache")
-    parser.add_argument("--cache", type=int, default=TOP, help="tokens of the first such cache")
+    parser.add_argument("--cache", type=int, nargs="+", default=[TOP], help="tokens of that cache, and of larger ones")
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds after which an unused instance ends")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -159,7 +159,7 @@ def settings(given: argparse.Namespace, place: Path) -> Setting:
     return Setting(
         engine=find(given.engine), model=model.resolve(), gpu=given.gpu, device=given.device, trace=said, scale=scale,
         start=given.start, larger=tuple(given.steps or [LARGER * given.start]), idle=given.idle,
-        share=given.share, cache=given.cache, alone=given.alone,
+        share=given.share, cache=tuple(given.cache), alone=given.alone,
         limit=usual if given.limit is None else round(given.limit * GIB),
         seed=given.seed, kill=given.kill, squeeze=given.squeeze,
     )  # fmt: skip

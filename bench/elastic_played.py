@@ -4,13 +4,15 @@ and what the gateway remembers of slots. No engine runs: an instance takes what 
 4 bits (docs/elastic.md), and each turn, load and move the seconds that it took there. So steps and rules can be
 compared in seconds, alike on every machine.
 
-Contexts are static, four slots of the whole, or elastic by several steps. "shared": a conversation takes a free slot of
-an instance that runs, as any request does; "apart": lmxd's way, by which it has an instance of its own where there is
-room and others go on in all slots; "2 at last": the same, with two slots in each instance of the last step. "unified":
-one cache for all, of which each conversation has as many shares as it needs; where cells are short, what lies in idle
-slots is lost in the order of their numbers, as in llama-server. "bound": all conversations in one instance, with no
-more cells than they have tokens, as no engine has them. "anew": tokens of prompts that were computed again, since
-another conversation had the slot, or its cells; files are not played.
+Contexts are static, four slots of the whole, or elastic by several steps. "shared": a conversation takes a free slot
+of an instance that runs, as any request does; "apart": lmxd's way, by which it has an instance of its own where there
+is room and others go on in all slots; "2 at last": the same, with two slots in each instance of the last step.
+"unified": one cache for all, of which each conversation has as many shares as it needs, and larger ones that take its
+place when it is full; where cells are short, what lies in idle slots is lost in the order of their numbers, as in
+llama-server. There "apart" is a request for another, where what goes on leaves it no room. "bound": all conversations
+in one instance, with no more cells than they have tokens, as no engine has them. "anew": tokens of prompts that were
+computed again, since another conversation had the slot, or its cells; files are only played where a larger cache
+takes another's place.
 """
 
 from __future__ import annotations
@@ -29,10 +31,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from elastic_trace import TOP, Scale, Trace, trace
 from played_agents import PlayedAgents, turns
 from played_setting import GIB, Setting, charge
+from played_sharing import SharingAgents
 
 STATIC_SLOTS = 4
-SHARES = ((16, 2048), (20, 2048), (24, 2048), (32, 2048), (12, 4096))
-"""How many there are in one cache, and the tokens of each."""
+SIZES = (
+    (2048, (16,)),
+    (2048, (24,)),
+    (2048, (32,)),
+    (2048, (8, 16)),
+    (2048, (8, 16, 32)),
+    (1024, (16, 32)),
+    (2048, (16, 32)),
+    (2048, (16, 24, 32)),
+)
+"""The tokens of a share, and how many there are in one cache: in the first, and in those that take its place."""
 STEPS = (
     (4096, 16_384, TOP),
     (4096, 8192, 16_384, TOP),
@@ -56,7 +68,7 @@ class Played:
 
 def played(traces: Sequence[Trace], setting: Setting, static: Sequence[float]) -> Played:
     """``static``: the byte-seconds of static contexts for each trace."""
-    runs = [PlayedAgents(said, setting) for said in traces]
+    runs = [(SharingAgents if setting.sizes else PlayedAgents)(said, setting) for said in traces]
     for run in runs:
         run.run()
     growths = [seconds for run in runs for seconds in run.growths]
@@ -120,10 +132,10 @@ def main() -> None:
         for way, apart, last in (("shared", False, 1), ("apart", True, 1), ("2 at last", True, 2)):
             name = f"{', '.join(f'{step:,}' for step in steps)}, {way}"
             show(name, played(traces, setting(steps, given.agents, apart=apart, last=last), static))
-    for count, share in SHARES[:1] if given.shortest else SHARES:
+    for share, sizes in SIZES[:1] if given.shortest else SIZES:
         for way, apart in (("shared", False), ("apart", True)):
-            one = replace(setting((share, TOP), count, apart=apart), unified=True)
-            show(f"unified, {count} shares of {share:,}, {way}", played(traces, one, static))
+            one = replace(setting((share, TOP), sizes[0], apart=apart), sizes=sizes)
+            show(f"unified, {', '.join(map(str, sizes))} shares of {share:,}, {way}", played(traces, one, static))
     ideal = statistics.mean(bound(said) / had for said, had in zip(traces, static, strict=True))
     print(f"{'bound':46}{ideal - 1:+7.0%}")
 

@@ -33,8 +33,8 @@ class Setting:
     """The steps between that and the whole context."""
     share: int
     """The tokens by which contexts grow that share one cache."""
-    cache: int
-    """The tokens that the first such cache has; each is twice the one before."""
+    cache: tuple[int, ...]
+    """The tokens of that cache, and of those that take its place when it is full."""
     idle: float
     alone: bool
     limit: int
@@ -99,11 +99,12 @@ def static(setting: Setting, slots: int) -> Side:
 
 
 def unified(setting: Setting) -> Side:
-    """One cache for all, of which the first has a share for each agent at least, and the last the whole context."""
+    """One cache for all, in shares; larger ones take its place when it is full."""
     share = max(PADDING, setting.scale.of(setting.share))
-    count = max(setting.agents, setting.scale.of(setting.cache) // share)
-    keys = {"context": "elastic", "kv_unified": True, "elastic": {"start": share}, "slots": count}
-    return Side("unified", count, (share, setting.scale.top), keys, unified=True)
+    first, *larger = (setting.scale.of(cells) for cells in setting.cache)
+    elastic = {"start": share, "steps": larger} if larger else {"start": share}
+    keys = {"context": "elastic", "kv_unified": True, "elastic": elastic}
+    return Side("unified", -(-first // share), (share, setting.scale.top), keys, unified=True)
 
 
 def config(setting: Setting, side: Side) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from math import inf
 
 from core.world import Gpu, World, lease_of
 from elastic_trace import Trace
-from played_setting import Place, Setting, Shared
+from played_setting import Place, Setting
 
 from lmxd.core.decisions import (
     CarryConversation,
@@ -28,6 +28,7 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.words import InstanceId, Phase, TicketId
 from lmxd.gateway.leasing.slots import InstanceSlots, agreeing
+from lmxd.gateway.leasing.slots import Trace as Prompt
 from lmxd.rpc.messages import Granted
 
 MODEL = "m"
@@ -41,7 +42,7 @@ BLOCK = 30
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class PlayedTurn:
     """``blocks``: of its prompt, of which ``new`` tokens are its own; ``tokens``: with those of its answer."""
 
     pause: float
@@ -50,14 +51,14 @@ class _Turn:
     tokens: int
 
 
-def _said(agent: int, trace: Trace) -> Iterator[_Turn]:
+def _said(agent: int, trace: Trace) -> Iterator[PlayedTurn]:
     """All turns of an agent, one conversation after the other."""
     for number, talk in enumerate(trace.agents[agent]):
         had = 0
         for turn in talk.turns:
             prompt, first = had + len(turn.words), (agent * 1000 + number) * 10**6
             blocks = range(first, first + prompt // BLOCK)
-            yield _Turn(turn.pause, blocks, len(turn.words), prompt + talk.answer)
+            yield PlayedTurn(turn.pause, blocks, len(turn.words), prompt + talk.answer)
             had = prompt + talk.answer
 
 
@@ -95,14 +96,10 @@ class PlayedAgents:
     """When the last turn in a slot ended, or infinity."""
     _left: int = 0
     """Agents that are not done."""
-    _shared: Shared = field(init=False)
-    _lay: dict[int, Place] = field(default_factory=dict)
-    """The slot of each conversation's last turn, by the first block of its prompts."""
 
     def __post_init__(self) -> None:
         self._world = World({"gpu": Gpu(capacity=self.setting.limit)}, queue_depth=1000)
         self._slots = InstanceSlots(clock=lambda: self._world.now)
-        self._shared = Shared(self.setting.cells, self._used)
 
     def run(self) -> None:
         world, self._left = self._world, len(self.trace.agents)
@@ -145,12 +142,13 @@ class PlayedAgents:
             case RefuseLease():
                 raise SystemExit(f"{decision.ticket} was refused: {decision.refusal.message}")
 
-    def _carried(self, ticket: TicketId, name: InstanceId) -> None:
+    def _carried(self, ticket: TicketId, name: InstanceId) -> Place:
         """A conversation lies in the slot that was used least lately, as the daemon has it."""
         slots = range(self._world.instance(name).ask.spread)
         slot = min(slots, key=lambda each: self._used.get((name, each), 0.0))
         self._used[name, slot] = max(self._world.now, self._used.get((name, slot), 0.0))
         self._world.carried(ticket, slot)
+        return name, slot
 
     def _look(self, name: InstanceId) -> None:
         found = self._world.state.instances.get(name)
@@ -171,65 +169,53 @@ class PlayedAgents:
             devices={}, basis="declared", hold="connection", waited=0, slot=slot, alone=True,
         )  # fmt: skip
 
-    def _next(self, said: Iterator[_Turn]) -> None:
+    def _next(self, said: Iterator[PlayedTurn]) -> None:
         """The next turn of an agent, after its work."""
         if (turn := next(said, None)) is None:
             self._left -= 1
         else:
             self._later(turn.pause, partial(self._ask, said, turn))
 
-    def _ask(self, said: Iterator[_Turn], turn: _Turn) -> None:
+    def _ask(self, said: Iterator[PlayedTurn], turn: PlayedTurn) -> None:
         """A lease where the conversation lies, else with the context that it needs."""
         _, lies, near = self._slots.of_conversation(MODEL, turn.blocks)
-        step, apart, most = self.setting.step(turn.tokens), self._apart(turn), 1
-        if self.setting.unified:
-            near, most = "" if near in apart else near, 1 + bool(apart)
-        elif near:
-            step, apart = lies, []
-        ticket = self._world.ask(MODEL, max_instances=most, near=near or None, apart=apart, **self.setting.of(step))
+        step = lies or self.setting.step(turn.tokens)
+        lost = not near and step > self.setting.steps[0] and self.setting.apart
+        apart = self._slots.lived_in(MODEL, step) if lost else ()
+        ticket = self._world.ask(MODEL, max_instances=1, near=near or None, apart=apart, **self.setting.of(step))
         self._waiting[ticket] = lambda name, _: self._grown(said, turn, ticket, name)
 
-    def _apart(self, turn: _Turn) -> list[str]:
-        """The instances that are left to other conversations, as long as there is room for another."""
-        world, step = self._world, self.setting.step(turn.tokens)
-        if not self.setting.apart:
-            return []
-        if self.setting.unified:
-            return self._shared.full(world.state.instances, world.now, self._lay.get(turn.blocks.start), turn.tokens)
-        return self._slots.lived_in(MODEL, step) if step > self.setting.steps[0] else []
-
-    def _grown(self, said: Iterator[_Turn], turn: _Turn, ticket: TicketId, name: InstanceId) -> None:
+    def _grown(self, said: Iterator[PlayedTurn], turn: PlayedTurn, ticket: TicketId, name: InstanceId) -> None:
         """Have its lease grow, if its context is too small."""
         lease, begun = self._lease(ticket, name), self._world.now
         if turn.tokens <= lease.ctx or lease.ctx == self.setting.steps[-1]:
             self._serve(said, turn, ticket, lease)
             return
-        step, slot = self.setting.step(turn.tokens), self._slots.lies_in(lease, turn.blocks)
-        apart = self._slots.lived_in(MODEL, step) if self.setting.apart else ()
-        growth = self._world.grow(ticket, slot=slot, apart=apart, max_instances=None, **self.setting.of(step))
+        slot = self._slots.lies_in(lease, turn.blocks)
 
         def moved(name: InstanceId, carried: int | None) -> None:
             self.growths.append(self._world.now - begun)
             grown = self._lease(ticket, name, carried)
-            self._slots.moved(grown, lease, slot, turn.blocks)
+            if name != lease.instance:
+                self._slots.moved(grown, lease, slot, turn.blocks)
             self._serve(said, turn, ticket, grown)
 
-        self._waiting[growth] = moved
+        self._waiting[self._grow(turn, ticket, lease, slot)] = moved
 
-    def _serve(self, said: Iterator[_Turn], turn: _Turn, ticket: TicketId, lease: Granted) -> None:
+    def _grow(self, turn: PlayedTurn, ticket: TicketId, lease: Granted, slot: int | None) -> TicketId:
+        """Ask for the growth of a lease; ``slot``: that of its conversation."""
+        step = self.setting.step(turn.tokens)
+        apart = self._slots.lived_in(MODEL, step) if self.setting.apart else ()
+        return self._world.grow(ticket, slot=slot, apart=apart, max_instances=None, **self.setting.of(step))
+
+    def _serve(self, said: Iterator[PlayedTurn], turn: PlayedTurn, ticket: TicketId, lease: Granted) -> None:
         """Answer it, and give its lease back."""
         stack = ExitStack()
         slot = stack.enter_context(self._slots.taken(lease, turn.blocks))
         place = lease.instance, slot or 0
-        purged = self.setting.unified and not self._shared.has(place)
-        seen = () if slot is None or purged else self._slots.before(lease, slot).seen
-        anew = max(0, len(turn.blocks) - turn.new // BLOCK - agreeing(seen, turn.blocks) - 10) * BLOCK
-        self.anew += anew
+        before = self._reading(turn, place, () if slot is None else self._slots.before(lease, slot).seen)
         self._working[lease.instance] += 1
         self._used[place] = inf
-        if self.setting.unified:
-            self._shared.fill(place, turn.tokens)
-            self._lay[turn.blocks.start] = place
 
         def done() -> None:
             stack.close()
@@ -238,4 +224,10 @@ class PlayedAgents:
             self._world.release(ticket)
             self._next(said)
 
-        self._later(TURN + anew / ANEW, done)
+        self._later(TURN + before, done)
+
+    def _reading(self, turn: PlayedTurn, place: Place, seen: Prompt) -> float:
+        """Seconds for that of its prompt which is computed anew, in a slot that has ``seen`` another."""
+        anew = max(0, len(turn.blocks) - turn.new // BLOCK - agreeing(seen, turn.blocks) - 10) * BLOCK
+        self.anew += anew
+        return anew / ANEW

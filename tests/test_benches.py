@@ -67,6 +67,7 @@ PARTS = {
     "http_load.py",
     "played_agents.py",
     "played_setting.py",
+    "played_sharing.py",
     "random_weights.py",
     "shapes.py",
     "simple_policies.py",
