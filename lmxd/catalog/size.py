@@ -21,7 +21,7 @@ class Size:
 
     ``exact``: context and slots are those of an instance that was admitted, and nothing is rounded up to a step.
     ``bounded``: its holder never uses more tokens than that, so that others may share a cache with it. ``beside``: the
-    slots that these have of it already.
+    slots that an instance is to have besides, for those; ``like``: those that it is to have at least.
     """
 
     ctx: int | None = None
@@ -35,6 +35,7 @@ class Size:
     exact: bool = False
     bounded: bool = False
     beside: int = 0
+    like: int = 0
 
     @classmethod
     def of(cls, ask: Ask) -> Size:
@@ -81,8 +82,9 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
         what = f"ctx is {size.ctx}, but in one cache for all slots (kv_unified) a conversation has {steps.top} at most"
         raise LmxdError("invalid_params", what, "ask for less, or raise context_length")
     if steps.unified:
-        own = steps.shares(steps.least(size.ctx or 0)) * (size.slots or 1) if size.bounded else steps.sizes[-1]
-        slots = steps.size(own + size.beside)
+        whole = steps.shares(steps.top)
+        own = steps.shares(steps.least(size.ctx or 0)) * (size.slots or 1) if size.bounded else whole
+        slots = steps.size(max(own + size.beside, size.like))
         return slots * steps.start, slots
     context = steps.least(size.ctx or 0)
     return context, max(steps.slots_at(context), size.slots or 1)

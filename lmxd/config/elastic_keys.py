@@ -40,8 +40,8 @@ class ElasticConfig(Section):
         (),
         max_length=8,
         description="those that it can have later, ascending, up to context_length; by default each four times the one"
-        " before. With kv_unified, a conversation has any multiple of start, and these are the tokens of the one cache"
-        " after the first, which has slots times start; by default each twice the one before",
+        " before. With kv_unified, a conversation has any multiple of start, and these are the tokens of one cache for"
+        " all, after the first, which has slots times start; by default each twice the one before",
     )
     idle_shrink: IdleSeconds = Field(
         120,
@@ -147,15 +147,19 @@ def steps(said: ElasticConfig | None, top: int, slots: int, *, unified: bool) ->
 
 
 def _sizes(said: Sequence[int], share: int, top: int, slots: int) -> Iterator[int]:
-    """The slots of instances with one cache for all: the first has ``slots``, the last the whole context.
+    """The slots of instances with one cache for all: the first has ``slots``, and each twice as many as the one before.
 
-    Between, each is twice the one before, or as said.
+    One of them has the whole context, and the last that of each slot, as far as an engine can have so many. Or they are
+    as said, and the whole context.
     """
-    size, most = slots, max(slots, -(-top // share))
-    further = [-(-step // share) for step in said]
+    whole = -(-top // share)
+    if said:
+        yield from sorted({slots, max(slots, whole), *(max(slots, -(-step // share)) for step in said)})
+        return
+    size, most = slots, max(slots, whole, min(slots * whole, _MOST_SHARES))
     while size < most:
         yield size
-        size = next((each for each in further if each > size), most) if said else 2 * size
+        size = whole if size < whole < 2 * size else 2 * size
     yield most
 
 
@@ -180,7 +184,7 @@ def wrong_elastic(profile: Grows) -> Iterator[str]:
     if _SHIFTS in profile.engine_flags:
         why = "an elastic context grows instead of losing the beginning of a conversation"
         yield f"engine_flags: {_SHIFTS} is excluded, for {why}: take one of them out"
-    yield from _wrong_steps(profile.elastic or ElasticConfig(), profile.context_length)
+    yield from _wrong_steps(profile.elastic or ElasticConfig(), profile.context_length, unified=profile.kv_unified)
 
 
 def _wrong_shares(profile: Grows) -> Iterator[str]:
@@ -191,6 +195,9 @@ def _wrong_shares(profile: Grows) -> Iterator[str]:
             yield f"{key}: an elastic context with kv_unified excludes it, for {why}: take one of them out"
     said, top = profile.elastic or ElasticConfig(), profile.context_length
     first = padded(said.start or _START)
+    if beyond := [step for step in said.steps if step > _MOST_SHARES * first]:
+        most = f"{_MOST_SHARES} times start ({_MOST_SHARES * first})"
+        yield f"elastic.steps has {beyond[0]}, but with kv_unified {most} is the most: lower it, or raise start"
     if top and -(-top // first) > _MOST_SHARES:
         yield (
             f"elastic.start is {first}, which context_length ({top}) has {-(-top // first)} times, and with kv_unified"
@@ -198,8 +205,8 @@ def _wrong_shares(profile: Grows) -> Iterator[str]:
         )
 
 
-def _wrong_steps(said: ElasticConfig, top: int | None) -> Iterator[str]:
-    """``top``: 0 for that of the model's file, which is not read here."""
+def _wrong_steps(said: ElasticConfig, top: int | None, *, unified: bool) -> Iterator[str]:
+    """``top``: 0 for that of the model's file, which is not read here. ``unified``: they are of one cache for all."""
     if top is None:
         how = "say how many tokens, or 0 for as many as the model was trained for"
         yield f"context_length: an elastic context grows up to it, and it is not given: {how}"
@@ -211,7 +218,7 @@ def _wrong_steps(said: ElasticConfig, top: int | None) -> Iterator[str]:
         yield f"elastic.start is {start}, and context_length {top}: nothing could grow: lower start, or raise that"
         return
     yield from _wrong_order(first, said.steps)
-    if top and (beyond := [step for step in said.steps if step > top]):
+    if top and not unified and (beyond := [step for step in said.steps if step > top]):
         yield (
             f"elastic.steps has {beyond[0]}, but context_length is {top}, beyond which nothing grows: take it out, or"
             " raise context_length"

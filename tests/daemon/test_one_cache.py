@@ -18,7 +18,7 @@ def house(tmp_path: Path, **keys: Any) -> House:
     """``m`` has one cache of eight times 512 tokens. A card has room for two instances of it."""
     model(tmp_path, "m")
     shared = {"context_length": 4096, "estimated_memory_gb": 9, "slots": 8, "kv_unified": True}
-    return House(tmp_path, FakeNvml(card()), models={"m": shared | {"elastic": {"start": 512}} | keys})
+    return House(tmp_path, FakeNvml(card()), models={"m": shared | {"elastic": {"start": 512, "steps": [4096]}} | keys})
 
 
 async def test_a_bounded_lease_has_what_it_asks_for_and_grows_where_it_is(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:
 
 
 async def test_a_cache_that_is_full_is_followed_by_a_larger_one(tmp_path: Path) -> None:
-    async with house(tmp_path, slots=2).open() as h, h.client() as lmxd:
+    async with house(tmp_path, slots=2, elastic={"start": 512, "steps": [2048]}).open() as h, h.client() as lmxd:
         first = await lmxd.request("m", bounded=True, max_instances=1)
         assert (first.instance_slots, first.slots) == (2, 1)
         second = await lmxd.request("m", ctx=1000, bounded=True, max_instances=1)
@@ -129,3 +129,19 @@ async def test_a_cache_that_is_full_is_followed_by_a_larger_one(tmp_path: Path) 
         with pytest.raises(LmxdError) as error:
             await lmxd.request("m", ctx=1500, bounded=True, max_instances=1, wait=0)
         assert error.value.code == "no_capacity", "there is none larger"
+
+
+async def test_who_had_rather_not_be_where_others_go_on_gets_a_larger_one_if_there_is_room(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512}).open() as h,
+        h.client() as lmxd,
+    ):
+        first = await lmxd.request("m", bounded=True, max_instances=1)
+        apart = await lmxd.request("m", bounded=True, max_instances=1, apart=[first.instance])
+        assert (first.instance_slots, apart.instance_slots) == (2, 4)
+        third = await lmxd.request("m", bounded=True, max_instances=1)
+        assert third.instance == apart.instance
+        (device,) = (await lmxd.devices()).devices
+        await lmxd.hold(device.headroom)
+        shares = await lmxd.request("m", bounded=True, max_instances=1, apart=[apart.instance])
+        assert shares.instance == apart.instance, "there is no room for a larger one"

@@ -55,8 +55,11 @@ class Asks:
         self._together = Together()
         self._reading = FileReading()
 
-    async def prepare(self, model: str, size: Size, user: User) -> Ask:
-        """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
+    async def prepare(self, model: str, size: Size, user: User, apart: Sequence[str] = ()) -> Ask:
+        """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid.
+
+        ``apart``: instances in which it had rather not be.
+        """
         size = await self.begun(model, size, user)
         catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
@@ -64,20 +67,34 @@ class Asks:
             self._catalog = catalog
         mine = catalog.private_to(model, size, user)
         ask = self._made.get((model, size, mine))
-        if ask is None or not self._is_served(ask):
-            resolved = await self.warm(model, self._with_others(model, size), user)
+        if ask is None or apart or not self._is_served(ask):
+            ways = self._ways(model, size, apart=apart)
+            resolved = [await self.warm(model, way, user) for way in ways][0]
             self.require_engine(resolved)  # before bytes are reserved
-            ask = self._made[model, size, mine] = self.ask(resolved, mine)
+            ask = self._made[model, size, mine] = self._first_possible(model, ways, mine)
         return ask
 
-    def _with_others(self, model: str, size: Size, lease: Lease | None = None) -> Size:
-        """A size with the slots that others have of one cache for all: an instance that takes its place has them, too.
+    def _ways(self, model: str, size: Size, lease: Lease | None = None, apart: Sequence[str] = ()) -> tuple[Size, ...]:
+        """The sizes of an instance for a request, the best first: if slots share one cache, with room for others, too.
 
-        ``lease``: the one that grows, and gives back what it has.
+        It is to have what others have now, or to be larger than those in ``apart``; or else to be as large as those
+        that there are, for a smaller one would soon be superseded. ``lease``: the one that grows, which gives back what
+        it has.
         """
         mine = [i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts]
+        if not mine or not size.bounded:
+            return (size,)
         own = {} if lease is None else {lease.instance: lease.slots}
-        return replace(size, beside=max((i.ask.spread - i.free_slots - own.get(i.id, 0) for i in mine), default=0))
+        taken = max(i.ask.spread - i.free_slots - own.get(i.id, 0) for i in mine)
+        crowded = max((i.ask.spread for i in mine if i.id in apart), default=0)
+        like = max(i.ask.spread for i in mine)
+        return replace(size, beside=max(taken, crowded), like=like), replace(size, like=like)
+
+    def _first_possible(self, model: str, ways: Sequence[Size], user: User | None) -> Ask:
+        """The ask of the first size for which the devices would ever have room; of the last if none is so small."""
+        *better, last = (self.ask(self._present.catalog.resolve(model, way), user) for way in ways)
+        could = self._state.ledger.could_ever_fit
+        return next((ask for ask in better if any(could(o.demand) for o in ask.options)), last)
 
     async def begun(self, model: str, size: Size, user: User) -> Size:
         """The size with which a lease starts that was asked for with ``size``. LmxdError ``unknown_model``.
@@ -146,8 +163,7 @@ class Asks:
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
         catalog, size = self._present.catalog, self._begun(model, size, user)
-        mine = catalog.private_to(model, size, user)
-        return self.ask(catalog.resolve(model, self._with_others(model, size)), mine)
+        return self._first_possible(model, self._ways(model, size), catalog.private_to(model, size, user))
 
     async def grown(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
@@ -155,18 +171,17 @@ class Asks:
         ``max_instances``: another is started for it only if fewer run. LmxdError ``invalid_params`` if there is no such
         step, ``unknown_model`` if the configuration has the model no more, ``lease_ended`` if its instance is gone.
         """
-        model, size, _ = self._growth(lease, need, max_instances)
-        resolved = await self.warm(model, size, lease.owner.who)
-        self.require_engine(resolved)
+        model, ways, _ = self._growth(lease, need, max_instances)
+        for way in ways:
+            self.require_engine(await self.warm(model, way, lease.owner.who))
         return self.grown_again(lease, need, max_instances)
 
     def grown_again(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The same for the configuration and the devices that there are now. LmxdError likewise."""
-        model, size, user = self._growth(lease, need, max_instances)
-        return self.ask(self._present.catalog.resolve(model, size), user)
+        return self._first_possible(*self._growth(lease, need, max_instances))
 
-    def _growth(self, lease: Lease, need: int, max_instances: int | None) -> tuple[str, Size, User | None]:
-        """The model and size that a lease grows to, and the user for whom its instance is."""
+    def _growth(self, lease: Lease, need: int, max_instances: int | None) -> tuple[str, tuple[Size, ...], User | None]:
+        """The model and sizes that a lease grows to, the best first, and the user for whom its instance is."""
         if self._state.leases.get(lease.id) is not lease:
             why = {"reason": EndReason.INSTANCE_EXITED}
             raise LmxdError("lease_ended", f"lease {lease.id} has ended with its instance", "make a new request", why)
@@ -175,8 +190,8 @@ class Asks:
         had = Size(
             slots=slots, priority=lease.priority, share=lease.share, max_instances=max_instances, bounded=ask.unified
         )
-        had = self._with_others(ask.profile, had, lease)
-        return ask.profile, self._present.catalog.grown(ask.profile, had, need), ask.private_to
+        size = self._present.catalog.grown(ask.profile, had, need)
+        return ask.profile, self._ways(ask.profile, size, lease), ask.private_to
 
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
         """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.

@@ -66,7 +66,7 @@ class Requests:
         if params.reuse:
             self._leasing.reuses(connection)
         size = self._size(connection, params, user)
-        ask = await self._asks.prepare(params.model, size, user)
+        ask = await self._asks.prepare(params.model, size, user, params.apart)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(
             connection,
