@@ -12,6 +12,7 @@ from lmxd.gateway.growing import RequestGrowth
 from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.leasing.slots import Cells
 from lmxd.gateway.requests.prompts import takes_slot
 from lmxd.gateway.traced import TracedPrompt
 from lmxd.rpc.client import AsyncLease
@@ -38,7 +39,7 @@ class Placing:
         seen = None if prompt is None else sent.trace
         if growth is not None and not several:
             seen = growth.trace
-        cells = None if growth is None else growth.cells_of(lease)
+        cells = None if growth is None else growth.cells(lease)
         if held is not None and cells is not None:
             await self._make_room(lease, held, cells)
         if held is not None or (seen is None and not several):
@@ -51,7 +52,7 @@ class Placing:
                 await self._shelf.exchange(lease, slot, seen)
             yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
 
-    async def _make_room(self, lease: AsyncLease, slot: int, cells: int) -> None:
+    async def _make_room(self, lease: AsyncLease, slot: int, cells: Cells) -> None:
         """Have idle slots erased whose cells a request in ``slot`` may need: those that were used longest ago first.
 
         Its engine would take that with the lowest number, however soon it is asked for again.

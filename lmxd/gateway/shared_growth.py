@@ -22,6 +22,7 @@ from lmxd.gateway.growing import AT_WALL, FITTING, GONE, Anew, RequestGrowth, Wa
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.slots import Cells
 from lmxd.gateway.requests.bound import Bound, bound
 from lmxd.gateway.requests.failures import TooLongError
 from lmxd.gateway.requests.need import Need
@@ -78,8 +79,9 @@ class SharedGrowth(RequestGrowth):
         self._wish = replace(wish, near=near or None, apart=apart, ctx=least, least_ctx=least, bounded=True)
         return self._wish
 
-    def cells_of(self, lease: AsyncLease) -> int | None:
-        return lease.instance_slots * self._elastic.steps[0]
+    def cells(self, lease: AsyncLease) -> Cells | None:
+        takes = lease.ctx if self._prompt is None else self._prompt + self._answers * self._need.answer
+        return Cells(lease.instance_slots * self._elastic.steps[0], min(takes, lease.ctx))
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown. Anew for one of another size."""
@@ -160,7 +162,7 @@ class SharedGrowth(RequestGrowth):
 
         ``slot``: the one that the conversation lies in. Without one, there is nothing to wait for with what it has.
         """
-        is_enough = least <= (self.cells_of(lease) or 0)
+        is_enough = least <= lease.instance_slots * self._elastic.steps[0]
         wait = 0.0 if slot is None or is_enough else no_longer(self._wait, FITTING)
         if wait:
             told(RequestProgress(state="growing", instances=(lease.instance,)))

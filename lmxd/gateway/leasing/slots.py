@@ -24,6 +24,13 @@ GOES_ON: Final = 5.0
 of leases."""
 
 
+class Cells(NamedTuple):
+    """The cells of one cache, each for a token: ``of_all`` slots, and those that a request ``takes`` at most."""
+
+    of_all: int
+    takes: int
+
+
 class Before(NamedTuple):
     """The prompt that lay in a slot before the present request, and whether another had gone on with it already."""
 
@@ -212,14 +219,14 @@ class InstanceSlots:
         now, known = self._clock(), self._known.get(model, {})
         return [name for name, slots in known.items() if slots.live_tokens(now) + need > len(slots.seen) * share]
 
-    def spares(self, lease: Granted, slot: int, cells: int) -> Iterator[int]:
+    def spares(self, lease: Granted, slot: int, cells: Cells) -> Iterator[int]:
         """The slots of a lease's instance to erase, so that a request in ``slot`` has all its tokens of one cache.
 
         Each is nobody's until the next one is asked for.
         """
         slots = self._of(lease)
-        slots.tokens[slot] = lease.ctx
-        for each in slots.in_the_way(slot, cells):
+        slots.tokens[slot] = cells.takes
+        for each in slots.in_the_way(slot, cells.of_all):
             with slots.erased(each):
                 yield each
 
