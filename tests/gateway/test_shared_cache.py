@@ -19,15 +19,16 @@ from lmxd.gateway import shared_growth
 SHARE, CELLS = 512, 4096
 
 
-def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, **keys: Any) -> House:
-    """Two models that answer alike: ``shared`` has one cache of eight times 512 tokens, ``fixed`` a slot of all.
+def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, slots: int = 8) -> House:
+    """Two models that answer alike: ``shared`` has one cache of ``slots`` times 512 tokens, ``fixed`` a slot of 4,096.
 
-    A card has room for two instances of nine GB.
+    With fewer slots, it has twice as many later, up to eight. A card has room for two instances of nine GB.
     """
     fixed = {"context_length": CELLS, "estimated_memory_gb": gb}
     for name in ("shared", "fixed"):
         model(tmp_path, name, counts=True, may_end=True, **(play or {}))
-    shared = fixed | {"kv_unified": True, "slots": 8, "elastic": {"start": SHARE}} | keys
+    steps = [size * SHARE for size in (4, 8) if size >= slots]
+    shared = fixed | {"kv_unified": True, "slots": slots, "elastic": {"start": SHARE, "steps": steps}}
     return House(tmp_path, FakeNvml(card()), models={"shared": shared, "fixed": fixed})
 
 
