@@ -48,7 +48,7 @@ from lmxd.engines.llama_cpp.binary import find
 
 START, LARGER = 4096, 4
 """Tokens that an elastic context begins with, and how often those the next step has, before ``TOP``."""
-SHARE = 2048
+SHARE = 1024
 """Tokens by which contexts grow that share one cache."""
 STATIC_SLOTS, OF_24_GIB = 4, 24 / 21.4
 """An 8B in 4 bits takes 21.4 GiB with four slots of 32,768 tokens, and five have no room in 24."""

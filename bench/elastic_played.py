@@ -8,11 +8,11 @@ Contexts are static, four slots of the whole, or elastic by several steps. "shar
 of an instance that runs, as any request does; "apart": lmxd's way, by which it has an instance of its own where there
 is room and others go on in all slots; "2 at last": the same, with two slots in each instance of the last step.
 "unified": one cache for all, of which each conversation has as many shares as it needs, and larger ones that take its
-place when it is full; where cells are short, what lies in idle slots is lost in the order of their numbers, as in
-llama-server. There "apart" is a request for another, where what goes on leaves it no room. "bound": all conversations
-in one instance, with no more cells than they have tokens, as no engine has them. "anew": tokens of prompts that were
-computed again, since another conversation had the slot, or its cells; files are only played where a larger cache
-takes another's place.
+place when it is full; where cells are short, what lies in the idle slots that were used longest ago is lost. There
+"apart" is the wish for a larger cache, where nothing is left of a conversation, and what goes on leaves it no room.
+"bound": all conversations in one instance, with no more cells than they have tokens, as no engine has them. "anew":
+tokens of prompts that were computed again, since another conversation had the slot, or its cells; files are only
+played where a larger cache takes another's place.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ from played_sharing import SharingAgents
 
 STATIC_SLOTS = 4
 SIZES = (
-    (2048, (16,)),
-    (2048, (24,)),
-    (2048, (32,)),
-    (2048, (8, 16)),
-    (2048, (8, 16, 32)),
+    (1024, (32,)),
+    (1024, (48,)),
+    (1024, (64,)),
     (1024, (16, 32)),
-    (2048, (16, 32)),
-    (2048, (16, 24, 32)),
+    (1024, (16, 32, 64, 128)),
+    (1024, (24, 32, 64, 128)),
+    (1024, (32, 64, 128)),
+    (1024, (32, 48, 64, 96, 128)),
+    (2048, (16, 32, 64)),
+    (512, (64, 128, 256)),
 )
 """The tokens of a share, and how many there are in one cache: in the first, and in those that take its place."""
 STEPS = (

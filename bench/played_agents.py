@@ -86,7 +86,7 @@ class PlayedAgents:
     growths: list[float] = field(default_factory=list)
     _world: World = field(init=False)
     _slots: InstanceSlots = field(init=False)
-    _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _events: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _read: int = 0
     """The decisions that were carried out."""
@@ -119,7 +119,7 @@ class PlayedAgents:
                 self._carry_out(world.log[self._read - 1])
         self.took = world.now
 
-    def _later(self, seconds: float, happens: Callable[[], None]) -> None:
+    def _later(self, seconds: float, happens: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self._world.now + seconds, next(self._numbers), happens))
 
     def _carry_out(self, decision: Decision) -> None:

@@ -19,7 +19,7 @@ from lmxd.rpc.messages import Granted
 
 @dataclass(slots=True)
 class SharingAgents(PlayedAgents):
-    """One trace. What lies in idle slots is lost where cells are short, as in llama-server."""
+    """One trace. What lies in idle slots is lost where cells are short."""
 
     _lie: dict[Place, int] = field(default_factory=dict)
     """Tokens in each slot that has not lost them."""
@@ -41,10 +41,10 @@ class SharingAgents(PlayedAgents):
         return place
 
     def _ask(self, said: Iterator[PlayedTurn], turn: PlayedTurn) -> None:
-        """As many shares as are needed, or as there are where the conversation lies; a larger cache if that is full."""
+        """As many shares as are needed, or as there are where the conversation lies; if it lies nowhere, apart."""
         serve, own = self._serving(), self._lay.get(turn.blocks.start, ("", 0))
-        full = self._full(turn, own) if self.setting.apart else []
-        near = own[0] if own in self._lie and own[0] in serve and own[0] not in full else None
+        near = own[0] if own in self._lie and own[0] in serve else None
+        full = self._full(turn) if self.setting.apart and near is None else []
         step = self.setting.step(turn.tokens)
         if near is not None:
             step = min(step, serve[near].ask.context)
@@ -80,10 +80,10 @@ class SharingAgents(PlayedAgents):
         serve = self._serving().items()
         return max((i.ask.spread - (0 if name in full else i.free_slots) for name, i in serve), default=0)
 
-    def _full(self, turn: PlayedTurn, own: Place) -> list[str]:
+    def _full(self, turn: PlayedTurn) -> list[str]:
         """The instances in which conversations that go on leave no room for it."""
         now = self._world.now
-        goes_on = {p: n for p, n in self._lie.items() if p != own and now - self._used.get(p, inf) < GOES_ON}
+        goes_on = {p: n for p, n in self._lie.items() if now - self._used.get(p, inf) < GOES_ON}
         return [
             name
             for name, found in self._serving().items()
@@ -91,9 +91,9 @@ class SharingAgents(PlayedAgents):
         ]
 
     def _fill(self, place: Place, tokens: int) -> None:
-        """Have a slot take cells. Where there are too few, idle slots lose theirs in the order of their numbers."""
+        """Have a slot take cells. For those that lack, the gateway erases idle slots, those used longest ago first."""
         self._lie[place] = tokens
-        beside = sorted(other for other in self._lie if other[0] == place[0])
-        idle = iter([other for other in beside if other != place and self._used[other] < inf])
+        beside = [other for other in self._lie if other[0] == place[0]]
+        idle = iter(sorted((p for p in beside if p != place and self._used[p] < inf), key=self._used.__getitem__))
         while sum(self._lie.get(other, 0) for other in beside) > self._world.instance(place[0]).ask.context:
             del self._lie[next(idle)]

@@ -21,7 +21,7 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
 from lmxd.catalog.vllm import VllmSizing
-from lmxd.config.elastic_keys import Steps
+from lmxd.config.elastic_keys import Steps, with_more
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
@@ -139,12 +139,8 @@ class Catalog:
         return () if found is None else found.contexts
 
     def sizes(self, name: str) -> tuple[int, ...]:
-        """The slots that instances of a model can have which share one cache, ascending; none if they do not.
-
-        LmxdError ``unknown_model``.
-        """
-        found = self._steps(name)
-        return () if found is None else found.sizes
+        """The slots of its instances that share one cache, ascending; none if they do not. LmxdError likewise."""
+        return () if (found := self._steps(name)) is None else found.sizes
 
     def _steps(self, name: str) -> Steps | None:
         profile = self.profile(name)
@@ -181,14 +177,16 @@ class Catalog:
         """The size with the least step for ``used``, the tokens by slot, and a quarter more; None if none is smaller.
 
         At least the one with which a lease of ``user`` starts, and as many slots as ``now``, which gives the most back.
-        LmxdError ``unknown_model``.
+        One cache for all slots has fewer of them. LmxdError ``unknown_model``.
         """
-        start = self.start(name, user)
-        if start is None or now.ctx is None:
+        start, steps = self.start(name, user), self._steps(name)
+        if start is None or steps is None or now.ctx is None:
             return None
-        least = max(start, -(-5 * max(used, default=0) // 4))
-        step = next((step for step in self.steps(name) if step >= least), now.ctx)
-        return replace(now, ctx=step, exact=True) if step < now.ctx else None
+        slots = steps.enough(used) if steps.unified else now.slots
+        step = (
+            slots * steps.start if steps.unified and slots else steps.least(max(start, with_more(max(used, default=0))))
+        )
+        return replace(now, ctx=step, slots=slots, exact=True) if step < now.ctx else None
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.

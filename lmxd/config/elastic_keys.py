@@ -128,9 +128,18 @@ class Steps:
         """The slots of one cache for all that have so many tokens together."""
         return -(-tokens // self.start)
 
+    def enough(self, used: Sequence[int]) -> int:
+        """The slots of the smallest cache for all that has what conversations use and more, and a slot for each."""
+        return self.size(max(self.shares(with_more(sum(used))), sum(tokens > 0 for tokens in used)))
+
     def size(self, slots: int) -> int:
         """The slots of the smallest instance that has so many; of the largest if none has."""
         return next((size for size in self.sizes if size >= slots), self.sizes[-1])
+
+
+def with_more(used: int) -> int:
+    """Tokens for a conversation that uses so many, so that it need not grow soon: a quarter more."""
+    return -(-5 * used // 4)
 
 
 def steps(said: ElasticConfig | None, top: int, slots: int, *, unified: bool) -> Steps:

@@ -159,7 +159,11 @@ class LlamaCppKeys(ElasticKeys):
         description="how the file is read: auto maps it; mlock keeps it in RAM, if RLIMIT_MEMLOCK lets it; dio: past"
         " the page cache",
     )
-    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens in all")
+    kv_unified: bool = Field(
+        False,
+        description="slots share one cache of context_length tokens in all; with an elastic context each conversation"
+        " has of it what it needs",
+    )
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(
         True, description="in RAM: weights are rearranged for the CPU, which is faster; a second copy of most of them"

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmxd.accounts import account_warnings, engine_account
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.size import Size
 from lmxd.config.file import load
 from lmxd.config.schema import Config
 from lmxd.confinement.confined import gaps
@@ -194,7 +195,7 @@ class Daemon:
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
                 try:
-                    ask = self.asks.ask(await self.asks.warm(name))
+                    ask = self.asks.ask(await self.asks.warm(name, Size(bounded=True)))
                 except LmxdError:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))

@@ -155,6 +155,26 @@ def test_an_instance_may_be_as_small_as_its_conversations_and_a_quarter_more(
     assert catalog(tmp_path).smaller("m", had, used, None) == size
 
 
+@pytest.mark.parametrize(
+    ("now", "used", "found"),
+    [
+        (16, (), 4),
+        (16, (1000, 0, 2000, 200), 4),
+        (16, (1000, 0, 2000, 300), 8),  # with a quarter more they have no room in 4,096
+        (16, (10,) * 5, 8),  # each needs a slot
+        (16, (9000, 4000), None),
+        (4, (10,), None),
+    ],
+)
+def test_one_cache_for_all_may_be_as_small_as_its_conversations_together(
+    tmp_path: Path, now: int, used: tuple[int, ...], found: int | None
+) -> None:
+    had = Size(ctx=1024 * now, slots=now)
+    made = catalog(tmp_path, "{context_length: 16384, kv_unified: true, slots: 4, elastic: {start: 1024}}")
+    size = None if found is None else replace(had, ctx=1024 * found, slots=found, exact=True)
+    assert made.smaller("m", had, used, None) == size
+
+
 def test_it_is_not_smaller_than_what_its_user_starts_with(tmp_path: Path) -> None:
     made, alice = catalog(tmp_path), (1, "alice")
     sizes = ConversationSizes(buckets={27: 8.0}, count=8, start=16384)

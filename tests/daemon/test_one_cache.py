@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
-from house import House, card, model
+from house import House, card, http, model
 from prometheus_client import generate_latest
 
 from lmxd.errors import LmxdError
@@ -145,3 +146,20 @@ async def test_who_had_rather_not_be_where_others_go_on_gets_a_larger_one_if_the
         await lmxd.hold(device.headroom)
         shares = await lmxd.request("m", bounded=True, max_instances=1, apart=[apart.instance])
         assert shares.instance == apart.instance, "there is no room for a larger one"
+
+
+async def test_an_idle_cache_gives_back_what_its_conversations_do_not_use(tmp_path: Path) -> None:
+    h = house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512, "idle_shrink": 0.2})
+    async with h.open(), h.client() as lmxd:
+        model(tmp_path, "m", counts=True)
+        lease = await lmxd.request("m", ctx=4000, bounded=True)
+        assert lease.instance_slots == 8
+        await http(lease, "/completion", json.dumps({"prompt": "a" * 700, "n_predict": 1, "id_slot": 5}).encode())
+        await lmxd.release(lease.lease)
+        await h.until(lambda: lease.instance not in h.state.instances)
+        again = await lmxd.request("m", ctx=1000, bounded=True)
+        assert again.instance_slots == 2, "these are enough for 701 tokens and a quarter more"
+        said = await http(
+            again, "/completion", json.dumps({"prompt": "a" * 701, "n_predict": 1, "id_slot": 0}).encode()
+        )
+        assert json.loads(said.text)["timings"]["cache_n"] >= 700

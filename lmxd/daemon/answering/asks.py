@@ -69,8 +69,8 @@ class Asks:
         ask = self._made.get((model, size, mine))
         if ask is None or apart or not self._is_served(ask):
             ways = self._ways(model, size, apart=apart)
-            resolved = [await self.warm(model, way, user) for way in ways][0]
-            self.require_engine(resolved)  # before bytes are reserved
+            for way in ways:
+                self.require_engine(await self.warm(model, way, user))  # before bytes are reserved
             ask = self._made[model, size, mine] = self._first_possible(model, ways, mine)
         return ask
 
@@ -196,10 +196,11 @@ class Asks:
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
         """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
 
-        It has as many slots, and takes fewer bytes there. LmxdError ``unknown_model``, or if it cannot be run so.
+        It takes fewer bytes there, and has as many slots, if these do not share one cache. LmxdError ``unknown_model``,
+        or if it cannot be run so.
         """
         ask, user = instance.ask, _user_of(instance)
-        if not ask.elastic or ask.unified:
+        if not ask.elastic:
             return None
         now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
         if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
