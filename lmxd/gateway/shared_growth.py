@@ -116,8 +116,9 @@ class SharedGrowth(RequestGrowth):
         if self._prompt is not None:
             return self._prompt
         most = self._need.most
-        if most is not None and self._enough_for(most) <= lease.ctx:
-            return most
+        ends = self._need.limit is not None or (self._goes_on and lease.ctx < self._top)
+        if most is not None and ends and most + self._answers * self._need.answer <= lease.ctx:
+            return most  # no answer is cut for it
         found = await self.tokens_of(lease, call)
         return most if found is None else found
 
