@@ -48,7 +48,7 @@ class Slots:
         self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
         self.tokens = [0] * count
-        """What each has of the cache, as far as that is known: of a request that goes on, all that it may take."""
+        """Cells of each, as far as they are known: of a request that goes on, all that it may take."""
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
