@@ -102,7 +102,9 @@ def test_what_goes_on_crowds_an_instance_for_a_few_seconds() -> None:
     now = [0.0]
     slots = InstanceSlots(clock=lambda: now[0])
     granted = lease(4)
-    with slots.taken(granted, trace(bytes(1000))) as slot:
+    with slots.taken(granted, trace(bytes(1000))):
+        assert slots.crowded("m", CELLS, SHARE) == [], "nobody knows whether it goes on"
+    with slots.taken(granted, trace(bytes(2000))) as slot:
         assert slots.crowded("m", 2 * SHARE, SHARE) == []
         assert slots.crowded("m", 2 * SHARE + 1, SHARE) == ["m#1"]
     slots.filled(granted, slot, (100, 50))
