@@ -83,9 +83,9 @@ class OneCache(RuleBasedStateMachine):
         one = self.asked.pop(which % len(self.asked))
         if counted:
             self.lies[one.slot] = min(self.lies[one.slot], said)
-            self.slots.filled(one.lease, one.slot, (0, self.lies[one.slot]))
+            self.slots.filled(one.lease, one.slot, 0, self.lies[one.slot])
         else:
-            self.slots.filled(one.lease, one.slot, (None, said))
+            self.slots.filled(one.lease, one.slot, None, said)
         one.held.__exit__(None, None, None)
         self.used[one.slot] = self.now
 
@@ -107,7 +107,8 @@ def test_what_goes_on_crowds_an_instance_for_a_few_seconds() -> None:
     with slots.taken(granted, trace(bytes(2000))) as slot:
         assert slots.crowded("m", 2 * SHARE, SHARE) == []
         assert slots.crowded("m", 2 * SHARE + 1, SHARE) == ["m#1"]
-    slots.filled(granted, slot, (100, 50))
+        assert slot is not None
+    slots.filled(granted, slot, 100, 50)
     assert slots.crowded("m", CELLS - 150, SHARE) == []
     assert slots.crowded("m", CELLS - 149, SHARE) == ["m#1"]
     now[0] += 5.0

@@ -230,10 +230,9 @@ class InstanceSlots:
             with slots.erased(each):
                 yield each
 
-    def filled(self, lease: Granted, slot: int | None, tokens: tuple[int | None, int | None]) -> None:
-        """Note the tokens that a request has left in the slot that it had, if both are known: prompt and answer."""
-        asked, answered = tokens
-        if slot is not None and asked is not None and answered is not None:
+    def filled(self, lease: Granted, slot: int, asked: int | None, answered: int | None) -> None:
+        """Note the tokens that a request has left in the slot that it had, of prompt and answer, if both are known."""
+        if asked is not None and answered is not None:
             self._of(lease).tokens[slot] = asked + answered
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
