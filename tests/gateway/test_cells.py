@@ -114,3 +114,19 @@ def test_what_goes_on_crowds_an_instance_for_a_few_seconds() -> None:
     now[0] += 5.0
     assert slots.crowded("m", CELLS, SHARE) == []
     assert slots.crowded("other", CELLS, SHARE) == []
+
+
+def test_a_slot_that_another_has_taken_meanwhile_is_not_erased() -> None:
+    """While one is erased, the next one that was idle gets a request, whose tokens are in the way of nobody."""
+    slots = InstanceSlots(clock=lambda: 0.0)
+    prompts = [trace(bytes([n]) * 1000) for n in range(3)]
+    for prompt in prompts[:2]:
+        with slots.taken(lease(2), prompt):
+            pass
+    with slots.taken(lease(4), prompts[2]) as slot:
+        assert slot is not None
+        spares = slots.spares(lease(4), slot, Cells(CELLS - SHARE, 4 * SHARE))
+        assert next(spares) == 0
+        with slots.taken(lease(1), prompts[1]) as other:
+            assert other == 1
+            assert list(spares) == []

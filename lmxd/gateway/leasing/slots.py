@@ -102,16 +102,10 @@ class Slots:
         live = (slot for slot in self._going_on if slot in self._busy or now - self._last_used[slot] < GOES_ON)
         return sum(self.tokens[slot] for slot in live)
 
-    def in_the_way(self, slot: int, cells: int) -> list[int]:
-        """The idle slots without which a slot has its tokens of one cache: those that were used longest ago first."""
+    def in_the_way(self, slot: int, cells: int) -> int | None:
+        """The idle slot that was used longest ago, if one cache has fewer cells than all slots have tokens."""
         idle = (each for each, tokens in enumerate(self.tokens) if tokens and each != slot and each not in self._busy)
-        short, found = sum(self.tokens) - cells, []
-        for each in sorted(idle, key=self._last_used.__getitem__):
-            if short <= 0:
-                break
-            found.append(each)
-            short -= self.tokens[each]
-        return found
+        return min(idle, key=self._last_used.__getitem__, default=None) if sum(self.tokens) > cells else None
 
     @contextlib.contextmanager
     def erased(self, slot: int) -> Iterator[None]:
@@ -226,7 +220,7 @@ class InstanceSlots:
         """
         slots = self._of(lease)
         slots.tokens[slot] = cells.takes
-        for each in slots.in_the_way(slot, cells.of_all):
+        while (each := slots.in_the_way(slot, cells.of_all)) is not None:
             with slots.erased(each):
                 yield each
 
