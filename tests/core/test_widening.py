@@ -217,3 +217,11 @@ def test_one_that_is_ready_late_is_superseded_by_a_larger_one_that_was_ready_bef
     world.ready("m#1")
     assert (world.home(first), world.home(second)) == ("m#1", "m#2")
     assert world.home(shared(world)) == "m#2"
+
+
+def test_a_larger_one_takes_the_place_once_it_has_slots_for_others() -> None:
+    world = World()
+    shared(world, 4)
+    alone = larger(world, 16)
+    world.release(alone)
+    assert world.home(shared(world)) == "m#2"
