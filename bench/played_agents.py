@@ -27,8 +27,9 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.words import InstanceId, Phase, TicketId
-from lmxd.gateway.leasing.slots import InstanceSlots, agreeing
-from lmxd.gateway.leasing.slots import Trace as Prompt
+from lmxd.gateway.leasing.slots import InstanceSlots
+from lmxd.gateway.leasing.traces import Trace as Prompt
+from lmxd.gateway.leasing.traces import agreeing
 from lmxd.rpc.messages import Granted
 
 MODEL = "m"

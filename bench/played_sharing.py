@@ -13,7 +13,7 @@ from lmxd.core.decisions import Decision, StopInstance
 from lmxd.core.instances import Instance
 from lmxd.core.words import Cause, InstanceId, TicketId
 from lmxd.gateway.leasing.slots import GOES_ON
-from lmxd.gateway.leasing.slots import Trace as Prompt
+from lmxd.gateway.leasing.traces import Trace as Prompt
 from lmxd.rpc.messages import Granted
 
 

@@ -139,12 +139,8 @@ class Catalog:
         return () if found is None else found.contexts
 
     def sizes(self, name: str) -> tuple[int, ...]:
-        """The slots that instances of a model can have which share one cache, ascending; none if they do not.
-
-        LmxdError ``unknown_model``.
-        """
-        found = self._steps(name)
-        return () if found is None else found.sizes
+        """The slots of its instances that share one cache, ascending; none if they do not. LmxdError likewise."""
+        return () if (found := self._steps(name)) is None else found.sizes
 
     def _steps(self, name: str) -> Steps | None:
         profile = self.profile(name)

@@ -161,8 +161,8 @@ class LlamaCppKeys(ElasticKeys):
     )
     kv_unified: bool = Field(
         False,
-        description="slots share one cache of context_length tokens in all; with an elastic context each conversation has"
-        " of it what it needs",
+        description="slots share one cache of context_length tokens in all; with an elastic context each conversation"
+        " has of it what it needs",
     )
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(

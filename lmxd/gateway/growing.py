@@ -23,7 +23,8 @@ from lmxd.gateway.http.upstream import Exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
-from lmxd.gateway.leasing.slots import trace
+from lmxd.gateway.leasing.slots import Cells
+from lmxd.gateway.leasing.traces import trace
 from lmxd.gateway.requests.failures import TOO_LONG, TooLongError
 from lmxd.gateway.requests.need import Need
 from lmxd.rpc.books import ElasticInfo
@@ -215,6 +216,10 @@ class RequestGrowth:
         """Whether an answer ended for nothing but that its context is full."""
         limit = self._need.limit
         return written.ended and written.total >= lease.ctx and (limit is None or written.said < limit)
+
+    def cells(self, lease: AsyncLease) -> Cells | None:
+        """The cells of the cache that all slots of a lease's instance share; None where each has its own."""
+        return None
 
     def as_sent(self, lease: AsyncLease, call: UpstreamCall) -> UpstreamCall:
         """A call of the request as it is sent by a lease."""

@@ -6,9 +6,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from lmxd.errors import LmxdError
+from lmxd.gateway.answers.events import collected
 from lmxd.gateway.growing import RequestGrowth
+from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.leasing.slots import Cells
 from lmxd.gateway.requests.prompts import takes_slot
 from lmxd.gateway.traced import TracedPrompt
 from lmxd.rpc.client import AsyncLease
@@ -20,6 +24,7 @@ class Placing:
     def __init__(self, leases: Leases) -> None:
         self._slots = leases.slots
         self._shelf = leases.shelf
+        self._connections = leases.connections
 
     @contextlib.asynccontextmanager
     async def placed(
@@ -34,10 +39,26 @@ class Placing:
         seen = None if prompt is None else sent.trace
         if growth is not None and not several:
             seen = growth.trace
+        cells = None if growth is None else growth.cells(lease)
+        if held is not None and cells is not None:
+            await self._make_room(lease, held, cells)
         if held is not None or (seen is None and not several):
             yield replace(call, body=prompt.to(held)) if several and prompt and held is not None else call, held
             return
         with self._slots.taken(lease, seen) as slot:
+            if slot is not None and cells is not None:
+                await self._make_room(lease, slot, cells)
             if seen is not None:
                 await self._shelf.exchange(lease, slot, seen)
             yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
+
+    async def _make_room(self, lease: AsyncLease, slot: int, cells: Cells) -> None:
+        """Have idle slots erased whose cells a request in ``slot`` may need: those that were used longest ago first.
+
+        Its engine would take that with the lowest number, however soon it is asked for again.
+        """
+        for other in self._slots.spares(lease, slot, cells):
+            with contextlib.suppress(LmxdError):  # then its engine finds room itself
+                call = UpstreamCall(path=f"/slots/{other}?action=erase", body=b"{}")
+                with contextlib.closing(await exchange(lease, call, self._connections)) as answer:
+                    await collected(answer, await answer.head())

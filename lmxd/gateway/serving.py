@@ -42,7 +42,7 @@ from lmxd.gateway.requests.patience import patience
 from lmxd.gateway.requests.prompts import takes_slot
 from lmxd.gateway.requests.upstream_names import by_upstream_name
 from lmxd.gateway.traced import TracedPrompt
-from lmxd.gateway.walls import RequestWall
+from lmxd.gateway.walls import Beyond, RequestWall, as_it_comes
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -169,16 +169,19 @@ class Serving:
             with contextlib.closing(answer):
                 head = await answer.head()
                 grown = None if growth is None else await growth.again(lease, answer, head, lay)
-                if grown is None and growth is not None and growth.may_meet_wall(lease):
-                    wall = RequestWall(growth, lease, asked.call, slot, partial(self._answered_call, growth))
-                    async with wall.beyond(answer, head) as found:
-                        yield found
-                    return
                 if grown is None:
-                    yield answer, head
+                    async with self._beyond(growth, lease, asked.call, slot)(answer, head) as found:
+                        yield found
+                        self._slots.filled(lease, slot, found[0].edges.tokens)
                     return
         async with self._answered(grown, asked, growth) as found:
             yield found
+
+    def _beyond(self, growth: RequestGrowth | None, lease: AsyncLease, call: UpstreamCall, slot: int | None) -> Beyond:
+        """The answer to a call as its client is to have it, which may be more than its instance says."""
+        if growth is None or not growth.may_meet_wall(lease):
+            return as_it_comes
+        return RequestWall(growth, lease, call, slot, partial(self._answered_call, growth)).beyond
 
     def _answered_call(
         self, growth: RequestGrowth, lease: AsyncLease, call: UpstreamCall, held: int | None

@@ -11,7 +11,7 @@ where its instance has less than it needs it waits a little with what it has, fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -22,6 +22,7 @@ from lmxd.gateway.growing import AT_WALL, FITTING, GONE, Anew, RequestGrowth, Wa
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.slots import Cells
 from lmxd.gateway.requests.bound import Bound, bound
 from lmxd.gateway.requests.failures import TooLongError
 from lmxd.gateway.requests.need import Need
@@ -30,6 +31,8 @@ from lmxd.rpc.client import AsyncLease
 
 _GENEROUS: Final = 4096
 """Tokens that an answer has which cannot go on behind its bound, and of which nothing is said, if they are free."""
+_AT_ONCE: Final = 0.5
+"""Seconds in which no larger instance is started: tokens are free in the one that there is, or not."""
 
 
 class SharedGrowth(RequestGrowth):
@@ -60,18 +63,25 @@ class SharedGrowth(RequestGrowth):
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
         """A lease of as many tokens as are guessed, or known by now, where the conversation lies.
 
-        Where that has less, it is one that is enough to have the conversation carried from there.
+        Where that has less, it is one that is enough to have the conversation carried from there. One that lies nowhere
+        is kept apart from those that go on, and would be processed anew for it.
         """
         if not self._is_known:
             return wish
         saved, _, near = self._slots.of_conversation(wish.model, self.trace)
-        if self._shelf.lies_in(wish.model, self.trace)[0] > saved:
+        kept, _ = self._shelf.lies_in(wish.model, self.trace)
+        if kept > saved:
             near = ""  # any instance can read it
         least, share = self._least or self._enough_for(self._need.guess), self._elastic.steps[0]
+        apart = () if saved or kept else tuple(self._slots.crowded(wish.model, least, share))
         if near and least > share * self._slots.count(wish.model, near):
             near, least = ("", least) if self._least else (near, share)
-        self._wish = replace(wish, near=near or None, ctx=least, least_ctx=least, bounded=True)
+        self._wish = replace(wish, near=near or None, apart=apart, ctx=least, least_ctx=least, bounded=True)
         return self._wish
+
+    def cells(self, lease: AsyncLease) -> Cells | None:
+        takes = lease.ctx if self._prompt is None else self._prompt + self._answers * self._need.answer
+        return Cells(lease.instance_slots * self._elastic.steps[0], min(takes, lease.ctx))
 
     async def room(self, lease: AsyncLease, call: UpstreamCall) -> AsyncLease:
         """The lease as the request can be sent by it: the same, or grown. Anew for one of another size."""
@@ -87,13 +97,15 @@ class SharedGrowth(RequestGrowth):
             raise TooLongError(prompt, self._top)
         enough = self._enough_for(prompt)
         more = enough if self._goes_on or self._need.limit is not None else self._with(prompt, _GENEROUS)
-        for least in sorted({enough, more}, reverse=True):
-            if least <= lease.ctx:
-                return lease
-            try:
-                return await self._widened(lease, least, self.lies_in(lease), self.told)
-            except LmxdError as error:
-                refused = error
+        if more > max(enough, lease.ctx):
+            with suppress(LmxdError):
+                return await self._leases.widen(lease, more, None, self.told, deadline=_AT_ONCE)
+        if enough <= lease.ctx:
+            return lease
+        try:
+            return await self._widened(lease, enough, self.lies_in(lease), self.told)
+        except LmxdError as error:
+            refused = error
         if refused.code not in GONE and self._goes_on and prompt < lease.ctx:
             return lease  # what its answer may need more, it is given when it does
         self._least = enough
@@ -140,7 +152,7 @@ class SharedGrowth(RequestGrowth):
             told(RequestProgress(state="growing", instances=(lease.instance,)))
             self._leases.give_up(lease)
             wait = no_longer(self._wait, AT_WALL)
-            wish = replace(self._wish, near=lease.instance, ctx=least, least_ctx=least, wait=wait)
+            wish = replace(self._wish, near=lease.instance, apart=(), ctx=least, least_ctx=least, wait=wait)
             return await held.enter_async_context(self._leases.lease(wish, partial(hear, told)))
 
     async def _widened(
@@ -154,7 +166,7 @@ class SharedGrowth(RequestGrowth):
         wait = 0.0 if slot is None or is_enough else no_longer(self._wait, FITTING)
         if wait:
             told(RequestProgress(state="growing", instances=(lease.instance,)))
-        grown = await self._leases.widen(lease, least, slot, wait, partial(hear, told))
+        grown = await self._leases.widen(lease, least, slot, partial(hear, told), wait=wait)
         if grown.instance != lease.instance:
             self._slots.moved(grown, lease, slot, self.trace)
         return grown

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from lmxd.gateway.http.upstream_call import UpstreamCall
-from lmxd.gateway.leasing.slots import Trace, trace
+from lmxd.gateway.leasing.traces import Trace, trace
 from lmxd.gateway.requests.prompts import Prompt, prompt_of
 
 

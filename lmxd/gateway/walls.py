@@ -33,6 +33,14 @@ AskInstance: TypeAlias = Callable[
 ]
 """Asks an instance, whose answer lasts as long as the block: in a slot that is taken already, if one is said."""
 
+Beyond: TypeAlias = Callable[[Exchange, Head], AbstractAsyncContextManager[tuple[RelayedAnswer, Head]]]
+"""Makes of an instance's answer the one that its client is to have, as long as the block lasts."""
+
+
+@contextlib.asynccontextmanager
+async def as_it_comes(answer: Exchange, head: Head) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
+    yield answer, head
+
 
 class RequestWall:
     """The wall of one answer: of an instance with a context that is not the last.

@@ -19,15 +19,16 @@ from lmxd.gateway import shared_growth
 SHARE, CELLS = 512, 4096
 
 
-def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, **keys: Any) -> House:
-    """Two models that answer alike: ``shared`` has one cache of eight times 512 tokens, ``fixed`` a slot of all.
+def house(tmp_path: Path, play: dict[str, Any] | None = None, gb: float = 9, slots: int = 8) -> House:
+    """Two models that answer alike: ``shared`` has one cache of ``slots`` times 512 tokens, ``fixed`` a slot of 4,096.
 
-    A card has room for two instances of nine GB.
+    With fewer slots, it has twice as many later, up to eight. A card has room for two instances of nine GB.
     """
     fixed = {"context_length": CELLS, "estimated_memory_gb": gb}
     for name in ("shared", "fixed"):
         model(tmp_path, name, counts=True, may_end=True, **(play or {}))
-    shared = fixed | {"kv_unified": True, "slots": 8, "elastic": {"start": SHARE}} | keys
+    steps = [size * SHARE for size in (4, 8) if size >= slots]
+    shared = fixed | {"kv_unified": True, "slots": slots, "elastic": {"start": SHARE, "steps": steps}}
     return House(tmp_path, FakeNvml(card()), models={"shared": shared, "fixed": fixed})
 
 
@@ -273,5 +274,44 @@ async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_served_by_
         fixed = [await talk(front, "fixed", name, 5) for name in names]
         found = await asyncio.gather(*(talk(front, "shared", name, 5) for name in names))
         assert found == fixed
-        await front.until(lambda: len(instances(h)) == 1)
+        await front.until(lambda: {i.ask.spread for i in h.state.instances.values() if i.live and i.ask.unified} == {8})
         await front.until(lambda: not h.state.leases)
+
+
+class Talks:
+    """Conversations with ``shared``, each of 1,200 tokens and 110 more a turn."""
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.prompts: dict[str, str] = {}
+
+    async def turn(self, name: str) -> int:
+        """Have one go on: the tokens of its prompt that were processed."""
+        prompt = self.prompts.get(name, "") + (name * 100 if name in self.prompts else name * 1200)
+        body = {"model": "shared", "prompt": prompt, "n_predict": 10}
+        said = json.loads((await self.front.ask("/completion", body)).text)
+        self.prompts[name] = prompt + said["content"]
+        processed: int = said["timings"]["prompt_n"]
+        return processed
+
+
+async def test_the_conversation_that_was_used_longest_ago_loses_its_cells(tmp_path: Path) -> None:
+    """llama-server alone would take the first one's, which lies in the slot with the lowest number."""
+    async with opened(h := house(tmp_path, gb=13)) as front:
+        talks = Talks(front)
+        assert [await talks.turn(name) for name in "abca"] == [1200, 1200, 1200, 100]
+        assert await talks.turn("d") == 1200
+        assert sorted(await slots(front)) == [0, 0, 0, 0, 0, 1210, 1210, 1320]
+        assert [await talks.turn(name) for name in "acd"] == [100, 100, 100]
+        assert await talks.turn("b") == 1310, "it lost them, and nothing of it is missing"
+        assert instances(h) == ["shared#1"]
+
+
+async def test_a_new_conversation_has_another_instance_where_those_that_go_on_would_lose_theirs(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path)) as front:
+        talks = Talks(front)
+        assert [await talks.turn(name) for name in "abc"] == [1200] * 3
+        assert instances(h) == ["shared#1"], "their guess is lower than what they are"
+        assert await talks.turn("d") == 1200
+        assert instances(h) == ["shared#1", "shared#2"]
+        assert [await talks.turn(name) for name in "abcd"] == [100] * 4, "who lies somewhere goes on there"

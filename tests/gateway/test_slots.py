@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmxd.gateway.leasing.slots import InstanceSlots, Slots, agreeing, trace
+from lmxd.gateway.leasing.slots import InstanceSlots, Slots
+from lmxd.gateway.leasing.traces import agreeing, trace
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import InstanceShrunk
 

@@ -14,7 +14,7 @@ from house import House, card
 
 from gateway.front import Front, opened, read_until
 from lmxd.gateway.http.upstream_call import UpstreamCall
-from lmxd.gateway.leasing.slots import agreeing, trace
+from lmxd.gateway.leasing.traces import agreeing, trace
 from lmxd.gateway.requests.prompts import prompt_of
 
 MANY = {"estimated_memory_gb": 8, "slots": 5}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lmxd.gateway.http.upstream_call import UpstreamCall
-from lmxd.gateway.leasing.slots import trace
+from lmxd.gateway.leasing.traces import trace
 from lmxd.gateway.traced import TracedPrompt
 
 BODY = json.dumps({"prompt": "x" * 1000, "n_predict": 1}).encode()

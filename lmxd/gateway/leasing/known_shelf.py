@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.leasing.slots import InstanceSlots, Trace, agreeing, gained
+from lmxd.gateway.leasing.slots import InstanceSlots
+from lmxd.gateway.leasing.traces import Trace, agreeing, gained
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import ConversationPutBy
 from lmxd.rpc.shelving import Shelved

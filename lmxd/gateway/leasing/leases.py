@@ -162,11 +162,19 @@ class Leases:
         )
 
     async def widen(
-        self, lease: AsyncLease, ctx: int, slot: int | None, wait: float, told: Callable[[RequestProgress], None]
+        self,
+        lease: AsyncLease,
+        ctx: int,
+        slot: int | None,
+        told: Callable[[RequestProgress], None],
+        *,
+        wait: float = 0.0,
+        deadline: float | None = None,
     ) -> AsyncLease:
         """The same lease with at least so many tokens of a cache that others share, for this request alone. LmxdError.
 
-        ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them.
+        ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them. ``deadline``: seconds within
+        which it is to have them, or not at all.
         """
         grown = await self.client.grow(
             lease.lease,
@@ -175,6 +183,7 @@ class Leases:
             max_instances=self._instances,
             carry=slot is not None,
             wait=wait,
+            deadline=deadline,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
         self._forget(lease.lease)

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
+from lmxd.gateway.leasing.traces import Trace, gained
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import InstanceShrunk
 
-_BLOCK: Final = 128
-"""Bytes that are compared at a time, some 30 tokens: a prompt of a megabyte is 8,000 numbers."""
-_MOST: Final = 2**23
-"""Bytes of a prompt that are looked at, two million tokens or some pictures: bodies may be larger, and slots many."""
-Trace: TypeAlias = Sequence[int]
-"""A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
 _BESIDE: Final = 64
 """The most instances of a model that may run beside each other whose slots are remembered: those used last."""
 GOES_ON: Final = 5.0
@@ -31,24 +24,11 @@ GOES_ON: Final = 5.0
 of leases."""
 
 
-def trace(prompt: bytes) -> Trace:
-    found, before = array("q"), 0
-    for end in range(_BLOCK, min(len(prompt), _MOST) + 1, _BLOCK):
-        before = hash((before, prompt[end - _BLOCK : end]))
-        found.append(before)
-    return found
+class Cells(NamedTuple):
+    """The cells of one cache, each for a token: ``of_all`` slots, and those that a request ``takes`` at most."""
 
-
-def agreeing(one: Trace, other: Trace) -> int:
-    """The number of blocks that both begin with."""
-    return bisect_left(range(min(len(one), len(other))), True, key=lambda n: one[n] != other[n])
-
-
-def gained(seen: Trace, prompt: Trace) -> int:
-    """Blocks of a prompt that need not be computed where ``seen`` lies, less those of it that are lost. At least 0:
-    a prompt that is lost may be one of which nothing is heard again."""
-    common = agreeing(seen, prompt)
-    return max(0, common - (len(seen) - common))
+    of_all: int
+    takes: int
 
 
 class Before(NamedTuple):
@@ -67,6 +47,8 @@ class Slots:
     def __init__(self, count: int, seen: Sequence[Trace] = (), context: int = 0) -> None:
         self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
+        self.tokens = [0] * count
+        """What each has of the cache, as far as that is known: of a request that goes on, all that it may take."""
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
@@ -115,9 +97,35 @@ class Slots:
         live = sum(slot in self._busy or now - used < GOES_ON for slot, used in enumerate(self._last_used))
         return live + self._elsewhere >= len(self.seen)
 
+    def live_tokens(self, now: float) -> int:
+        """Tokens in slots whose conversations go on, as far as anybody knows."""
+        used = enumerate(self._last_used)
+        return sum(self.tokens[slot] for slot, last in used if slot in self._busy or now - last < GOES_ON)
+
+    def in_the_way(self, slot: int, cells: int) -> list[int]:
+        """The idle slots without which a slot has its tokens of one cache: those that were used longest ago first."""
+        idle = (each for each, tokens in enumerate(self.tokens) if tokens and each != slot and each not in self._busy)
+        short, found = sum(self.tokens) - cells, []
+        for each in sorted(idle, key=self._last_used.__getitem__):
+            if short <= 0:
+                break
+            found.append(each)
+            short -= self.tokens[each]
+        return found
+
+    @contextlib.contextmanager
+    def erased(self, slot: int) -> Iterator[None]:
+        """An idle slot loses what it has, and nobody has it until the block ends."""
+        self.forget(slot)
+        self._busy.add(slot)
+        try:
+            yield
+        finally:
+            self._busy.discard(slot)
+
     def forget(self, slot: int) -> None:
         """Note that the conversation in a slot lies elsewhere from now on."""
-        self.seen[slot], self._last_used[slot] = (), -inf
+        self.seen[slot], self._last_used[slot], self.tokens[slot] = (), -inf, 0
 
     def saved(self, slot: int, prompt: Trace) -> int:
         """Blocks that are gained in this slot."""
@@ -146,7 +154,8 @@ class Slots:
         """Note that prompts lie in the slots of others now: pairs of a slot here, and one there."""
         for here, there in slots:
             if here < len(self.seen) and there < len(other.seen) and self.seen[here]:
-                other.seen[there], self.seen[here] = self.seen[here], ()
+                other.seen[there], other.tokens[there] = self.seen[here], self.tokens[here]
+                self.seen[here], self.tokens[here] = (), 0
 
 
 class InstanceSlots:
@@ -165,7 +174,8 @@ class InstanceSlots:
     def taken(self, lease: Granted, prompt: Trace | None) -> Iterator[int | None]:
         """The slot for a request on this lease, as long as the block lasts. None: for the engine to choose."""
         slots = self._of(lease)
-        slot = slots.take(prompt)
+        if (slot := slots.take(prompt)) is not None:
+            slots.tokens[slot] = lease.ctx
         try:
             yield slot
         finally:
@@ -200,6 +210,31 @@ class InstanceSlots:
         """The instances with so much context, each slot of which has a conversation that goes on."""
         now, known = self._clock(), self._known.get(model, {})
         return [name for name, slots in known.items() if slots.context >= context and slots.are_lived_in(now)]
+
+    def crowded(self, model: str, need: int, share: int) -> list[str]:
+        """The instances with one cache that lacks the tokens for a need, beside the conversations that go on there.
+
+        ``share``: tokens that each slot stands for.
+        """
+        now, known = self._clock(), self._known.get(model, {})
+        return [name for name, slots in known.items() if slots.live_tokens(now) + need > len(slots.seen) * share]
+
+    def spares(self, lease: Granted, slot: int, cells: Cells) -> Iterator[int]:
+        """The slots of a lease's instance to erase, so that a request in ``slot`` has all its tokens of one cache.
+
+        Each is nobody's until the next one is asked for.
+        """
+        slots = self._of(lease)
+        slots.tokens[slot] = cells.takes
+        for each in slots.in_the_way(slot, cells.of_all):
+            with slots.erased(each):
+                yield each
+
+    def filled(self, lease: Granted, slot: int | None, tokens: tuple[int | None, int | None]) -> None:
+        """Note the tokens that a request has left in the slot that it had, if both are known: prompt and answer."""
+        asked, answered = tokens
+        if slot is not None and asked is not None and answered is not None:
+            self._of(lease).tokens[slot] = asked + answered
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
         """The slot of a lease's instance in which its conversation lies; None if in none, or nobody can tell."""
