@@ -217,3 +217,22 @@ def test_one_that_is_ready_late_is_superseded_by_a_larger_one_that_was_ready_bef
     world.ready("m#1")
     assert (world.home(first), world.home(second)) == ("m#1", "m#2")
     assert world.home(shared(world)) == "m#2"
+
+
+def test_a_larger_one_takes_the_place_once_it_has_slots_for_others() -> None:
+    world = World()
+    shared(world, 4)
+    alone = larger(world, 16)
+    world.release(alone)
+    assert world.home(shared(world)) == "m#2"
+
+
+def test_those_who_had_rather_have_a_larger_one_share_it() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)})
+    shared(world, 4)
+    wish: dict[str, Any] = {"context": 2 * CACHE, "spread": 2 * SHARES, "max_instances": 1, "apart": ["m#1"]}
+    tickets = [world.ask("m", 10, elastic=True, unified=True, slots=8, **wish) for _ in range(3)]
+    assert world.started() == ["m#1", "m#2"]
+    world.ready("m#2")
+    assert [world.home(ticket) for ticket in tickets[:2]] == ["m#2", "m#2"]
+    assert tickets[2] not in world.granted(), "it waits for slots of that one"

@@ -115,20 +115,24 @@ async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:
         )
 
 
-async def test_a_cache_that_is_full_is_followed_by_a_larger_one(tmp_path: Path) -> None:
+async def test_a_cache_that_is_too_small_is_followed_by_one_with_room_for_all(tmp_path: Path) -> None:
     async with house(tmp_path, slots=2, elastic={"start": 512, "steps": [2048]}).open() as h, h.client() as lmxd:
         first = await lmxd.request("m", bounded=True, max_instances=1)
         assert (first.instance_slots, first.slots) == (2, 1)
-        second = await lmxd.request("m", ctx=1000, bounded=True, max_instances=1)
-        assert (second.instance_slots, second.slots) == (4, 2), "it has room for what both have"
+        with pytest.raises(LmxdError) as error:
+            await lmxd.request("m", ctx=1000, bounded=True, max_instances=1, wait=0)
+        assert error.value.code == "no_capacity", "it waits for slots rather than take more bytes"
+        second = await lmxd.request("m", ctx=1500, bounded=True, max_instances=1)
+        assert (second.instance_slots, second.slots) == (4, 3), "it has room for what both have"
         third = await lmxd.request("m", bounded=True, max_instances=1)
         assert third.instance == second.instance, "the smaller one serves nobody any more"
         await lmxd.release(first.lease)
         await h.until(lambda: first.instance not in h.state.instances)
-        grown = await lmxd.grow(third.lease, 3000, max_instances=1)
-        assert (grown.instance_slots, grown.slots) == (8, 6)
+        grown = await lmxd.grow(third.lease, 2500, max_instances=1)
+        assert (grown.instance_slots, grown.slots) == (8, 5)
+        await lmxd.release(second.lease)
         with pytest.raises(LmxdError) as error:
-            await lmxd.request("m", ctx=1500, bounded=True, max_instances=1, wait=0)
+            await lmxd.request("m", ctx=2048, bounded=True, max_instances=1, wait=0)
         assert error.value.code == "no_capacity", "there is none larger"
 
 

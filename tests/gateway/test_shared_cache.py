@@ -267,7 +267,9 @@ async def test_an_answer_that_fills_its_whole_instance_goes_on_in_a_larger_one(t
         await front.until(lambda: instances(h) == ["shared#2"])
 
 
-async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_served_by_a_larger_one(tmp_path: Path) -> None:
+async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_all_served_as_by_slots_of_their_own(
+    tmp_path: Path,
+) -> None:
     play = {"token_seconds": 0.001}
     async with opened(h := house(tmp_path, play, gb=2, slots=2)) as front:
         names = [f"{letter}{letter}x" for letter in "abcdefgh"]

@@ -8,7 +8,7 @@ from lmxd.core.words import Phase
 
 
 def supersede(state: State, instance: Instance) -> None:
-    """Have the smaller of the instances that have one cache for all slots serve nobody any more, now that one is used.
+    """Have the smaller of the instances with one cache for all slots serve nobody any more, if a larger one has slots.
 
     Each has the weights once more. Who has a lease there keeps it as long as it lasts.
     """

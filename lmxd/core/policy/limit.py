@@ -21,7 +21,7 @@ def has_all_instances(state: State, ticket: Ticket) -> bool:
     those with one cache for all slots, a smaller one does not count: its place is taken.
     """
     ask = ticket.ask
-    if ask.max_instances is None or ticket.parked or ticket.apart:
+    if ask.max_instances is None or ticket.parked or (ticket.apart and not ask.unified):
         return False
     fitting = (i for i in state.able(ask) if not ask.unified or i.ask.spread >= ask.spread)
     within_reach = (i for i in fitting if i.free_slots > 0 or ticket.owner.uid in _uids(i))

@@ -75,11 +75,11 @@ class Asks:
         return ask
 
     def _ways(self, model: str, size: Size, lease: Lease | None = None, apart: Sequence[str] = ()) -> tuple[Size, ...]:
-        """The sizes of an instance for a request, the best first: if slots share one cache, with room for others, too.
+        """The sizes of an instance for a request, the best first. It is only asked where slots share one cache.
 
-        It is to have what others have now, or to be larger than those in ``apart``; or else to be as large as those
-        that there are, for a smaller one would soon be superseded. ``lease``: the one that grows, which gives back what
-        it has.
+        One that needs more than there is, or is to be ``apart``, has the slots of others in it, too: they are to go on
+        there. Any other waits for slots: a larger cache for all takes more for longer. None is smaller than those that
+        there are, for it would soon be superseded. ``lease``: the one that grows, which gives back what it has.
         """
         mine = [i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts]
         if not mine or not size.bounded:
@@ -87,8 +87,16 @@ class Asks:
         own = {} if lease is None else {lease.instance: lease.slots}
         taken = max(i.ask.spread - i.free_slots - own.get(i.id, 0) for i in mine)
         crowded = max((i.ask.spread for i in mine if i.id in apart), default=0)
-        like = max(i.ask.spread for i in mine)
-        return replace(size, beside=max(taken, crowded), like=like), replace(size, like=like)
+        plain = replace(size, like=max(i.ask.spread for i in mine))
+        if not crowded and self._present.catalog.resolve(model, plain).launch.slots == plain.like:
+            return (plain,)
+        return replace(plain, beside=max(taken, crowded)), plain
+
+    def kept_apart(self, ask: Ask, apart: Sequence[str]) -> Sequence[str]:
+        """The instances of ``apart`` in which a request is not, if there is room: of one cache for all, the smaller."""
+        if not ask.elastic:
+            return ()
+        return [i.id for i in self._state.among(apart) if not ask.unified or i.ask.spread < ask.spread]
 
     def _first_possible(self, model: str, ways: Sequence[Size], user: User | None) -> Ask:
         """The ask of the first size for which the devices would ever have room; of the last if none is so small."""

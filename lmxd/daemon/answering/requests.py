@@ -79,7 +79,7 @@ class Requests:
             waited=params.waited,
             elsewhere=elsewhere,
             near=params.near,
-            apart=params.apart if ask.elastic else (),
+            apart=self._asks.kept_apart(ask, params.apart),
         )
         assert isinstance(granted, Granted)
         try:
