@@ -172,7 +172,8 @@ class Serving:
                 if grown is None:
                     async with self._beyond(growth, lease, asked.call, slot)(answer, head) as found:
                         yield found
-                        self._slots.filled(lease, slot, found[0].edges.tokens)
+                        if slot is not None:
+                            self._slots.filled(lease, slot, *found[0].edges.tokens)
                     return
         async with self._answered(grown, asked, growth) as found:
             yield found

@@ -99,7 +99,7 @@ class SharedGrowth(RequestGrowth):
         more = enough if self._goes_on or self._need.limit is not None else self._with(prompt, _GENEROUS)
         if more > max(enough, lease.ctx):
             with suppress(LmxdError):
-                return await self._leases.widen(lease, more, None, self.told, deadline=_AT_ONCE)
+                return await self._widened(lease, more, self.lies_in(lease), self.told, deadline=_AT_ONCE)
         if enough <= lease.ctx:
             return lease
         try:
@@ -112,14 +112,18 @@ class SharedGrowth(RequestGrowth):
         raise Anew(refused) from refused
 
     async def _counted(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
-        """Tokens of its prompt, or more where that is enough to know. None if nobody can tell."""
+        """Tokens of its prompt, or more where that is enough to know. None if nobody can tell well enough."""
         if self._prompt is not None:
             return self._prompt
         most = self._need.most
-        if most is not None and self._enough_for(most) <= lease.ctx:
-            return most
+        ends = self._need.limit is not None or (self._goes_on and lease.ctx < self._top)
+        with_answers = None if most is None else most + self._answers * self._need.answer
+        if with_answers is not None and ends and with_answers <= lease.ctx:
+            return most  # no answer is cut for it
         found = await self.tokens_of(lease, call)
-        return most if found is None else found
+        if found is None and with_answers is not None and with_answers <= self._top:
+            return most
+        return found
 
     def as_sent(self, lease: AsyncLease, call: UpstreamCall) -> UpstreamCall:
         """A call whose answers are over when its lease has no more tokens."""
@@ -156,17 +160,23 @@ class SharedGrowth(RequestGrowth):
             return await held.enter_async_context(self._leases.lease(wish, partial(hear, told)))
 
     async def _widened(
-        self, lease: AsyncLease, least: int, slot: int | None, told: Callable[[RequestProgress], None]
+        self,
+        lease: AsyncLease,
+        least: int,
+        slot: int | None,
+        told: Callable[[RequestProgress], None],
+        deadline: float | None = None,
     ) -> AsyncLease:
         """The lease with so many tokens: where it is, or where its conversation is carried to. LmxdError.
 
         ``slot``: the one that the conversation lies in. Without one, there is nothing to wait for with what it has.
+        ``deadline``: seconds within which it is to have them, or not at all.
         """
         is_enough = least <= lease.instance_slots * self._elastic.steps[0]
-        wait = 0.0 if slot is None or is_enough else no_longer(self._wait, FITTING)
+        wait = 0.0 if slot is None or is_enough or deadline else no_longer(self._wait, FITTING)
         if wait:
             told(RequestProgress(state="growing", instances=(lease.instance,)))
-        grown = await self._leases.widen(lease, least, slot, partial(hear, told), wait=wait)
+        grown = await self._leases.widen(lease, least, slot, partial(hear, told), wait=wait, deadline=deadline)
         if grown.instance != lease.instance:
             self._slots.moved(grown, lease, slot, self.trace)
         return grown

@@ -26,9 +26,12 @@ Told = tuple[str, str | None, int, int, int]
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[Gateway]:
-    """Two models of the same file: one that grows from 256 to 1,024 tokens, and one that has them from the start."""
+    """Three models of the same file: one that grows from 256 to 1,024 tokens, one whose four slots share those, and one
+    that has them from the start.
+    """
     static = {"path": str(smollm2), "context_length": 1024, "threads": 1}
-    models = {"elastic": static | {"elastic": {"start": 256}}, "static": static}
+    shared = static | {"kv_unified": True, "slots": 4, "elastic": {"start": 256, "steps": [1024]}}
+    models = {"elastic": static | {"elastic": {"start": 256}}, "shared": shared, "static": static}
     config = {"gpu": {"device": "host", "max_memory_gb": 2}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("walls"), config) as lmxd, Gateway(lmxd) as gateway:
         yield gateway
@@ -44,11 +47,11 @@ def refusals(gateway: Gateway) -> int:
     return gateway.lmxd.log.read_text().count(" refused (no_capacity): have l-")
 
 
-def continued(gateway: Gateway) -> int:
+def continued(gateway: Gateway, model: str = "elastic") -> int:
     """Answers that went on beyond a wall, of which the prompt was not processed anew."""
     asked = urllib.request.Request(f"{gateway.url}/metrics", headers={"Authorization": f"Bearer {gateway.admin}"})
     with urllib.request.urlopen(asked, timeout=30) as told:
-        found = re.search(r'lmxd_gateway_walls_total{how="continued",model="elastic"} (\d+)', told.read().decode())
+        found = re.search(rf'lmxd_gateway_walls_total{{how="continued",model="{model}"}} (\d+)', told.read().decode())
     return int(found[1]) if found else 0
 
 
@@ -67,17 +70,24 @@ def crowded(gateway: Gateway, client: openai.OpenAI) -> Iterator[None]:
     with gateway.lmxd.client() as daemon:
         client.completions.create(model="elastic", prompt="1", max_tokens=1)
         hold = daemon.hold(daemon.devices().devices[0].headroom)
-        before = refusals(gateway)
+        with left(gateway, hold.lease):
+            yield
 
-        def leave() -> None:
-            Lmxd.until(lambda: refusals(gateway) > before)
-            with gateway.lmxd.client() as other:
-                other.release(hold.lease)
 
-        leaving = threading.Thread(target=leave)
-        leaving.start()
-        yield
-        leaving.join()
+@contextmanager
+def left(gateway: Gateway, lease: str) -> Iterator[None]:
+    """A lease is given back as soon as a growth has been refused."""
+    before = refusals(gateway)
+
+    def leave() -> None:
+        Lmxd.until(lambda: refusals(gateway) > before)
+        with gateway.lmxd.client() as other:
+            other.release(lease)
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    yield
+    leaving.join()
 
 
 def of_usage(usage: Any) -> tuple[int, int, int]:
@@ -224,3 +234,18 @@ def test_an_answer_goes_on_beyond_its_wall_as_a_static_one_does(
         assert ask(client, "elastic") == static
     assert gateway.lmxd.log.read_text().count(" move l-") == moves + 1
     Lmxd.until(lambda: continued(gateway) == before + 1)
+
+
+@pytest.mark.parametrize("ask", [streamed_chat, completion, streamed_response, streamed_message])
+def test_an_answer_goes_on_behind_its_bound_as_a_static_one_does(
+    gateway: Gateway, client: openai.OpenAI, ask: Any
+) -> None:
+    """Others have three of four shares of the cache when it begins."""
+    empty(gateway)
+    static = ask(client, "static")
+    before = continued(gateway, "shared")
+    with gateway.lmxd.client() as daemon:
+        others = daemon.request("shared", ctx=768, bounded=True)
+        with left(gateway, others.lease):
+            assert ask(client, "shared") == static
+    Lmxd.until(lambda: continued(gateway, "shared") == before + 1)

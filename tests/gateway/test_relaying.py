@@ -50,12 +50,12 @@ class Run:
 
 @asynccontextmanager
 async def running(
-    tmp_path: Path, name: str = "m", *, slots: int = 1, tcp: bool = False, **play: Any
+    tmp_path: Path, name: str = "m", *, slots: int = 1, tcp: bool = False, shares: bool = False, **play: Any
 ) -> AsyncIterator[Run]:
-    """``m`` grows from 512 to 1,024 and 2,048 tokens."""
+    """``m`` grows from 512 to 1,024 and 2,048 tokens. ``shares``: it has those at once in a cache of all slots."""
     model(tmp_path, "m", counts=True, **play)
-    profile = {"context_length": 2048, "estimated_memory_gb": 2, "slots": slots}
-    models = {"m": profile | {"elastic": {"start": 512, "steps": [1024]}}}
+    profile = {"context_length": 2048, "estimated_memory_gb": 2, "slots": slots, "kv_unified": shares}
+    models = {"m": profile | {"elastic": {"start": 512, "steps": [2048 if shares else 1024]}}}
     engine = {"endpoint": "tcp" if tcp else "unix"}
     h = House(tmp_path, FakeNvml(card()), models=models, engine=engine)
     (tmp_path / "own").mkdir(mode=0o700)
@@ -82,6 +82,18 @@ async def test_a_conversation_grows_by_two_steps_at_one_address(tmp_path: Path, 
             processed.append(said["timings"]["prompt_n"])
         assert all(200 <= each <= 202 for each in processed), processed
         assert run.house.state.instances[run.present].ask.context == 2048
+
+
+async def test_a_program_has_one_cache_for_itself_and_each_answer_the_whole_context(tmp_path: Path) -> None:
+    async with running(tmp_path, shares=True, slots=4, wordy=4000, may_end=True) as run:
+        assert (run.lease.ctx, run.lease.slots) == (2048, 4)
+        first, other = await asyncio.gather(run.complete("a" * 300, 50), run.complete("b" * 300, 50))
+        assert (first.status, other.status) == (200, 200)
+        said = json.loads((await run.complete("c" * 500, -1)).text)
+        assert (said["tokens_predicted"], said["stop_type"]) == (1548, "limit")
+        again = json.loads((await run.complete("c" * 500 + said["content"][:100], 1)).text)
+        assert again["timings"]["prompt_n"] == 1
+        assert len(run.house.state.instances) == 1
 
 
 async def test_a_request_that_fits_is_handed_on_as_it_is(tmp_path: Path) -> None:

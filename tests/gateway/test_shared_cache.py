@@ -276,12 +276,13 @@ async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_all_served
         fixed = [await talk(front, "fixed", name, 5) for name in names]
         found = await asyncio.gather(*(talk(front, "shared", name, 5) for name in names))
         assert found == fixed
-        await front.until(lambda: {i.ask.spread for i in h.state.instances.values() if i.live and i.ask.unified} == {8})
+        spreads = [i.ask.spread for i in h.state.instances.values() if i.ask.unified and i.accepts]
+        assert min(spreads) > 2, "the first one serves nobody any more"
         await front.until(lambda: not h.state.leases)
 
 
 class Talks:
-    """Conversations with ``shared``, each of 1,200 tokens and 110 more a turn."""
+    """Conversations with ``shared``, each of 1,100 tokens and 110 more a turn."""
 
     def __init__(self, front: Front) -> None:
         self.front = front
@@ -289,7 +290,7 @@ class Talks:
 
     async def turn(self, name: str) -> int:
         """Have one go on: the tokens of its prompt that were processed."""
-        prompt = self.prompts.get(name, "") + (name * 100 if name in self.prompts else name * 1200)
+        prompt = self.prompts.get(name, "") + (name * 100 if name in self.prompts else name * 1100)
         body = {"model": "shared", "prompt": prompt, "n_predict": 10}
         said = json.loads((await self.front.ask("/completion", body)).text)
         self.prompts[name] = prompt + said["content"]
@@ -301,19 +302,20 @@ async def test_the_conversation_that_was_used_longest_ago_loses_its_cells(tmp_pa
     """llama-server alone would take the first one's, which lies in the slot with the lowest number."""
     async with opened(h := house(tmp_path, gb=13)) as front:
         talks = Talks(front)
-        assert [await talks.turn(name) for name in "abca"] == [1200, 1200, 1200, 100]
-        assert await talks.turn("d") == 1200
-        assert sorted(await slots(front)) == [0, 0, 0, 0, 0, 1210, 1210, 1320]
+        assert [await talks.turn(name) for name in "abca"] == [1100, 1100, 1100, 100]
+        assert await talks.turn("d") == 1100
+        assert sorted(await slots(front)) == [0, 0, 0, 0, 0, 1110, 1110, 1220]
         assert [await talks.turn(name) for name in "acd"] == [100, 100, 100]
-        assert await talks.turn("b") == 1310, "it lost them, and nothing of it is missing"
+        assert await talks.turn("b") == 1210, "it lost them, and nothing of it is missing"
         assert instances(h) == ["shared#1"]
 
 
 async def test_a_new_conversation_has_another_instance_where_those_that_go_on_would_lose_theirs(tmp_path: Path) -> None:
     async with opened(h := house(tmp_path)) as front:
         talks = Talks(front)
-        assert [await talks.turn(name) for name in "abc"] == [1200] * 3
-        assert instances(h) == ["shared#1"], "their guess is lower than what they are"
-        assert await talks.turn("d") == 1200
+        assert [await talks.turn(name) for name in "abc"] == [1100] * 3
+        assert [await talks.turn(name) for name in "abc"] == [100] * 3
+        assert instances(h) == ["shared#1"]
+        assert await talks.turn("d") == 1100
         assert instances(h) == ["shared#1", "shared#2"]
         assert [await talks.turn(name) for name in "abcd"] == [100] * 4, "who lies somewhere goes on there"

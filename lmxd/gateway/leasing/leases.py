@@ -176,6 +176,7 @@ class Leases:
         ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them. ``deadline``: seconds within
         which it is to have them, or not at all.
         """
+        self._spare.give_back()  # they may be what it is to have
         grown = await self.client.grow(
             lease.lease,
             ctx,

@@ -48,7 +48,7 @@ class Slots:
         self.context = context
         self.seen: list[Trace] = [*seen, *([()] * count)][:count]
         self.tokens = [0] * count
-        """What each has of the cache, as far as that is known: of a request that goes on, all that it may take."""
+        """Cells of each, as far as they are known: of a request that goes on, all that it may take."""
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
@@ -98,9 +98,9 @@ class Slots:
         return live + self._elsewhere >= len(self.seen)
 
     def live_tokens(self, now: float) -> int:
-        """Tokens in slots whose conversations go on, as far as anybody knows."""
-        used = enumerate(self._last_used)
-        return sum(self.tokens[slot] for slot, last in used if slot in self._busy or now - last < GOES_ON)
+        """Tokens in slots whose conversations have gone on once, and may again."""
+        live = (slot for slot in self._going_on if slot in self._busy or now - self._last_used[slot] < GOES_ON)
+        return sum(self.tokens[slot] for slot in live)
 
     def in_the_way(self, slot: int, cells: int) -> list[int]:
         """The idle slots without which a slot has its tokens of one cache: those that were used longest ago first."""
@@ -214,7 +214,7 @@ class InstanceSlots:
     def crowded(self, model: str, need: int, share: int) -> list[str]:
         """The instances with one cache that lacks the tokens for a need, beside the conversations that go on there.
 
-        ``share``: tokens that each slot stands for.
+        A single request is none, as many clients send one after the other. ``share``: tokens that each slot stands for.
         """
         now, known = self._clock(), self._known.get(model, {})
         return [name for name, slots in known.items() if slots.live_tokens(now) + need > len(slots.seen) * share]
@@ -230,10 +230,9 @@ class InstanceSlots:
             with slots.erased(each):
                 yield each
 
-    def filled(self, lease: Granted, slot: int | None, tokens: tuple[int | None, int | None]) -> None:
-        """Note the tokens that a request has left in the slot that it had, if both are known: prompt and answer."""
-        asked, answered = tokens
-        if slot is not None and asked is not None and answered is not None:
+    def filled(self, lease: Granted, slot: int, asked: int | None, answered: int | None) -> None:
+        """Note the tokens that a request has left in the slot that it had, of prompt and answer, if both are known."""
+        if asked is not None and answered is not None:
             self._of(lease).tokens[slot] = asked + answered
 
     def lies_in(self, lease: Granted, prompt: Trace) -> int | None:
