@@ -43,12 +43,12 @@ class Setting:
             return -(-tokens // self.steps[0]) * self.steps[0]
         return next((step for step in self.steps if step >= tokens), self.steps[-1])
 
-    def of(self, step: int, beside: int = 0) -> dict[str, Any]:
-        """What is asked for at a step; ``beside``: the shares that others have of the same cache."""
+    def of(self, step: int, least: int = 0) -> dict[str, Any]:
+        """What is asked for at a step; ``least``: the fewest shares that one cache is to have."""
         said: dict[str, Any] = {"elastic": self.elastic, "idle_timeout": self.idle}
         if self.sizes:
             own = step // self.steps[0]
-            spread = next((size for size in self.sizes if size >= own + beside), self.sizes[-1])
+            spread = next((size for size in self.sizes if size >= max(own, least)), self.sizes[-1])
             cells = spread * self.steps[0]
             return said | {
                 "gib": charge(cells) / GIB, "context": cells, "slots": own, "spread": spread, "unified": True

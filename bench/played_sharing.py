@@ -49,13 +49,13 @@ class SharingAgents(PlayedAgents):
         if near is not None:
             step = min(step, serve[near].ask.context)
         most = 1 + bool(full)
-        asked = self.setting.of(step, self._beside(full))
+        asked = self.setting.of(step, self._least(step, full))
         ticket = self._world.ask(MODEL, max_instances=most, near=near, apart=full, **asked)
         self._waiting[ticket] = lambda name, _: self._grown(said, turn, ticket, name)
 
     def _grow(self, turn: PlayedTurn, ticket: TicketId, lease: Granted, slot: int | None) -> TicketId:
-        beside = self._beside([]) - lease.slots
-        asked = self.setting.of(self.setting.step(turn.tokens), max(0, beside))
+        step = self.setting.step(turn.tokens)
+        asked = self.setting.of(step, self._least(step, [], lease.slots))
         growth = self._world.grow(ticket, slot=slot, max_instances=1, **asked)
         self._growing[growth] = turn
         return growth
@@ -75,10 +75,18 @@ class SharingAgents(PlayedAgents):
         """The instances that accept leases."""
         return {name: found for name, found in self._world.state.instances.items() if found.accepts}
 
-    def _beside(self, full: list[str]) -> int:
-        """The shares that others have of a cache; all of one that is ``full``."""
-        serve = self._serving().items()
-        return max((i.ask.spread - (0 if name in full else i.free_slots) for name, i in serve), default=0)
+    def _least(self, step: int, full: list[str], gives: int = 0) -> int:
+        """The fewest shares of an instance for a request, as the daemon has it: no fewer than there are.
+
+        One that needs more than there is, or is to be apart, has those of others in it, too. ``gives``: those that it
+        gives back.
+        """
+        serve, own = self._serving(), step // self.setting.steps[0]
+        like = max((found.ask.spread for found in serve.values()), default=0)
+        if not full and own <= like:
+            return like
+        taken = max((found.ask.spread - found.free_slots for found in serve.values()), default=gives) - gives
+        return max(like, own + max([taken, *(serve[name].ask.spread for name in full)]))
 
     def _full(self, turn: PlayedTurn) -> list[str]:
         """The instances in which conversations that go on leave no room for it."""

@@ -20,6 +20,7 @@ FORMS = {
     "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
     "suspend.py --shortest": "suspending",
     "elastic.py --shortest --alone": "80 of 80 answers are equal",
+    "elastic.py --shortest --only static|unified": "unified: 80 of 80 answers are equal",
     "elastic.py --shape llama@small --random --alone --agents 1 --talks 1 --scale 16 --only e": "0 answers failed",
     "elastic_played.py --shortest": "bound",
     # large-model-proxy is not there, and is left out
