@@ -14,6 +14,7 @@ from house import House, card, model
 from gateway.front import Front, opened, read_until
 from gateway.test_walls import CHAT, GREEDY, PATHS, TEXT, Heard, heard, walls, whole
 from lmxd.gateway import shared_growth
+from lmxd.gateway.leasing import slots as leased
 
 SHARE, CELLS = 512, 4096
 
@@ -254,8 +255,9 @@ async def test_an_answer_that_fills_its_whole_instance_goes_on_in_a_larger_one(t
 
 
 async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_all_served_as_by_slots_of_their_own(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leased, "GOES_ON", 3600.0)
     play = {"token_seconds": 0.001}
     async with opened(h := house(tmp_path, play, gb=2, slots=2)) as front:
         names = [f"{letter}{letter}x" for letter in "abcdefgh"]
@@ -296,7 +298,10 @@ async def test_the_conversation_that_was_used_longest_ago_loses_its_cells(tmp_pa
         assert instances(h) == ["shared#1"]
 
 
-async def test_a_new_conversation_has_a_larger_cache_where_those_that_go_on_would_lose_theirs(tmp_path: Path) -> None:
+async def test_a_new_conversation_has_a_larger_cache_where_those_that_go_on_would_lose_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leased, "GOES_ON", 3600.0)
     async with opened(h := house(tmp_path, slots=4)) as front:
         talks = Talks(front, 450)
         assert [await talks.turn(name) for name in "abc"] == [450] * 3
