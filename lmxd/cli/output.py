@@ -183,16 +183,16 @@ def reason(t: TicketInfo) -> str:
         return t.instance
     own = any(name.rpartition("#")[0] == t.model for name in t.waits_for)
     if own or not (t.turns or t.shortfalls):
-        return awaited(t.waits_for) if t.waits_for else "-"
+        return awaited(t.waits_for, t.slots) if t.waits_for else "-"
     named = {h.name for s in t.shortfalls for h in s.holders[:_FEW]}
     others = [each for each in t.turns if each.instance not in named]
     return "; ".join([*turns(others), *(blocked(s, t.turns) for s in t.shortfalls)])
 
 
-def awaited(names: Sequence[str]) -> str:
-    """The instances that a request waits for, or the quota, which is a sentence of its own."""
-    quota = sentence_among(names)
-    return quota or f"waits for {several(names)}"
+def awaited(names: Sequence[str], slots: int = 1) -> str:
+    """The instances that a request waits for, of which it wants so many slots; or the quota, a sentence of its own."""
+    what = f"{slots} slots of " if slots > 1 else ""
+    return sentence_among(names) or f"waits for {what}{several(names)}"
 
 
 def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:

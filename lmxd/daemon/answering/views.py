@@ -169,6 +169,7 @@ def _ticket(
         pid=t.owner.pid,
         user=t.owner.user or None,
         bytes=t.ask.need,
+        slots=t.ask.slots,
         position=position,
         priority=t.ask.priority,
         waited=waited,
