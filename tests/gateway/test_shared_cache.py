@@ -282,15 +282,15 @@ async def test_as_many_at_once_as_the_first_cache_has_no_room_for_are_all_served
 
 
 class Talks:
-    """Conversations with ``shared``, each of 1,100 tokens and 110 more a turn."""
+    """Conversations with ``shared``, each of so many tokens at first, and 110 more a turn."""
 
-    def __init__(self, front: Front) -> None:
-        self.front = front
+    def __init__(self, front: Front, first: int) -> None:
+        self.front, self.first = front, first
         self.prompts: dict[str, str] = {}
 
     async def turn(self, name: str) -> int:
         """Have one go on: the tokens of its prompt that were processed."""
-        prompt = self.prompts.get(name, "") + (name * 100 if name in self.prompts else name * 1100)
+        prompt = self.prompts.get(name, "") + (name * 100 if name in self.prompts else name * self.first)
         body = {"model": "shared", "prompt": prompt, "n_predict": 10}
         said = json.loads((await self.front.ask("/completion", body)).text)
         self.prompts[name] = prompt + said["content"]
@@ -301,7 +301,7 @@ class Talks:
 async def test_the_conversation_that_was_used_longest_ago_loses_its_cells(tmp_path: Path) -> None:
     """llama-server alone would take the first one's, which lies in the slot with the lowest number."""
     async with opened(h := house(tmp_path, gb=13)) as front:
-        talks = Talks(front)
+        talks = Talks(front, 1100)
         assert [await talks.turn(name) for name in "abca"] == [1100, 1100, 1100, 100]
         assert await talks.turn("d") == 1100
         assert sorted(await slots(front)) == [0, 0, 0, 0, 0, 1110, 1110, 1220]
@@ -310,12 +310,18 @@ async def test_the_conversation_that_was_used_longest_ago_loses_its_cells(tmp_pa
         assert instances(h) == ["shared#1"]
 
 
-async def test_a_new_conversation_has_another_instance_where_those_that_go_on_would_lose_theirs(tmp_path: Path) -> None:
-    async with opened(h := house(tmp_path)) as front:
-        talks = Talks(front)
-        assert [await talks.turn(name) for name in "abc"] == [1100] * 3
+async def test_a_new_conversation_has_a_larger_cache_where_those_that_go_on_would_lose_theirs(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, slots=4)) as front:
+        talks = Talks(front, 450)
+        assert [await talks.turn(name) for name in "abc"] == [450] * 3
         assert [await talks.turn(name) for name in "abc"] == [100] * 3
         assert instances(h) == ["shared#1"]
-        assert await talks.turn("d") == 1100
-        assert instances(h) == ["shared#1", "shared#2"]
-        assert [await talks.turn(name) for name in "abcd"] == [100] * 4, "who lies somewhere goes on there"
+        assert await talks.turn("d") == 450
+        assert [i.ask.spread for i in h.state.instances.values() if i.ask.unified and i.accepts] == [8]
+
+
+async def test_single_requests_one_after_the_other_start_no_larger_cache(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, slots=4)) as front:
+        talks = Talks(front, 450)
+        assert [await talks.turn(name) for name in "abcdef"] == [450] * 6
+        assert instances(h) == ["shared#1"]
