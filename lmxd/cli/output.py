@@ -49,7 +49,12 @@ def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
 
 
 def context(i: InstanceInfo) -> str:
-    """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k"."""
+    """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k".
+
+    Of a cache for all, which may have more than a lease, its tokens: "16k".
+    """
+    if i.unified:
+        return tokens(i.ctx)
     if i.ctx_most is None:
         return str(i.ctx) if i.ctx else "-"
     return f"{tokens(i.ctx)}/{tokens(i.ctx_most)}"

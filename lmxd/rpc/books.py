@@ -75,6 +75,7 @@ class InstanceInfo(Result):
     socket: str | None = Field(None, description="of an endpoint on a Unix socket")
     ctx: int
     ctx_most: int | None = Field(None, description="tokens that its leases may grow to; null where ctx is fixed")
+    unified: bool = Field(False, description="its slots share one cache of ctx tokens")
     slots: int
     vacant: int = Field(0, description="slots for requests more that it would take now, or once it is ready")
     busy: bool

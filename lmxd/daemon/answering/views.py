@@ -53,6 +53,7 @@ def _instance(
         socket=str(endpoint.socket) if endpoint and endpoint.socket else None,
         ctx=i.ask.context,
         ctx_most=present.most_context(i.ask),
+        unified=i.ask.unified,
         slots=i.ask.spread,
         vacant=max(0, i.free_slots) if i.accepts and (i.vacant or i.shared) else 0,
         busy=i.busy,
