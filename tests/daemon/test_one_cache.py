@@ -185,3 +185,17 @@ async def test_an_idle_cache_gives_back_what_its_conversations_do_not_use(tmp_pa
             again, "/completion", json.dumps({"prompt": "a" * 701, "n_predict": 1, "id_slot": 0}).encode()
         )
         assert json.loads(said.text)["timings"]["cache_n"] >= 700
+
+
+async def test_a_lease_moves_to_a_larger_cache_for_others_if_there_is_room(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512}).open() as h,
+        h.client() as lmxd,
+    ):
+        lease = await lmxd.request("m", bounded=True, max_instances=1)
+        moved = await lmxd.grow(lease.lease, 512, apart=[lease.instance], max_instances=1, wait=0)
+        assert (moved.instance_slots, moved.slots) == (4, 1)
+        (device,) = (await lmxd.devices()).devices
+        await lmxd.hold(device.headroom)
+        stays = await lmxd.grow(lease.lease, 512, apart=[moved.instance], max_instances=1, wait=0)
+        assert (stays.instance, stays.slots) == (moved.instance, 1), "there is no room for a larger one"
