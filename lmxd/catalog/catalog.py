@@ -212,6 +212,7 @@ class Catalog:
             estimator=engine.estimator,
             cards=engine.cards,
             unknown=Card(build=engine.build),
+            longest=profile.context_length if profile.is_elastic and profile.kv_unified else None,
         )
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:

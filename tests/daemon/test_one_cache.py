@@ -12,6 +12,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
 from prometheus_client import generate_latest
 
+from lmxd.cli import output
 from lmxd.errors import LmxdError
 
 
@@ -45,6 +46,8 @@ async def test_a_growth_waits_for_slots_of_others_where_no_other_instance_may_be
         assert error.value.code == "no_capacity"
         growing = asyncio.create_task(lmxd.grow(lease.lease, 2048, max_instances=1))
         await h.until(lambda: h.state.leases[lease.lease].growing is not None)
+        (ticket,) = (await lmxd.queue()).tickets
+        assert output.reason(ticket) == f"waits for 4 slots of {lease.instance}"
         await lmxd.release(other.lease)
         grown = await growing
         assert (grown.slots, grown.instance) == (4, lease.instance)
