@@ -215,7 +215,7 @@ class Asks:
         ask, user = instance.ask, _user_of(instance)
         if not ask.elastic:
             return None
-        now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
+        now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share, like=instance.taken_slots)
         if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
             return None
         resolved = await self.read(ask.profile, size, user)

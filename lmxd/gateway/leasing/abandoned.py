@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers.events import collected
+from lmxd.gateway.http.chunks import Chunks
 from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
@@ -44,7 +44,8 @@ async def _busy(lease: Granted, slot: int | None, connections: KeptConnections) 
     call = UpstreamCall(method="GET", path="/slots", headers={})
     with contextlib.suppress(LmxdError, msgspec.MsgspecError):
         with contextlib.closing(await exchange(lease, call, connections)) as answer:
-            found = await collected(answer, await answer.head())
+            found, head = bytearray(), await answer.head()
+            await answer.body(Chunks(found.extend).feed if head.chunked else found.extend)
         slots = msgspec.json.decode(found, type=list[_Slot])
         return frozenset(each for each in slots if each.is_processing and slot in (None, each.id))
     return frozenset()
