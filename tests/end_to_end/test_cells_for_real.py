@@ -37,7 +37,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Itera
     There is room for one instance of each.
     """
     static = {"path": str(few_layers), "context_length": TOP, "threads": 1}
-    shared = static | {"kv_unified": True, "slots": SHARES, "elastic": {"start": START, "steps": [TOP]}}
+    shared = static | {"kv_unified": True, "slots": SHARES, "elastic": {"start": START, "steps": [START * SHARES]}}
     config = {"gpu": {"device": "host", "max_memory_gb": 0.3}, "models": {"static": static, "shared": shared}}
     with Lmxd(tmp_path_factory.mktemp("cells"), config) as lmxd, Gateway(lmxd) as gateway:
         yield gateway

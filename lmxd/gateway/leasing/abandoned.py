@@ -40,7 +40,7 @@ async def until_noticed(lease: Granted, slot: int | None, connections: KeptConne
 
 
 async def _busy(lease: Granted, slot: int | None, connections: KeptConnections) -> frozenset[_Slot]:
-    """Those that work: it tells between two batches, behind all that it was asked before."""
+    """Its slots that work: it tells between two batches, behind all that it was asked before."""
     call = UpstreamCall(method="GET", path="/slots", headers={})
     with contextlib.suppress(LmxdError, msgspec.MsgspecError):
         with contextlib.closing(await exchange(lease, call, connections)) as answer:

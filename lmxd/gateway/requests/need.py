@@ -19,7 +19,7 @@ _GENERATING: Final = frozenset(
 )
 """Paths of requests whose prompt can be counted before they are sent."""
 OF_TEXTS: Final = ("/v1/completions", "/completion")
-"""Those of which the prompt is a parameter: in a chat it says nothing."""
+"""Paths of requests whose prompt is a parameter: in a chat that says nothing."""
 LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
 """Names of the most tokens that an answer may have."""
 _UNSAID: Final = 1024
