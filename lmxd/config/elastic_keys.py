@@ -54,7 +54,7 @@ class ElasticKeys(Section):
     """The keys that make a context elastic."""
 
     context: Literal["fixed", "elastic"] | None = Field(
-        None, description="elastic: a lease starts with a small context, and moves to a larger one when it needs it"
+        None, description="elastic: a lease starts with a small context, and has a larger one when it needs it"
     )
     elastic: ElasticConfig | None = Field(
         None, description="the steps of an elastic context; saying them makes it elastic"

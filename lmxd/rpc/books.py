@@ -163,7 +163,7 @@ class VariantInfo(Result):
 
 
 class ElasticInfo(Result):
-    """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
+    """The contexts that a lease of an elastic model may have: it starts with one, and gets others by ``grow``."""
 
     steps: list[int] = Field(description="ascending: the last is the most that there is")
     unified: bool = Field(

@@ -155,6 +155,21 @@ async def test_who_had_rather_not_be_where_others_go_on_gets_a_larger_one_if_the
         assert shares.instance == apart.instance, "there is no room for a larger one"
 
 
+async def test_who_waits_for_a_larger_one_still_does_when_its_room_was_looked_at_again(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512}).open() as h,
+        h.client() as lmxd,
+    ):
+        first = await lmxd.request("m", ctx=1024, bounded=True)
+        (device,) = (await lmxd.devices()).devices
+        hold = await lmxd.hold(device.headroom)
+        waits = asyncio.create_task(lmxd.request("m", bounded=True, apart=[first.instance]))
+        await h.until(lambda: len(h.state.queue) == 1)
+        h.daemon.asks.renew()
+        await lmxd.release(hold.lease)
+        assert (await waits).instance_slots == 4
+
+
 async def test_an_idle_cache_gives_back_what_its_conversations_do_not_use(tmp_path: Path) -> None:
     h = house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512, "idle_shrink": 0.2})
     async with h.open(), h.client() as lmxd:
