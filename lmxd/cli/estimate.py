@@ -90,7 +90,7 @@ def estimate(
     if served or is_directory(Path(model)):
         _only_for_vllm(model, k=k, v=v, engine=engine)
         words = tuple(shlex.split(flags or ""))
-        _show(
+        show(
             of_directory(Path(model), WantedServed(ctx=ctx, slots=slots, cards=cards, flags=words, **served)),
             json_wanted,
         )
@@ -102,18 +102,18 @@ def estimate(
             )
         with connect() as client:
             asked = client.estimate(model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v)
-        _show(asked, json_wanted)
+        show(asked, json_wanted)
         return
     if flags is not None and any((ctx, slots, k, v)):
         raise LmxdError("invalid_params", "--flags and --ctx, --slots or --cache-type exclude each other", "use one")
     wanted = Wanted(ctx=ctx, slots=slots, k=k, v=v, cards=cards, flags=flags, engine=engine, dry_run=dry_run)
     if is_reference(model):
-        _show(of_reference(reference(model), wanted), json_wanted)
+        show(of_reference(reference(model), wanted), json_wanted)
     elif Path(model).is_dir():
         _show_all(*_below(Path(model), wanted), json_wanted)
     else:
         _require_file(Path(model))
-        _show(of_file(Path(model), wanted), json_wanted)
+        show(of_file(Path(model), wanted), json_wanted)
 
 
 def _below(directory: Path, wanted: Wanted) -> tuple[list[Estimated | LmxdError], list[str]]:
@@ -148,11 +148,12 @@ def _is_file(name: str) -> bool:
     return name.endswith(".gguf") or name.startswith(("/", "./", "../", "~")) or Path(name).exists()
 
 
-def _show(e: Estimated, json_wanted: bool) -> None:
+def show(e: Estimated, json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(e)
         return
-    say(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
+    of = "one cache for" if e.unified and e.slots > 1 else "each of"
+    say(f"{e.model}: {e.ctx} tokens in {of} {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
     places = [(_name(e, d["device"]), d) for d in e.devices] + [("host", e.host)]
     rows = [
         (part, *(f"{parts[part] / MIB:,.1f}" for _, parts in places))

@@ -90,6 +90,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         model=str(path),
         ctx=launch.context,
         slots=launch.slots,
+        unified=launch.unified,
         basis=found.basis,
         error=found.error,
         devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],

@@ -157,7 +157,7 @@ def _notes(
         if context.error == contexts.UNKNOWN_ERROR
     ]
     notes += of_other_backends(cards)
-    if launch.context > model.context > 0:
+    if launch.context > model.context > 0 and not (launch.unified and launch.slots > 1):  # it has several conversations
         notes.append(f"the model was trained for {model.context} tokens")
     return tuple(notes)
 

@@ -36,6 +36,7 @@ class Estimated(Result):
     model: str
     ctx: int
     slots: int
+    unified: bool = Field(False, description="the slots share one cache of ctx tokens")
     basis: str
     error: int
     devices: list[dict[str, Any]]

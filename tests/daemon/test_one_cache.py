@@ -13,6 +13,7 @@ from house import House, card, http, model
 from prometheus_client import generate_latest
 
 from lmxd.cli import output
+from lmxd.cli.estimate import show
 from lmxd.errors import LmxdError
 
 
@@ -100,6 +101,17 @@ async def test_growths_in_place_survive_a_restart_of_lmxd(tmp_path: Path) -> Non
         assert (kept.ctx, kept.slots, kept.instance) == (2048, 4, lease.instance)
         rest = await lmxd.request("m", ctx=2048, bounded=True)
         assert (rest.instance, rest.slots) == (lease.instance, 4)
+
+
+async def test_an_estimate_says_that_all_slots_share_the_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several conversations may have more together than the model was trained for, which is nothing to be told of."""
+    async with house(tmp_path, context_length=32768, slots=128, elastic={"start": 512}).open() as h, h.client() as lmxd:
+        found = await lmxd.estimate("m")
+        show(found, json_wanted=False)
+        assert "65536 tokens in one cache for 128 slots" in capsys.readouterr().out
+        assert not any("trained" in note for note in found.notes)
 
 
 async def test_plans_and_metrics_tell_of_it(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) 
         model=resolved.name,
         ctx=launch.context,
         slots=launch.slots,
+        unified=launch.unified,
         basis=first.basis,
         error=max(e.error for e in (first, *found)),
         devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
