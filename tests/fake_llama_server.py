@@ -10,7 +10,7 @@ tokens, as fake_slots.py does; else any prompt will do), ``restores`` (false: it
 (that each of these takes), ``slot_version`` (of their files), ``wordy`` (the tokens at which its conversations end,
 where nothing is said), ``may_end`` (a limit is the most: else it says as much), ``repeats`` (false: a chat that goes on
 with an answer does not repeat it), ``opens`` (events of a stream before its text), ``trims`` (its template leaves the
-end of such an answer out).
+end of such an answer out), ``preface`` (letters with which its template begins each chat).
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 POST /fake/answer sets the bytes that answer all later ones.
 """
@@ -232,6 +232,8 @@ class Handler(BaseHTTPRequestHandler):
     def counted(self, asked: dict[str, Any]) -> None:
         """As one that has a context: it counts, answers up to the end of that, or says that a prompt is too long."""
         trims = State.play.get("trims", False)
+        if "messages" in asked and (preface := State.play.get("preface")):
+            asked = asked | {"messages": [{"role": "system", "content": "p" * preface}, *asked["messages"]]}
         prompt, path = fake_slots.prompt_of(asked, trims=trims), self.path.partition("?")[0]
         if path.endswith(("/input_tokens", "/count_tokens")):
             self.answer(200, json.dumps({"input_tokens": len(prompt)}))

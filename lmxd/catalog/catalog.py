@@ -177,16 +177,17 @@ class Catalog:
         """The size with the least step for ``used``, the tokens by slot, and a quarter more; None if none is smaller.
 
         At least the one with which a lease of ``user`` starts, and as many slots as ``now``, which gives the most back.
-        One cache for all slots has fewer of them. LmxdError ``unknown_model``.
+        One cache for all slots has no more of them than all need together. LmxdError ``unknown_model``.
         """
         start, steps = self.start(name, user), self._steps(name)
         if start is None or steps is None or now.ctx is None:
             return None
-        slots = steps.enough(used) if steps.unified else now.slots
-        step = (
-            slots * steps.start if steps.unified and slots else steps.least(max(start, with_more(max(used, default=0))))
-        )
-        return replace(now, ctx=step, slots=slots, exact=True) if step < now.ctx else None
+        if steps.unified:
+            slots = steps.enough(used)
+            smaller = replace(now, ctx=slots * steps.start, slots=slots, exact=True)
+        else:
+            smaller = replace(now, ctx=steps.least(max(start, with_more(max(used, default=0)))), exact=True)
+        return smaller if (smaller.ctx or 0) < now.ctx else None
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
         """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.
@@ -211,6 +212,7 @@ class Catalog:
             estimator=engine.estimator,
             cards=engine.cards,
             unknown=Card(build=engine.build),
+            longest=profile.context_length if profile.is_elastic and profile.kv_unified else None,
         )
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:

@@ -23,8 +23,8 @@ class Formula:
     """Computes the bytes of launches of one model file, by the estimator.
 
     ``file``: its path, or the error that is raised when the file is needed; ``files``: likewise those beside it.
-    ``stretched``: the profile allows contexts beyond the trained one. ``cards``: GPUs by id; a GPU that is not among
-    them counts as ``unknown``.
+    ``stretched``: the profile allows contexts beyond the trained one; ``longest``: the most tokens of one conversation,
+    where the slots share a cache of more. ``cards``: GPUs by id; a GPU that is not among them counts as ``unknown``.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Formula:
     estimator: Estimator
     cards: Mapping[DeviceId, Card]
     unknown: Card
+    longest: int | None = None
 
     @property
     def path(self) -> Path:
@@ -92,10 +93,11 @@ class Formula:
         one or for settings that exclude each other.
         """
         path, companions = self.path, self.beside.companions
-        if self.trained is not None and launch.context > self.trained and not self.stretched:
+        context = launch.context if self.longest is None else min(launch.context, self.longest)
+        if self.trained is not None and context > self.trained and not self.stretched:
             raise LmxdError(
                 "invalid_params",
-                f"ctx is {launch.context}, but {self.name} was trained for {self.trained} tokens",
+                f"ctx is {context}, but {self.name} was trained for {self.trained} tokens",
                 f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
         cards = tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)

@@ -106,7 +106,7 @@ class Resolved:
             private_to=private_to,
             sleeps=self._sleeps(layout),
             elastic=profile.is_elastic,
-            unified=profile.is_elastic and profile.kv_unified,
+            unified=profile.shares_cache,
             idle_shrink=profile.idle_shrink if profile.is_elastic else FOREVER,
             begun=self.sizing.begun,
             measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
@@ -117,20 +117,17 @@ class Resolved:
 
         All of them, if its holder may use more than that. LmxdError for more than there are.
         """
-        size, launch, slots = self.size, self.launch, self.size.slots or 1
-        if not (self.profile.is_elastic and self.profile.kv_unified) or size.exact:
-            return slots
+        size, launch = self.size, self.launch
+        if not self.profile.shares_cache or size.exact:
+            return size.slots or 1
         if not size.bounded:
             return launch.slots
         share = launch.context // launch.slots
-        if (wanted := slots * -(-(size.ctx or share) // share)) > launch.slots:
-            what = (
-                f"{slots} slots of {size.ctx or share} tokens are more than the {launch.context} that {self.name} has"
-            )
-            raise LmxdError(
-                "invalid_params", f"{what} for all of them", "ask for less, or raise context_length or slots"
-            )
-        return wanted
+        if (wanted := size.shares(share)) <= launch.slots:
+            return wanted
+        what = f"{size.slots or 1} slots of {size.ctx or share} tokens are more than {self.name} has for all of them"
+        remedy = "ask for less, or raise context_length or slots"
+        raise LmxdError("invalid_params", f"{what} ({launch.context})", remedy)
 
     def _sleeps(self, layout: Layout) -> Demand:
         """The RAM for its weights while it sleeps; none where it may not have so much, or its engine cannot."""

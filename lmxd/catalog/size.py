@@ -42,6 +42,10 @@ class Size:
         """The size of an instance for ``ask``."""
         return cls(ctx=ask.context, slots=ask.spread, exact=True)
 
+    def shares(self, share: int) -> int:
+        """The slots of a bounded lease in one cache for all, each of which stands for ``share`` tokens."""
+        return (self.slots or 1) * -(-(self.ctx or share) // share)
+
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
     """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none.
@@ -82,8 +86,7 @@ def _context_and_slots(size: Size, profile: Profile, usual_context: Callable[[in
         what = f"ctx is {size.ctx}, but in one cache for all slots (kv_unified) a conversation has {steps.top} at most"
         raise LmxdError("invalid_params", what, "ask for less, or raise context_length")
     if steps.unified:
-        whole = steps.shares(steps.top)
-        own = steps.shares(steps.least(size.ctx or 0)) * (size.slots or 1) if size.bounded else whole
+        own = size.shares(steps.start) if size.bounded else steps.shares(steps.top)
         slots = steps.size(max(own + size.beside, size.like))
         return slots * steps.start, slots
     context = steps.least(size.ctx or 0)

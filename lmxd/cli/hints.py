@@ -13,10 +13,10 @@ def more_slots(
     """The slots with which an instance that runs would serve a request of its model, too; None if there is none such.
 
     ``besides``: the instance that the request got. ``ctx``: the context that it asks for. An instance of the last step
-    of an elastic model has the fewest slots, whatever its profile says.
+    of an elastic model has the fewest slots, whatever its profile says. One cache for all lets in none beside others.
     """
     for i in instances:
-        if i.ctx < (ctx or 0) or i.ctx == i.ctx_most:
+        if i.unified or i.ctx < (ctx or 0) or i.ctx == i.ctx_most:
             continue
         taken = sum(lease.slots for lease in i.leases)
         if i.model == model and i.ctx and i.instance != besides and i.phase == "ready" and taken + slots > i.slots:

@@ -49,7 +49,12 @@ def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
 
 
 def context(i: InstanceInfo) -> str:
-    """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k"."""
+    """The tokens of an instance's context, and those that its leases may grow to: "4096", or "4k/64k".
+
+    Of a cache for all, which may have more than a lease, its tokens: "16k".
+    """
+    if i.unified:
+        return tokens(i.ctx)
     if i.ctx_most is None:
         return str(i.ctx) if i.ctx else "-"
     return f"{tokens(i.ctx)}/{tokens(i.ctx_most)}"
@@ -183,16 +188,16 @@ def reason(t: TicketInfo) -> str:
         return t.instance
     own = any(name.rpartition("#")[0] == t.model for name in t.waits_for)
     if own or not (t.turns or t.shortfalls):
-        return awaited(t.waits_for) if t.waits_for else "-"
+        return awaited(t.waits_for, t.slots) if t.waits_for else "-"
     named = {h.name for s in t.shortfalls for h in s.holders[:_FEW]}
     others = [each for each in t.turns if each.instance not in named]
     return "; ".join([*turns(others), *(blocked(s, t.turns) for s in t.shortfalls)])
 
 
-def awaited(names: Sequence[str]) -> str:
-    """The instances that a request waits for, or the quota, which is a sentence of its own."""
-    quota = sentence_among(names)
-    return quota or f"waits for {several(names)}"
+def awaited(names: Sequence[str], slots: int = 1) -> str:
+    """The instances that a request waits for, of which it wants so many slots; or the quota, a sentence of its own."""
+    what = f"{slots} slots of " if slots > 1 else ""
+    return sentence_among(names) or f"waits for {what}{several(names)}"
 
 
 def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:

@@ -195,9 +195,12 @@ def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence
 
 
 def _leases(i: InstanceInfo) -> str:
-    """The number of leases, and whose: the first of several users. Others' are counted alone."""
+    """The number of leases, their slots if those are more, and whose: the first of several users."""
+    count, slots = len(i.leases), sum(x.slots for x in i.leases)
     users = list(dict.fromkeys(output.whose(x.uid, x.user) for x in i.leases if x.uid is not None))
-    return f"{len(i.leases)}" + (f" ({', '.join([users[0], '…'][: len(users)])})" if users else "")
+    return (f"{count}, {slots} slots" if slots > count else f"{count}") + (
+        f" ({', '.join([users[0], '…'][: len(users)])})" if users else ""
+    )
 
 
 def _queue(seen: Overview, shown: int) -> RenderableType:

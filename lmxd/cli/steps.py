@@ -28,7 +28,7 @@ def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
 def _shares(steps: Sequence[StepInfo], share: int, called: Mapping[str, str]) -> None:
     rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in steps]
     output.table((">ONE CACHE OF", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
-    say(f"a conversation has a slot of it for every {share} tokens, and gets further ones where it is")
+    say(f"a conversation has one slot for every {share} tokens that it needs")
 
 
 def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:

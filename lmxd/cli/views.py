@@ -112,7 +112,7 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = 
         output.gib(sum(i.promised.values())),
         output.gib(measured) if measured else _NONE,
         _port(i.endpoint),
-        ", ".join(map(lease_label, i.leases)) or _NONE,
+        ", ".join(lease_labels(i.leases)) or _NONE,
         output.doing(i) if i.phase in ("ready", "starting") else _NONE,
     )
 
@@ -122,6 +122,16 @@ def moving_row(x: MovingInfo) -> tuple[str, ...]:
     return (
         x.before, _NONE, "moving", output.contexts(x), str(x.slots), *[_NONE] * 4, lease_label(x), output.whereto(x)
     )  # fmt: skip
+
+
+def lease_labels(found: Sequence[LeaseInfo]) -> Iterator[str]:
+    """The leases of each holder, who is named once: "l-1, l-2 (key anna)"; others' one by one."""
+    by_holder: dict[str, list[str]] = {}
+    for x in found:
+        if x.lease:
+            by_holder.setdefault(output.whose(x.uid, x.user), []).append(x.lease)
+    yield from (f"{', '.join(ids)} ({whose})" for whose, ids in by_holder.items())
+    yield from (lease_label(x) for x in found if not x.lease)
 
 
 def lease_label(x: LeaseInfo) -> str:

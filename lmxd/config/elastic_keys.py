@@ -54,7 +54,7 @@ class ElasticKeys(Section):
     """The keys that make a context elastic."""
 
     context: Literal["fixed", "elastic"] | None = Field(
-        None, description="elastic: a lease starts with a small context, and moves to a larger one when it needs it"
+        None, description="elastic: a lease starts with a small context, and has a larger one when it needs it"
     )
     elastic: ElasticConfig | None = Field(
         None, description="the steps of an elastic context; saying them makes it elastic"
@@ -207,6 +207,9 @@ def _wrong_shares(profile: Grows) -> Iterator[str]:
     if beyond := [step for step in said.steps if step > _MOST_SHARES * first]:
         most = f"{_MOST_SHARES} times start ({_MOST_SHARES * first})"
         yield f"elastic.steps has {beyond[0]}, but with kv_unified {most} is the most: lower it, or raise start"
+    if below := [step for step in said.steps if step < profile.slots * first]:
+        why = f"the first cache has slots times start ({profile.slots * first}), and the others are larger"
+        yield f"elastic.steps has {below[0]}, but with kv_unified {why}: raise it, or lower slots"
     if top and -(-top // first) > _MOST_SHARES:
         yield (
             f"elastic.start is {first}, which context_length ({top}) has {-(-top // first)} times, and with kv_unified"

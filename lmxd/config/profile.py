@@ -266,6 +266,11 @@ class Profile(LlamaCppKeys):
         name = self.engine or EngineKind.LLAMA_CPP
         return name if self.program is None else own_engine(name, self.program)
 
+    @property
+    def shares_cache(self) -> bool:
+        """Whether all slots share one cache, of which each lease has a part that may grow."""
+        return self.is_elastic and self.kv_unified
+
     def steps(self, top: int) -> Steps:
         """The contexts that its leases can have, up to ``top``, if it is elastic."""
         return steps(self.elastic, top, self.slots, unified=self.kv_unified)

@@ -108,11 +108,11 @@ class CarryConversation(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MoveLease(Decision):
-    """Answer a growth: its lease is on ``instance`` now, and no more on the one ``before``.
-
-    A move that nobody asked for has a ticket that nobody waits for.
+    """Answer a growth: its lease is on ``instance`` now, and was on the one ``before``.
 
     They are the same if that one has enough context: ``widened`` if the lease has further slots there now.
+    A move that nobody asked for has a ticket that nobody waits for.
+
     ``carried``: where each conversation that went along lay before, and the slot where it lies now. ``waited``: seconds
     from the request to this answer. ``why``: the reason why it was possible now.
     """

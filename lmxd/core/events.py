@@ -63,7 +63,7 @@ class LeaseRequested(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrowthRequested(Event):
-    """A holder wants its lease to move to an instance with more context, which ``ask`` describes.
+    """A holder wants more context for its lease, on an instance that ``ask`` describes.
 
     ``owner``: the lease's, on the connection that asks. ``carry``: the conversation that goes along; None: none does.
     ``apart``, ``wait``, ``deadline``: as in ``LeaseRequested``. A growth of it that waits is answered: this one has

@@ -153,8 +153,8 @@ class Ask:
     a hold, whose process is not ours. ``private_to``: the one user whom the instance serves from its start to its end;
     None: anybody. ``name``: a hold's, which is only shown. ``measures``: seconds of its load for which its engine may
     measure what is free on its devices; 0: it does not. ``sleeps``: bytes of RAM that its weights take while it sleeps.
-    ``elastic``: a lease on it may grow: it moves to an instance with more context.
-    ``unified``: its slots are shares of one cache of ``context`` tokens: a lease that grows gets further ones there.
+    ``elastic``: a lease on it may grow: it moves to an instance with more context. ``unified``: its slots are shares of
+    one cache of ``context`` tokens, and a lease that grows gets further ones there, if they are free.
     ``idle_shrink``: seconds without work after which an elastic instance gives back what it does not use.
     ``begun``: seconds that a start of its engine takes whatever its size, until one of the profile was seen.
     """

@@ -17,7 +17,7 @@ from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.requests.wanted import bounded
 from lmxd.rpc.messages import Granted
 
-_COUNTS: Final = {
+COUNTED: Final = {
     "/v1/chat/completions": "/v1/chat/completions/input_tokens",
     "/v1/responses": "/v1/responses/input_tokens",
     "/v1/messages": "/v1/messages/count_tokens",
@@ -54,9 +54,9 @@ class Counting:
         """The tokens of a request's prompt; None where its engine does not count it, or it has several."""
         path = call.path.partition("?")[0]
         with contextlib.suppress(LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
-            if path not in _COUNTS:
+            if path not in COUNTED:
                 return await self._of_text(lease, msgspec.json.decode(bounded(call.body), type=_Prompted).prompt)
-            if (found := await self._asked(lease, _COUNTS[path], call.body)) is not None:
+            if (found := await self._asked(lease, COUNTED[path], call.body)) is not None:
                 return understood(found, _Counted).input_tokens
             if path == "/v1/chat/completions":
                 return await self._templated(lease, call.body)

@@ -40,15 +40,11 @@ class Placing:
         if growth is not None and not several:
             seen = growth.trace
         cells = None if growth is None else growth.cells(lease)
-        if held is not None and cells is not None:
-            await self._make_room(lease, held, cells)
-        if held is not None or (seen is None and not several):
-            yield replace(call, body=prompt.to(held)) if several and prompt and held is not None else call, held
-            return
-        with self._slots.taken(lease, seen) as slot:
+        takes = held is None and (several or seen is not None)
+        with self._slots.taken(lease, seen) if takes else contextlib.nullcontext(held) as slot:
             if slot is not None and cells is not None:
                 await self._make_room(lease, slot, cells)
-            if seen is not None:
+            if takes and seen is not None:
                 await self._shelf.exchange(lease, slot, seen)
             yield replace(call, body=prompt.to(slot)) if several and prompt and slot is not None else call, slot
 

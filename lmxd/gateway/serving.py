@@ -23,7 +23,7 @@ from lmxd.gateway.growths import growth_of
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.relayed_answer import RelayedAnswer
-from lmxd.gateway.http.upstream import Unreachable, exchange
+from lmxd.gateway.http.upstream import Exchange, Unreachable, exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
@@ -164,19 +164,35 @@ class Serving:
         if growth is not None and (call := growth.as_sent(lease, asked.call)) is not asked.call:
             sent = TracedPrompt(call, growth.trace)
         lay = None if growth is None else growth.lies_in(lease)
-        async with self._placing.placed(lease, sent, growth, held) as (placed, slot):
-            answer = await exchange(lease, by_upstream_name(placed, lease), self._leases.connections)
-            with contextlib.closing(answer):
-                head = await answer.head()
-                grown = None if growth is None else await growth.again(lease, answer, head, lay)
-                if grown is None:
-                    async with self._beyond(growth, lease, asked.call, slot)(answer, head) as found:
-                        yield found
-                        if slot is not None:
-                            self._slots.filled(lease, slot, *found[0].edges.tokens)
-                    return
+        async with (
+            self._placing.placed(lease, sent, growth, held) as (placed, slot),
+            self._heard(lease, by_upstream_name(placed, lease), slot) as answer,
+        ):
+            head = await answer.head()
+            grown = None if growth is None else await growth.again(lease, answer, head, lay)
+            if grown is None:
+                async with self._beyond(growth, lease, asked.call, slot)(answer, head) as found:
+                    yield found
+                    if slot is not None:
+                        self._slots.filled(lease, slot, *found[0].edges.tokens)
+                return
         async with self._answered(grown, asked, growth) as found:
             yield found
+
+    @contextlib.asynccontextmanager
+    async def _heard(self, lease: AsyncLease, call: UpstreamCall, slot: int | None) -> AsyncIterator[Exchange]:
+        """The answer to a call, which is closed behind the block. Raises Unreachable."""
+        try:
+            answer = await exchange(lease, call, self._leases.connections)
+        except asyncio.CancelledError:
+            self._leases.abandon(lease, slot)
+            raise
+        try:
+            with contextlib.closing(answer):
+                yield answer
+        finally:
+            if answer.left:
+                self._leases.abandon(lease, slot)
 
     def _beyond(self, growth: RequestGrowth | None, lease: AsyncLease, call: UpstreamCall, slot: int | None) -> Beyond:
         """The answer to a call as its client is to have it, which may be more than its instance says."""
@@ -266,7 +282,7 @@ def _of(model: ModelInfo, wish: LeaseWish, *, asks: bool = True) -> LeaseWish:
     which there is no context.
     """
     if model.elastic is not None and model.elastic.unified:
-        return replace(wish, model=model.model, ctx=None, bounded=not asks)
+        return replace(wish, model=model.model, ctx=None, bounded=not asks, shared=True)
     trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
     least = min(wish.ctx or 0, trained)
     if least <= model.ctx_most:

@@ -18,6 +18,7 @@ from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers.written import Written
+from lmxd.gateway.counting import COUNTED
 from lmxd.gateway.growing import AT_WALL, FITTING, GONE, Anew, RequestGrowth, Wall, hear, no_longer
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
@@ -112,13 +113,17 @@ class SharedGrowth(RequestGrowth):
         raise Anew(refused) from refused
 
     async def _counted(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
-        """Tokens of its prompt, or more where that is enough to know. None if nobody can tell well enough."""
+        """Tokens of its prompt, or more where that is enough to know. None if nobody can tell well enough.
+
+        A chat is counted, for its template may have more words of its own than anybody would guess.
+        """
         if self._prompt is not None:
             return self._prompt
         most = self._need.most
         ends = self._need.limit is not None or (self._goes_on and lease.ctx < self._top)
         with_answers = None if most is None else most + self._answers * self._need.answer
-        if with_answers is not None and ends and with_answers <= lease.ctx:
+        plain = call.path.partition("?")[0] not in COUNTED
+        if plain and with_answers is not None and ends and with_answers <= lease.ctx:
             return most  # no answer is cut for it
         found = await self.tokens_of(lease, call)
         if found is None and with_answers is not None and with_answers <= self._top:

@@ -75,6 +75,7 @@ class InstanceInfo(Result):
     socket: str | None = Field(None, description="of an endpoint on a Unix socket")
     ctx: int
     ctx_most: int | None = Field(None, description="tokens that its leases may grow to; null where ctx is fixed")
+    unified: bool = Field(False, description="its slots share one cache of ctx tokens")
     slots: int
     vacant: int = Field(0, description="slots for requests more that it would take now, or once it is ready")
     busy: bool
@@ -120,6 +121,7 @@ class TicketInfo(Result):
     pid: int | None = None
     user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
     bytes: int = Field(description="what a new instance for it would take of a device")
+    slots: int = Field(1, description="of an instance, that it wants")
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
     priority: int = 0
     waited: float
@@ -161,7 +163,7 @@ class VariantInfo(Result):
 
 
 class ElasticInfo(Result):
-    """The contexts that a lease of an elastic model may have: it starts with one, and moves by ``grow``."""
+    """The contexts that a lease of an elastic model may have: it starts with one, and gets others by ``grow``."""
 
     steps: list[int] = Field(description="ascending: the last is the most that there is")
     unified: bool = Field(
@@ -191,9 +193,7 @@ class GrowthInfo(Result):
     """The steps by which a lease of an elastic model grows, and what becomes of its conversation."""
 
     steps: list[StepInfo]
-    share: int | None = Field(
-        None, description="tokens that each slot adds to a lease, where all share one cache, in which it grows"
-    )
+    share: int | None = Field(None, description="tokens that each slot adds to a lease, where all share one cache")
     not_carried: str | None = Field(
         None, description="why a conversation is processed anew as it moves; null: it is not"
     )

@@ -12,7 +12,7 @@ from lmxd.rpc.messages import Apart, LeaseParams
 class GrowParams(LeaseParams):
     """The lease that is to have a larger context, and how long that may take."""
 
-    ctx: int = Field(ge=1, le=2**27, description="tokens that its slot must hold; it gets the least step with so many")
+    ctx: int = Field(ge=1, le=2**27, description="tokens that it must have; it gets the least step with so many")
     slot: int | None = Field(
         None,
         ge=0,

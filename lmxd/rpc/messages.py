@@ -28,7 +28,8 @@ Apart = Annotated[
     Field(
         max_length=64,
         description="instances of an elastic model whose slots all have conversations that go on: it gets one of them"
-        " only where there is no room for another, whatever max_instances says",
+        " only where there is no room for another, whatever max_instances says; of those with one cache for all slots,"
+        " for a larger one",
     ),
 ]
 

@@ -175,6 +175,17 @@ def test_one_cache_for_all_may_be_as_small_as_its_conversations_together(
     assert made.smaller("m", had, used, None) == size
 
 
+def test_one_cache_for_all_may_have_more_tokens_than_the_model_was_trained_for(tmp_path: Path) -> None:
+    """llama-server caps each of its slots at that."""
+    shares = "kv_unified: true, slots: 32, elastic: {start: 1024}"
+    made = catalog(tmp_path, f"{{context_length: 32768, {shares}}}")
+    larger = asked(made, Size(bounded=True, beside=63))
+    assert (larger.context, larger.spread) == (65536, 64)
+    assert charged(larger) > charged(asked(made))
+    (warning,) = catalog(tmp_path, f"{{context_length: 65536, {shares}}}").warnings([CARD])
+    assert warning.startswith("models.m: ctx is 65536, but m was trained for 32768 tokens")
+
+
 def test_it_is_not_smaller_than_what_its_user_starts_with(tmp_path: Path) -> None:
     made, alice = catalog(tmp_path), (1, "alice")
     sizes = ConversationSizes(buckets={27: 8.0}, count=8, start=16384)

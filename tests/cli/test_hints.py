@@ -33,3 +33,7 @@ def test_slots_let_in_who_asks_for_no_more_context_than_they_have(
     ctx: int, most: int | None, asked: int | None, hinted: bool
 ) -> None:
     assert (more_slots([taken(ctx, most)], "m", ctx=asked) is not None) == hinted
+
+
+def test_one_cache_for_all_lets_nobody_in_who_may_use_all_of_it() -> None:
+    assert more_slots([taken(256, 2048).model_copy(update={"unified": True})], "m") is None

@@ -132,6 +132,13 @@ def test_the_instances_say_who_holds_them_and_stay_within_the_terminal(users: li
     assert max(map(len, lines)) <= 80
 
 
+def test_leases_of_several_slots_say_how_many_they_have() -> None:
+    leases = [LeaseInfo(bytes=GIB, slots=n, lease=f"l-{n}", uid=990, user="anna") for n in (1, 17)]
+    shown = drawn(Overview(status=status(), owners=[why()], instances=[instance(leases=leases)], queue=[]))
+    assert "2, 18 slots (key anna)" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_in_a_pipe_names_are_whole_and_bars_are_no_wider_than_a_wide_screen() -> None:
     name = "m" * 120 + "#1"
     seen = Overview(status=status(), owners=[why({name: GIB})], instances=[instance(instance=name)], queue=[])

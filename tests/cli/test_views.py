@@ -56,6 +56,14 @@ def test_a_lease_says_whom_it_is_for() -> None:
     assert views.lease_label(LeaseInfo(bytes=GIB, slots=1)) == "another's 1.00 GiB"
 
 
+def test_the_holder_of_many_leases_is_named_once() -> None:
+    mine = [
+        LeaseInfo(bytes=GIB, slots=1, lease=f"l-{n}", uid=990, user=u) for n, u in enumerate(("anna", "bo", "anna"))
+    ]
+    others = LeaseInfo(bytes=GIB, slots=1)
+    assert [*views.lease_labels([others, *mine])] == ["l-0, l-2 (key anna)", "l-1 (key bo)", "another's 1.00 GiB"]
+
+
 def test_an_elastic_context_says_what_it_may_become() -> None:
     figures: dict[str, Any] = {"promised": {"GPU-a": GIB}, "charged": {}, "idle": 0, "idle_timeout": 300, "age": 1}
     own = figures | {
@@ -73,6 +81,7 @@ def test_an_elastic_context_says_what_it_may_become() -> None:
     lines = drawn(output.filled(views.PS, [views.instance_row(i, {}) for i in found], "no instances"))
     assert max(map(len, lines)) <= 80
     assert any("4k/64k" in line.split() for line in lines)
+    assert output.context(InstanceInfo(**own, leases=[], ctx=16384, ctx_most=8192, unified=True)) == "16k"
 
 
 def test_why_says_what_a_swap_costs() -> None:

@@ -136,6 +136,10 @@ def test_one_cache_for_all_slots_may_be_elastic() -> None:
             r"elastic.steps has 131072, but with kv_unified 256 times start \(65536\) is the most: lower it",
         ),
         (
+            "elastic: {start: 256, steps: [4096]}, slots: 32, context_length: 8192, kv_unified: true",
+            r"elastic.steps has 4096, but with kv_unified the first cache has slots times start \(8192\)",
+        ),
+        (
             "elastic: {start: 256}, context_length: 131072, kv_unified: true",
             r"elastic.start is 256, which context_length \(131072\) has 512 times, .* raise start to 512",
         ),

@@ -192,6 +192,17 @@ def test_as_many_of_the_largest_run_as_a_request_names() -> None:
     assert waits not in world.granted()
 
 
+def test_nobody_waits_for_a_cache_that_another_process_of_the_same_user_has_alone() -> None:
+    world = World({"gpu": Gpu(capacity=40 * GIB)})
+    shared(world, SHARES, pid=1)
+    agent = shared(world, pid=2, max_instances=1)
+    assert world.started() == ["m#1", "m#2"]
+    long = shared(world, SHARES - 1, pid=2, max_instances=1)
+    assert {agent, long} <= set(world.granted()), "they share the second one"
+    shared(world, pid=2, max_instances=1)
+    assert world.started() == ["m#1", "m#2"], "that is as many as may be"
+
+
 def test_a_pinned_instance_goes_on_beside_a_larger_one() -> None:
     world = World()
     shared(world, 7, pin=True)

@@ -266,6 +266,7 @@ class World:
         idle_timeout: float = 300.0,
         variant: str = "v",
         uid: int = 1000,
+        pid: int | None = None,
         user: str = "",
         gids: tuple[int, ...] = (),
         share: bool = True,
@@ -301,7 +302,7 @@ class World:
                 lease=lease_of(ticket),
                 owner=Owner(
                     uid=uid,
-                    pid=number,
+                    pid=number if pid is None else pid,
                     connection=ConnectionId(number if connection is None else connection),
                     gids=gids,
                     user=user,

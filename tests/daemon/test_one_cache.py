@@ -12,6 +12,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
 from prometheus_client import generate_latest
 
+from lmxd.cli import output
 from lmxd.errors import LmxdError
 
 
@@ -45,6 +46,8 @@ async def test_a_growth_waits_for_slots_of_others_where_no_other_instance_may_be
         assert error.value.code == "no_capacity"
         growing = asyncio.create_task(lmxd.grow(lease.lease, 2048, max_instances=1))
         await h.until(lambda: h.state.leases[lease.lease].growing is not None)
+        (ticket,) = (await lmxd.queue()).tickets
+        assert output.reason(ticket) == f"waits for 4 slots of {lease.instance}"
         await lmxd.release(other.lease)
         grown = await growing
         assert (grown.slots, grown.instance) == (4, lease.instance)
@@ -150,6 +153,21 @@ async def test_who_had_rather_not_be_where_others_go_on_gets_a_larger_one_if_the
         await lmxd.hold(device.headroom)
         shares = await lmxd.request("m", bounded=True, max_instances=1, apart=[apart.instance])
         assert shares.instance == apart.instance, "there is no room for a larger one"
+
+
+async def test_who_waits_for_a_larger_one_still_does_when_its_room_was_looked_at_again(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512}).open() as h,
+        h.client() as lmxd,
+    ):
+        first = await lmxd.request("m", ctx=1024, bounded=True)
+        (device,) = (await lmxd.devices()).devices
+        hold = await lmxd.hold(device.headroom)
+        waits = asyncio.create_task(lmxd.request("m", bounded=True, apart=[first.instance]))
+        await h.until(lambda: len(h.state.queue) == 1)
+        h.daemon.asks.renew()
+        await lmxd.release(hold.lease)
+        assert (await waits).instance_slots == 4
 
 
 async def test_an_idle_cache_gives_back_what_its_conversations_do_not_use(tmp_path: Path) -> None:

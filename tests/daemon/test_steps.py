@@ -84,7 +84,9 @@ def test_people_are_told_what_a_growth_does(capsys: pytest.CaptureFixture[str]) 
     steps.show(GrowthInfo(steps=known, not_carried="its sliding window keeps 1024 tokens"), {})
     priced = GrowthInfo(steps=known, not_carried="its sliding window keeps 1024 tokens", swa_full_bytes=3 * 2**29)
     steps.show(priced, {})
+    steps.show(GrowthInfo(steps=known, share=1024), {})
     said = capsys.readouterr().out
+    assert "a conversation has one slot for every 1024 tokens that it needs\n" in said
     assert "4096      4  1.00 GiB on card 0" in said
     assert "8192      2  it is too much" in said
     assert "a conversation that grows is carried along\n" in said

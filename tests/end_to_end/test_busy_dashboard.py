@@ -25,6 +25,7 @@ from gateway.played_board import (
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from lmxd.config.keys import Caller
+from lmxd.rpc.books import ElasticInfo
 
 PICTURES = os.environ.get("LMXD_PICTURES")
 pytestmark = [needs_chromium, pytest.mark.asyncio(loop_scope="module")]
@@ -208,6 +209,20 @@ async def test_each_model_says_whether_it_fits(browser: Browser) -> None:
             await expect(rows.nth(number)).to_contain_text(words)
         await expect(rows.first).to_contain_text("2.00 GiB")
         await expect(rows.nth(1).get_by_role("button", name="Load")).to_be_disabled()
+
+
+async def test_slots_that_share_one_cache_are_told_from_those_that_have_one_each(browser: Browser) -> None:
+    daemon = busy(instances=1, waiting=0)
+    (own,) = daemon.overviewed.instances
+    shared = own.model_copy(update={"ctx": 16384, "ctx_most": 8192, "unified": True})
+    daemon.overviewed = daemon.overviewed.model_copy(update={"instances": [shared]})
+    steps = ElasticInfo(steps=[256, 8192], start=256, unified=True)
+    daemon.listed[0] = daemon.listed[0].model_copy(update={"elastic": steps})
+    async with played(daemon) as at:
+        page = await shown(browser, at)
+        await expect(page.locator("#instance-rows tr").first.get_by_text("16,384", exact=True)).to_be_visible()
+        said = "4 slots of one cache, conversations of 256 to 8,192 tokens"
+        await expect(page.locator("#model-rows tr").first).to_contain_text(said)
 
 
 async def test_what_comes_from_outside_is_shown_and_not_obeyed(browser: Browser) -> None:

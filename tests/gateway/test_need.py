@@ -59,6 +59,14 @@ def test_bytes_do_not_tell_of_what_a_template_describes(more: dict[str, Any]) ->
     assert found.most is None
 
 
+def test_a_chat_is_no_shorter_for_a_prompt_that_it_says_besides() -> None:
+    """Engines pass over it there."""
+    found = need(messages=[{"role": "user", "content": "x" * 500}], prompt=[1])
+    assert found is not None
+    assert found.most is not None
+    assert found.most > 500
+
+
 def test_a_prompt_that_is_counted_is_known_to_the_token() -> None:
     found = need("/completion", prompt=[5, 60000, 7], n_predict=2)
     assert found is not None

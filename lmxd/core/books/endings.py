@@ -7,7 +7,6 @@ from typing import Final
 from lmxd.core.answers import Refusal
 from lmxd.core.books.queueing import wait_again
 from lmxd.core.books.state import State
-from lmxd.core.books.superseding import supersede
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.final_refusals import DRAINING, LEASE_ENDED, STOPPED
 from lmxd.core.holders import Lease, Ticket
@@ -81,7 +80,6 @@ def _left(state: State, instance: Instance, lease: Lease) -> None:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         vacated(state, instance, lease, patience)
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
-    supersede(state, instance)
     state.step.touched.instances.add(instance.id)
 
 

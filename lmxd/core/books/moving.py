@@ -10,7 +10,6 @@ from lmxd.core.books.parking import stand_first
 from lmxd.core.books.queue import rank
 from lmxd.core.books.queueing import enter_queue
 from lmxd.core.books.state import State
-from lmxd.core.books.superseding import supersede
 from lmxd.core.decisions import MoveLease, RefuseLease
 from lmxd.core.events import ContextSeen, ConversationCarried, ConversationSaved, GrowthRequested
 from lmxd.core.final_refusals import ASKED_AGAIN, LEASE_ENDED
@@ -117,7 +116,6 @@ def move_lease(state: State, ticket: Ticket, instance: Instance, carried: tuple[
         instance.grown_at = state.now
     if before.parked is None and before.instance != instance.id:
         _leave(state, state.instances[before.instance], before)
-    supersede(state, instance)
     state.step.touched.instances.add(instance.id)
     state.step.serve_again = True
     _answer(state, ticket, lease, before, carried)

@@ -22,7 +22,6 @@ from lmxd.core.books.restored import restored
 from lmxd.core.books.sleeping import awake, never_again, settle, sleep_reported
 from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
-from lmxd.core.books.superseding import supersede
 from lmxd.core.books.yields import begin_yield, end_yield
 from lmxd.core.decisions import ForgetInstance
 from lmxd.core.events import (
@@ -227,7 +226,6 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
     state.step.ready.append(instance)
     state.step.serve_again = instance.vacant
     state.loaded(instance)
-    supersede(state, instance)
 
 
 def _load_postponed(state: State, event: LoadPostponed | LoadBegun) -> None:

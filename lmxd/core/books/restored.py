@@ -6,7 +6,6 @@ from lmxd.core.books.accounts import Account
 from lmxd.core.books.parking import wait_for_place
 from lmxd.core.books.sleeping import lie_down
 from lmxd.core.books.state import State
-from lmxd.core.books.superseding import supersede
 from lmxd.core.books.yields import begin_yield
 from lmxd.core.events import LedgerRestored
 from lmxd.core.holders import Lease
@@ -27,9 +26,6 @@ def restored(state: State, event: LedgerRestored) -> None:
             lie_down(state, instance)
         elif not instance.live:
             state.retire(instance)
-    for instance in list(state.instances.values()):
-        if instance.phase is Phase.READY:
-            supersede(state, instance)
     state.ledger.accept()
     for lease in event.leases:
         state.add_lease(lease)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lmxd.core.books.sleeping import wake
 from lmxd.core.books.state import State
-from lmxd.core.books.superseding import supersede
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
 from lmxd.core.holders import Lease, Ticket
 from lmxd.core.instances import Instance
@@ -83,7 +82,6 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = instance.used_at = state.now
     instance.keep_alive, instance.outgrown = None, False
-    supersede(state, instance)
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
         GrantLease(

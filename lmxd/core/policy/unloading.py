@@ -13,11 +13,13 @@ from lmxd.core.instances import Instance
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.room import check, save
+from lmxd.core.policy.superseding import supersede
 from lmxd.core.words import Cause, Phase
 
 
 def unload(state: State) -> None:
-    """End the instances that have stayed as long as they were to."""
+    """End the instances that have stayed as long as they were to, or whose place a larger one has."""
+    supersede(state)
     for instance in [i for i in state.vacant.values() if _is_due(state, i)]:
         if instance.known_idle(state.now):
             if instance.superseded:

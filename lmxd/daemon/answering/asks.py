@@ -168,10 +168,11 @@ class Asks:
             ceiling={device: a.ceiling for device, a in accounts.items()},
         )
 
-    def again(self, model: str, size: Size, user: User) -> Ask:
+    def again(self, model: str, size: Size, user: User, apart: Sequence[str] = ()) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
         catalog, size = self._present.catalog, self._begun(model, size, user)
-        return self._first_possible(model, self._ways(model, size), catalog.private_to(model, size, user))
+        ways = self._ways(model, size, apart=apart)
+        return self._first_possible(model, ways, catalog.private_to(model, size, user))
 
     async def grown(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.

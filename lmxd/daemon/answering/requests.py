@@ -67,7 +67,7 @@ class Requests:
             self._leasing.reuses(connection)
         size = self._size(connection, params, user)
         ask = await self._asks.prepare(params.model, size, user, params.apart)
-        again = partial(self._asks.again, params.model, size, user)
+        again = partial(self._asks.again, params.model, size, user, params.apart)
         granted = await self._leasing.wait(
             connection,
             id,

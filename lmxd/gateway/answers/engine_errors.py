@@ -52,7 +52,7 @@ def of_engine(body: bytes, status: int, path: str = "") -> LmxdError:
     message = f"the instance says: {text}"
     if status == 500 and _FULL in text.lower():
         message += " The cache that its slots share is full."
-        remedy = "ask again; else have a larger context_length in its profile, or no kv_unified"
+        remedy = "ask again; else have a larger context_length in its profile, or context: elastic, or no kv_unified"
         return LmxdError("stopped", message, remedy)
     key = next((key for words, key in _KEYS.items() if words in text.lower()), None)
     if status == 501:

@@ -60,8 +60,8 @@ class Exchange(asyncio.Protocol):
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._eof = False
-        self._left = False
-        """Nobody listens any longer."""
+        self.left = False
+        """Nobody listens any longer, though it was not over."""
         self._error: Exception | None = None
         self._to: Callable[[bytes], object] | None = None
         self._body: Body | None = None
@@ -237,13 +237,13 @@ class Exchange(asyncio.Protocol):
 
     def outcome(self, head: Head) -> int:
         """The status by which to count an answer that was passed on: the engine's, unless it is not whole."""
-        if self._left:
+        if self.left:
             return CLIENT_LEFT
         return head.status if self._is_whole() else BROKEN_OFF
 
     def close(self) -> None:
         """An engine that is still at it notices that nobody listens any longer."""
-        self._left = self._left or not self._ended.is_set()
+        self.left = self.left or not self._ended.is_set()
         self._end(None)
 
 

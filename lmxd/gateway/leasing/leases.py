@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.leasing.abandoned import until_noticed
 from lmxd.gateway.leasing.known_shelf import KnownShelf
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.slots import InstanceSlots
@@ -34,7 +35,8 @@ class LeaseWish:
     ``stated``: what another gateway says of it; ``priority``: the class in the queue, by default the profile's.
     ``keep_alive``: whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile
     says. ``near``: the instance that has its conversation; ``apart``: those whose slots all have others that go on.
-    ``bounded``: what is sent by it never takes more than ``ctx``, so that others may share a cache with it.
+    ``bounded``: what is sent by it never takes more than ``ctx``, so that others may share a cache with it. ``shared``:
+    what it has of one is given to others next.
     """
 
     model: str
@@ -49,6 +51,7 @@ class LeaseWish:
     near: str | None = None
     apart: tuple[str, ...] = ()
     bounded: bool = False
+    shared: bool = False
 
     @property
     def kind(self) -> Hashable:
@@ -71,6 +74,8 @@ class Leases:
         self._keeper: asyncio.Task[None] | None = None
         self.connections = KeptConnections()
         self._spare = SpareLeases(self._let_go)
+        self._abandoned: dict[str, tuple[AsyncLease, int | None]] = {}
+        """Leases with an answer that nobody waited for to its end -> where they were then, and its slot, if known."""
         self.slots = InstanceSlots(several=instances > 1)
         self.shelf = KnownShelf(self.slots, self.client.shelve, self._in_background)
 
@@ -88,7 +93,8 @@ class Leases:
     async def lease(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
         """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue.
 
-        One that was used without an error is kept for a moment.
+        One that was used without an error is kept for a moment. One of a shared cache is had until its engine works on
+        nothing of it any more.
         """
         lease = self._spare.take(wish.kind, wish.near, wish.apart) or await self._granted(wish, told)
         if self._keeper is None or self._keeper.done():
@@ -100,12 +106,36 @@ class Leases:
                 await self.keep_alive(wish)
             yield lease
         except BaseException:
-            self._spare.end(lease)
+            self._end(wish, lease)
             raise
         else:
-            self._spare.put(wish.kind, lease)
+            if lease.lease in self._abandoned:
+                self._end(wish, lease)
+            else:
+                self._spare.put(wish.kind, lease)
         finally:
             del self.renewed[lease.lease]
+            self._abandoned.pop(lease.lease, None)
+
+    def abandon(self, lease: AsyncLease, slot: int | None) -> None:
+        """Note that nobody waits for the answer to what was asked by a lease, which is in use."""
+        self._abandoned[lease.lease] = lease, slot
+
+    def _end(self, wish: LeaseWish, lease: AsyncLease) -> None:
+        """Give back a lease, and what others share with it only when its engine is done."""
+        left = self._abandoned.get(lease.lease)
+        if left is None or not wish.shared:
+            self._spare.end(lease)
+            return
+        self._spare.ended(lease.lease)
+        self._in_background(self._end_later(*left))
+
+    async def _end_later(self, lease: AsyncLease, slot: int | None) -> None:
+        self.connections.close(lease.lease)
+        try:
+            await until_noticed(lease, slot, self.connections)
+        finally:
+            self._let_go(lease)
 
     async def _granted(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncLease:
         """A lease from lmxd, for the context that is the least where the one that is wished for never fits."""

@@ -208,7 +208,7 @@ class InstanceSlots:
     def crowded(self, model: str, need: int, share: int) -> list[str]:
         """The instances with one cache that lacks the tokens for a need, beside the conversations that go on there.
 
-        A single request is none, as many clients send one after the other. ``share``: tokens that each slot stands for.
+        A conversation that was asked for once does not count: it may be over. ``share``: tokens of each slot.
         """
         now, known = self._clock(), self._known.get(model, {})
         return [name for name, slots in known.items() if slots.live_tokens(now) + need > len(slots.seen) * share]

@@ -18,6 +18,8 @@ _GENERATING: Final = frozenset(
     ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/completion")
 )
 """Paths of requests whose prompt can be counted before they are sent."""
+_OF_TEXTS: Final = ("/v1/completions", "/completion")
+"""Those of which the prompt is a parameter: in a chat it says nothing."""
 LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
 """Names of the most tokens that an answer may have."""
 _UNSAID: Final = 1024
@@ -58,14 +60,15 @@ class Need:
 
 def need_of(call: UpstreamCall) -> Need | None:
     """The need of a request that generates; None for any other, and for one that is for the engine to judge."""
-    if call.method != "POST" or call.path.partition("?")[0] not in _GENERATING:
+    path = call.path.partition("?")[0]
+    if call.method != "POST" or path not in _GENERATING:
         return None
     try:
         fields = msgspec.json.decode(bounded(call.body), type=Fields)
         limit, answers = limit_of(fields), answers_of(fields)
     except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    text, exact = text_of(fields), _counted(fields)
+    text, exact = text_of(fields), _counted(fields) if path in _OF_TEXTS else None
     if exact is not None:
         return Need(most=exact, guess=exact, limit=limit, text=text, answers=answers)
     return Need(most=_most(call.body), guess=len(text) // _GUESSED, limit=limit, text=text, answers=answers)

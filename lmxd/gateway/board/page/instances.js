@@ -18,7 +18,7 @@ function instance(row, i) {
   td[1].lastChild.value = i.loaded || 0;
   put(td[2], i.hold ? "" : `${i.processing} at work, ${i.leased} of ${i.slots} leased`);
   put(td[3], i.hold || i.phase !== "ready" ? "" : speed(i.speed));
-  put(td[4], i.hold ? "" : [i.ctx, i.ctx_most].filter(Boolean).map(n => n.toLocaleString("en")).join(" of "));
+  put(td[4], i.hold ? "" : [i.ctx, i.shares ? 0 : i.ctx_most].filter(Boolean).map(n => n.toLocaleString("en")).join(" of "));
   put(td[5], size(i.bytes));
   put(td[6], several(i.users));
   td[6].hidden = !admin;

@@ -28,7 +28,7 @@ function model(row, m, s) {
   const td = row.children, [name, others] = td[0].firstChild.children;
   const mine = s.instances.filter(i => i.model === m.model && !i.hold);
   put(name, m.model);
-  put(others, [m.quantization, counted(m.slots, "slot") + ` of ${contexts(m)} tokens`, ...m.traits, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
+  put(others, [m.quantization, counted(m.slots, "slot") + `${m.shares ? " of one cache, conversations" : ""} of ${contexts(m)} tokens`, ...m.traits, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
   put(td[1], m.bytes === null ? "" : size(m.bytes));
   put(td[2], mine.length ? "" : fitting(m));
   td[2].title = m.ends.length ? `The fewest that would have to end: ${m.ends.join(", ")}` : "";
