@@ -58,5 +58,5 @@ class Carrier(Protocol):
         ...
 
     def fit(self, file: Path, streams: int) -> bool:
-        """Make a saved file one for an instance of so many caches beside each other. False: it cannot be. Raises OSError."""
+        """Make a saved file one for so many caches beside each other. False: it cannot be. Raises OSError."""
         ...
