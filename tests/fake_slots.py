@@ -97,6 +97,11 @@ class Slots:
         self.tasks = [0] * count
         self.lock = threading.Lock()
 
+    @property
+    def streams(self) -> int:
+        """Caches beside each other, as files have them."""
+        return 1 if self.unified else len(self.tokens)
+
     @classmethod
     def of_flags(cls, words: list[str]) -> Slots:
         """As many, and as large, as llama-server's flags say."""
@@ -165,10 +170,10 @@ class Slots:
 
     def save(self, slot: int, file: Path, version: int = 2) -> int:
         """Write a slot to a file that there is: the header, its tokens, and a byte for each of its cells' two rows."""
-        tokens, count = self.tokens[slot], len(self.tokens)
+        tokens, count, at = self.tokens[slot], self.streams, 0 if self.unified else slot
         cells = struct.pack("<I", len(tokens)) + b"".join(struct.pack("<iIi", n, 1, slot) for n in range(len(tokens)))
         row = struct.pack("<iQ", 0, 1) + bytes(len(tokens))
-        streams = bytes(4 * slot) + cells + struct.pack("<II", 0, 1) + row * 2 + bytes(4 * (count - slot - 1))
+        streams = bytes(4 * at) + cells + struct.pack("<II", 0, 1) + row * 2 + bytes(4 * (count - at - 1))
         with file.open("r+b") as saved:
             saved.write(struct.pack("<4sII", b"qsgg", version, len(tokens)) + struct.pack(f"<{len(tokens)}I", *tokens))
             saved.write(struct.pack("<I", count) + streams)
@@ -183,7 +188,7 @@ class Slots:
         (streams,) = struct.unpack_from("<I", raw, 12 + 4 * count)
         if magic != b"qsgg" or version not in (2, 3, 5):
             raise ValueError("Unable to restore slot, the file is none")
-        if streams != len(self.tokens):
+        if streams != self.streams:
             raise ValueError("llama_state_seq_load_file: n_stream mismatch")
         if count > self.context:
             raise ValueError("Unable to restore slot, no available space in KV cache or invalid slot save file")

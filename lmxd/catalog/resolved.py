@@ -66,7 +66,7 @@ class Resolved:
         return not_carried(
             model,
             self.launch,
-            alike=self.profile.slots == 1,
+            alike=self.profile.slots == 1 or self.launch.unified,
             projector=beside.projector is not None,
             draft=beside.draft is not None,
         )

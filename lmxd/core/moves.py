@@ -23,7 +23,8 @@ class Move(StrEnum):
 class Carry:
     """A conversation that moves: it lies in the cache of this slot of an instance; or in ``file``, if that is named.
 
-    ``file``: a name that only the daemon understands. The instance may be gone then, which had ``spread`` slots.
+    ``file``: a name that only the daemon understands. The instance may be gone then, which had ``spread``
+    caches beside each other.
     """
 
     instance: InstanceId

@@ -57,6 +57,6 @@ class Carrier(Protocol):
         """How long it took to process a token of a prompt, in the mean. None if it does not say."""
         ...
 
-    def fit(self, file: Path, slots: int) -> bool:
-        """Make a saved file one for an instance of another number of slots. False: it cannot be. Raises OSError."""
+    def fit(self, file: Path, streams: int) -> bool:
+        """Make a saved file one for so many caches beside each other. False: it cannot be. Raises OSError."""
         ...

@@ -221,6 +221,10 @@ class RequestGrowth:
         """The cells of the cache that all slots of a lease's instance share; None where each has its own."""
         return None
 
+    def at_most(self, lease: AsyncLease) -> int:
+        """Tokens that it may take of such a cache, as it was sent last."""
+        return 0
+
     def as_sent(self, lease: AsyncLease, call: UpstreamCall) -> UpstreamCall:
         """A call of the request as it is sent by a lease."""
         return call

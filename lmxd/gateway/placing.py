@@ -22,6 +22,7 @@ class Placing:
     """Places requests in slots."""
 
     def __init__(self, leases: Leases) -> None:
+        self._leases = leases
         self._slots = leases.slots
         self._shelf = leases.shelf
         self._connections = leases.connections
@@ -41,7 +42,10 @@ class Placing:
             seen = growth.trace
         cells = None if growth is None else growth.cells(lease)
         takes = held is None and (several or seen is not None)
-        with self._slots.taken(lease, seen) if takes else contextlib.nullcontext(held) as slot:
+        tokens = 0 if growth is None or held is not None else growth.at_most(lease)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._leases.within(lease, tokens))
+            slot = stack.enter_context(self._slots.taken(lease, seen)) if takes else held
             if slot is not None and cells is not None:
                 await self._make_room(lease, slot, cells)
             if takes and seen is not None:

@@ -154,6 +154,12 @@ class SharedGrowth(RequestGrowth):
         self._bound = bound(call, max(1, (lease.ctx - self._prompt) // self._answers))
         return self._bound.call
 
+    def at_most(self, lease: AsyncLease) -> int:
+        if self._prompt is None or self._bound is None:
+            return lease.ctx
+        limit, most = self._bound.limit, self._bound.most
+        return self._prompt + self._answers * (most if limit is None else min(limit, most))
+
     def may_meet_wall(self, lease: AsyncLease) -> bool:
         return self._bound is not None and self._bound.cuts and self._answers == 1 and lease.ctx < self._top
 

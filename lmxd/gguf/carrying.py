@@ -19,8 +19,8 @@ def not_carried(
 ) -> str | None:
     """The reason why a conversation is processed anew when it moves to another instance; None if its file carries it.
 
-    ``alike``: both instances have as many slots. ``projector``: the server turns images or sound into tokens.
-    ``draft``: a second model proposes tokens.
+    ``alike``: both instances have as many caches beside each other: one for each slot, or for all. ``projector``: the
+    server turns images or sound into tokens. ``draft``: a second model proposes tokens.
     """
     if any(model.states):
         return "it has a recurrent state, which not all builds of llama-server take back from a file"

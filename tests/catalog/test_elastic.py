@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
@@ -132,6 +133,15 @@ def test_what_goes_with_the_model_decides_whether_a_conversation_is_carried(tmp_
     assert "drafts" in (beside.resolve("m").not_carried or "")
     (tmp_path / "m.gguf").write_bytes(b"no model")
     assert "does not tell" in (Catalog(beside.config).resolve("m").not_carried or "")
+
+
+def test_a_file_of_one_cache_fits_any_number_of_slots(tmp_path: Path) -> None:
+    """That of a model with windows, too, whose layout is none that lmxd could change."""
+    profile = "context_length: 32768, swa_full: true, slots: 4, elastic: {start: 4096}"
+    apart, one = (catalog(tmp_path, f"{{{profile}, kv_unified: {said}}}") for said in ("false", "true"))
+    synthetic.write(tmp_path / "m.gguf", *synthetic.gemma3_12b())
+    assert "as many slots" in (apart.resolve("m").not_carried or "")
+    assert one.resolve("m").not_carried is None
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,15 @@ GREEDY: dict[str, Any] = {"temperature": 0, "ignore_eos": True, "return_tokens":
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Iterator[Gateway]:
-    """Two models of the same file: one whose slots share a cache, and one with a slot of the whole context.
+    """Models of the same file: two whose slots share a cache, and one with a slot of the whole context.
 
-    There is room for one instance of each.
+    There is room for one instance of each of two. ``larger`` begins with two shares, and may have four.
     """
     static = {"path": str(few_layers), "context_length": TOP, "threads": 1}
     shared = static | {"kv_unified": True, "slots": SHARES, "elastic": {"start": START, "steps": [START * SHARES]}}
-    config = {"gpu": {"device": "host", "max_memory_gb": 0.3}, "models": {"static": static, "shared": shared}}
+    larger = shared | {"slots": 2, "elastic": {"start": START, "steps": [TOP]}}
+    models = {"static": static, "shared": shared, "larger": larger}
+    config = {"gpu": {"device": "host", "max_memory_gb": 0.3}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("cells"), config) as lmxd, Gateway(lmxd) as gateway:
         yield gateway
 
@@ -100,6 +102,14 @@ def test_a_conversation_crosses_two_growths_and_is_that_of_a_static_run(empty: G
     assert all(each["timings"]["prompt_n"] <= ADDED + 1 for each in found), "only what is new is processed"
     with empty.lmxd.client() as client:
         assert [i.ctx for i in client.instances().instances if i.model == "shared"] == [SHARES * START]
+
+
+def test_a_conversation_is_carried_to_a_cache_of_more_slots_as_in_a_static_run(gateway: Gateway) -> None:
+    static, found = (conversation(gateway, model, AGENTS) for model in ("static", "larger"))
+    assert [each["tokens"] for each in found] == [each["tokens"] for each in static]
+    assert [each["timings"]["prompt_n"] for each in found] == [each["timings"]["prompt_n"] for each in static]
+    with gateway.lmxd.client() as client:
+        assert TOP in [i.ctx for i in client.instances().instances if i.model == "larger"]
 
 
 def test_eight_at_once_are_answered_from_their_own_contexts(empty: Gateway) -> None:

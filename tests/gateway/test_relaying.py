@@ -96,6 +96,12 @@ async def test_a_program_has_one_cache_for_itself_and_each_answer_the_whole_cont
         assert len(run.house.state.instances) == 1
 
 
+async def test_answers_of_a_program_that_have_no_room_together_come_one_after_the_other(tmp_path: Path) -> None:
+    async with running(tmp_path, shares=True, slots=4, wordy=4000, token_seconds=0.002) as run:
+        found = await asyncio.gather(*(run.complete(letter * 1200, 100) for letter in "abc"), run.complete("d" * 99, 1))
+        assert [each.status for each in found] == [200] * 4
+
+
 async def test_a_request_that_fits_is_handed_on_as_it_is(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         assert (await run.complete("a" * 100)).status == 200

@@ -311,6 +311,18 @@ async def test_a_new_conversation_has_a_larger_cache_where_those_that_go_on_woul
         assert [i.ask.spread for i in h.state.instances.values() if i.ask.unified and i.accepts] == [8]
 
 
+async def test_conversations_that_erase_each_other_have_a_larger_cache(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, slots=4)) as front:
+        talks = Talks(front, 450)
+        assert [await talks.turn(name) for name in "abcd"] == [450] * 4
+        assert [await talks.turn(name) for name in "abc"] == [100, 100, 560], "there is no room for all four"
+        assert instances(h) == ["shared#1"]
+        assert await talks.turn("d") == 560
+        assert [i.ask.spread for i in h.state.instances.values() if i.ask.unified and i.accepts] == [8]
+        await asyncio.gather(*(talks.turn(name) for name in "abcd"))
+        assert [await talks.turn(name) for name in "abcd"] == [100] * 4, "each keeps what it has"
+
+
 async def test_single_requests_one_after_the_other_start_no_larger_cache(tmp_path: Path) -> None:
     async with opened(h := house(tmp_path, slots=4)) as front:
         talks = Talks(front, 450)

@@ -93,7 +93,7 @@ class Carrying:
         async with self.kept.saved(source, slot) as saved:
             hit("growth_saved")
             name = self.kept.keep(saved, instance, slot)
-        return Carry(instance=instance, slot=slot, file=name, spread=source.slots)
+        return Carry(instance=instance, slot=slot, file=name, spread=source.streams)
 
     async def _carried(self, decision: CarryConversation, carry: Carry) -> int:
         """The slot in which it lies. Raises Uncarried, and OSError for files."""
@@ -106,7 +106,7 @@ class Carrying:
             source = await end(self._launched(carry.instance), carry.instance)
             saved = await self._fetched(decision.ticket, carry, source)
             try:
-                slot = await self._moved(saved, source.slots, target, lease)
+                slot = await self._moved(saved, source.streams, target, lease)
             finally:
                 remove_file(saved.path)
         hit("growth_restored")
@@ -123,12 +123,12 @@ class Carrying:
             hit("growth_saved")
             return saved
 
-    async def _moved(self, saved: SavedFile, slots: int, target: End, lease: LeaseId) -> int:
-        """The slot into which a file of an instance with ``slots`` was read: one that nobody uses, and has the least.
+    async def _moved(self, saved: SavedFile, streams: int, target: End, lease: LeaseId) -> int:
+        """The slot into which a file of an instance with ``streams`` was read: one that nobody uses, and has the least.
 
         Raises Uncarried, and OSError for files.
         """
-        await target.fit(saved, slots)
+        await target.fit(saved, streams)
         await self._shelf.rescue(target.instance, (await target.free_slot(self._awaited(target.instance)),))
         async with target.doorway.turn:
             lying = self._awaited(target.instance)

@@ -41,13 +41,13 @@ class SavedFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
-    """One of the two instances of a move."""
+    """One of the two instances of a move. ``streams``: its caches beside each other, of a slot each, or one for all."""
 
     instance: InstanceId
     carrier: Carrier
     endpoint: Endpoint
     doorway: Doorway
-    slots: int
+    streams: int
 
     async def save(self, slot: int, file: Path) -> SavedFile:
         """Have what a slot has written to a file. Raises Uncarried, and OSError for files."""
@@ -68,18 +68,18 @@ class End:
             finally:
                 self.doorway.shut()
 
-    async def fit(self, saved: SavedFile, slots: int) -> None:
-        """Make the file of an instance with ``slots`` one that can be read, if it is not as it was written there.
+    async def fit(self, saved: SavedFile, streams: int) -> None:
+        """Make the file of an instance with ``streams`` one that can be read, if it is not as it was written there.
 
         One of another size was fitted before, or is not whole: an engine that reads such a one may end by it. Raises
         Uncarried, and OSError for files.
         """
         size = saved.path.stat().st_size
-        if (slots, saved.size) == (self.slots, size):
+        if (streams, saved.size) == (self.streams, size):
             return
         if _room(saved.path.parent) < size:  # it may have to be copied
             raise Uncarried("the disk is full")
-        if not await asyncio.to_thread(self.carrier.fit, saved.path, self.slots):
+        if not await asyncio.to_thread(self.carrier.fit, saved.path, self.streams):
             raise Uncarried("its file is not whole, or is laid out in another way than lmxd knows")
 
     async def used(self) -> Sequence[SlotUse | None]:
@@ -125,7 +125,7 @@ async def end(launched: Launched | None, instance: InstanceId) -> End:
         carrier=launched.engine,
         endpoint=launched.endpoint,
         doorway=launched.doorway,
-        slots=launched.plan.launch.slots,
+        streams=launched.plan.launch.streams,
     )
 
 

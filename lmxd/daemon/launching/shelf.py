@@ -49,7 +49,7 @@ class Gateways(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PutBy:
-    """A conversation in a file. ``kind`` is that of its instance, which had ``spread`` slots."""
+    """A conversation in a file. ``kind`` is that of its instance, which had ``spread`` caches beside each other."""
 
     saved: SavedFile
     kind: Kind
@@ -192,7 +192,7 @@ class Shelf:
             async with self._kept.saved(source, slot, "put by") as saved:
                 hit("conversation_put_by")
                 name = saved.path.stem
-                self._known[name] = _PutBy(saved=saved, kind=self._kind(instance), spread=source.slots, of=of)
+                self._known[name] = _PutBy(saved=saved, kind=self._kind(instance), spread=source.streams, of=of)
         finally:
             if use is not None and use.tokens:  # one that took too long is not begun again soon
                 self._paces.setdefault(kind, _Pace()).write = (time.monotonic() - begun) / use.tokens

@@ -154,8 +154,8 @@ class LlamaServer:
     async def erase_slot(self, endpoint: Endpoint, slot: int) -> bool:
         return await slots.erase(endpoint, slot)
 
-    def fit(self, file: Path, slots: int) -> bool:
-        return fitted(file, slots)
+    def fit(self, file: Path, streams: int) -> bool:
+        return fitted(file, streams)
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""

@@ -222,6 +222,11 @@ class Leases:
         self._forget(lease.lease)
         return grown
 
+    @contextlib.asynccontextmanager
+    async def within(self, lease: AsyncLease, tokens: int) -> AsyncIterator[None]:
+        """So many tokens of a lease's cache are one request's until the block ends. A lease has one request here."""
+        yield
+
     def give_up(self, lease: AsyncLease) -> None:
         """Give back a lease before its request is answered, which goes on with another."""
         self._spare.end(lease)

@@ -31,6 +31,10 @@ class OneLease(Leases):
         """Requests that are at the instance."""
         self._left = asyncio.Event()
         """One of them has been answered, or waits for a growth."""
+        self._next = asyncio.Lock()
+        self._taken = 0
+        """Tokens that they may have of a cache which all slots share."""
+        self._freed = asyncio.Event()
 
     @property
     def model(self) -> str:
@@ -58,6 +62,21 @@ class OneLease(Leases):
             yield self._present
         finally:
             self._leave()
+
+    @contextlib.asynccontextmanager
+    async def within(self, lease: AsyncLease, tokens: int) -> AsyncIterator[None]:
+        """The same, in turn: an engine ends the answers of all where it has no room for what they are together."""
+        tokens = min(tokens, lease.ctx)
+        async with self._next:
+            while self._taken and self._taken + tokens > lease.ctx:
+                self._freed.clear()
+                await self._freed.wait()
+            self._taken += tokens
+        try:
+            yield
+        finally:
+            self._taken -= tokens
+            self._freed.set()
 
     async def _look(self, wait: float | None) -> None:
         """Ask lmxd where it is: it may have moved just now. LmxdError if it has ended.

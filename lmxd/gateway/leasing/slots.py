@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, NamedTuple
@@ -52,6 +53,8 @@ class Slots:
         self.before = [Before()] * count
         self._going_on: set[int] = set()
         """The slots whose conversation has had a second request: one that has none may never have."""
+        self._erased: deque[Trace] = deque(maxlen=count)
+        """The prompts that lay in slots which were erased: who goes on with one goes on, though nothing is left."""
         self._last_used = [-inf] * count
         """The time at which the last request in each ended that is still there."""
         self._busy: set[int] = set()
@@ -75,7 +78,7 @@ class Slots:
         self._busy.add(slot)
         self.before[slot] = Before(self.seen[slot], slot in self._going_on)
         self._going_on.discard(slot)
-        if self.saved(slot, prompt):
+        if self.saved(slot, prompt) or any(gained(seen, prompt) for seen in self._erased):
             self.goes_on(slot)
         self.seen[slot] = prompt
         return slot
@@ -110,6 +113,7 @@ class Slots:
     @contextlib.contextmanager
     def erased(self, slot: int) -> Iterator[None]:
         """An idle slot loses what it has, and nobody has it until the block ends."""
+        self._erased.append(self.seen[slot])
         self.forget(slot)
         self._busy.add(slot)
         try:
