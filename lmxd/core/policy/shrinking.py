@@ -68,7 +68,7 @@ def resume(state: State) -> None:
 def _may_shrink(state: State, instance: Instance) -> bool:
     if instance.phase is not Phase.READY or instance.lesser is None or instance.busy or instance.tickets:
         return False
-    if instance.ask.pin or instance.outgrown or instance.yielding is not None or instance.closed:
+    if instance.ask.pin or instance.outgrown or instance.superseded or instance.yielding is not None or instance.closed:
         return False
     if state.now - instance.grown_at < THRASH_WINDOW or disturbs(state, instance):
         return False
