@@ -125,12 +125,12 @@ def moving_row(x: MovingInfo) -> tuple[str, ...]:
 
 
 def lease_labels(found: Sequence[LeaseInfo]) -> Iterator[str]:
-    """The leases of each holder, who is named once: "l-1, l-2 (key anna)"; others' one by one."""
+    """The leases of each holder, who is named once: "l-1 l-2 (key anna)"; others' one by one."""
     by_holder: dict[str, list[str]] = {}
     for x in found:
         if x.lease:
             by_holder.setdefault(output.whose(x.uid, x.user), []).append(x.lease)
-    yield from (f"{', '.join(ids)} ({whose})" for whose, ids in by_holder.items())
+    yield from (f"{' '.join(ids)} ({whose})" for whose, ids in by_holder.items())
     yield from (lease_label(x) for x in found if not x.lease)
 
 

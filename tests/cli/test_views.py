@@ -61,7 +61,7 @@ def test_the_holder_of_many_leases_is_named_once() -> None:
         LeaseInfo(bytes=GIB, slots=1, lease=f"l-{n}", uid=990, user=u) for n, u in enumerate(("anna", "bo", "anna"))
     ]
     others = LeaseInfo(bytes=GIB, slots=1)
-    assert [*views.lease_labels([others, *mine])] == ["l-0, l-2 (key anna)", "l-1 (key bo)", "another's 1.00 GiB"]
+    assert [*views.lease_labels([others, *mine])] == ["l-0 l-2 (key anna)", "l-1 (key bo)", "another's 1.00 GiB"]
 
 
 def test_an_elastic_context_says_what_it_may_become() -> None:
