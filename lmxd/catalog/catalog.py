@@ -177,13 +177,13 @@ class Catalog:
         """The size with the least step for ``used``, the tokens by slot, and a quarter more; None if none is smaller.
 
         At least the one with which a lease of ``user`` starts, and as many slots as ``now``, which gives the most back.
-        One cache for all slots has no more of them than all need together. LmxdError ``unknown_model``.
+        One cache for all slots has no more of them than all need together, or leases have. LmxdError ``unknown_model``.
         """
         start, steps = self.start(name, user), self._steps(name)
         if start is None or steps is None or now.ctx is None:
             return None
         if steps.unified:
-            slots = steps.enough(used)
+            slots = max(steps.enough(used), steps.size(now.like))
             smaller = replace(now, ctx=slots * steps.start, slots=slots, exact=True)
         else:
             smaller = replace(now, ctx=steps.least(max(start, with_more(max(used, default=0)))), exact=True)

@@ -130,7 +130,7 @@ class Instance:
     @property
     def lesser(self) -> Option | None:
         """The way in which ``smaller`` runs where it does, if that takes less; None if it cannot."""
-        none = self.smaller is None or self.smaller.spread < self.ask.spread - self.free_slots
+        none = self.smaller is None or self.smaller.spread < self.taken_slots
         options = () if self.smaller is None or none else self.smaller.options
         mine = self.demand
         same = (o for o in options if o.demand.keys() == mine.keys() and o.spills <= self.option.spills)
@@ -152,9 +152,12 @@ class Instance:
         return self.live and self.yielding is None and not self.closed and not self.superseded
 
     @property
+    def taken_slots(self) -> int:
+        return sum([t.ask.slots for t in self.tickets.values()]) + sum([x.slots for x in self.leases.values()])
+
+    @property
     def free_slots(self) -> int:
-        taken = sum([t.ask.slots for t in self.tickets.values()]) + sum([x.slots for x in self.leases.values()])
-        return self.ask.spread - taken
+        return self.ask.spread - self.taken_slots
 
     @property
     def vacant(self) -> bool:

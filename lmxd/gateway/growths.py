@@ -9,9 +9,17 @@ from lmxd.gateway.growing import RequestGrowth
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.requests.bound import bound_beside
 from lmxd.gateway.requests.need import need_of
 from lmxd.gateway.shared_growth import SharedGrowth
 from lmxd.rpc.books import ModelInfo
+
+
+def as_alone(model: ModelInfo, call: UpstreamCall) -> UpstreamCall:
+    """A call as it is sent without a growth: what it wants of one cache at the same time has room in that."""
+    if model.elastic is None or not model.elastic.unified:
+        return call
+    return bound_beside(call, model.slots * model.elastic.steps[0], model.slots)
 
 
 def growth_of(

@@ -19,7 +19,7 @@ from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.signs_of_life import EVENTS
 from lmxd.gateway.answers.stream_events import StreamEvents
 from lmxd.gateway.growing import Anew, RequestGrowth
-from lmxd.gateway.growths import growth_of
+from lmxd.gateway.growths import as_alone, growth_of
 from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.relayed_answer import RelayedAnswer
@@ -129,6 +129,7 @@ class Serving:
             wish = _of(meant.model, wish, asks=takes_slot(call))
             served.model = wish.model
             growth = growth_of(self._leases, meant.model, call, wish, told, served.met_wall)
+            call = as_alone(meant.model, call) if growth is None else call
             sent = TracedPrompt(call, None if growth is None else growth.trace)
             if growth is None and self._slots.several and sent.trace is not None:
                 wish = replace(wish, near=self._slots.of_conversation(wish.model, sent.trace)[2] or None)

@@ -60,6 +60,8 @@ class SharedGrowth(RequestGrowth):
         self._wish: LeaseWish | None = None
         self._bound: Bound | None = None
         """That of the answer that was asked for last."""
+        self._lay = False
+        """Its conversation lay somewhere when it came."""
 
     def begins_with(self, wish: LeaseWish) -> LeaseWish:
         """A lease of as many tokens as are guessed, or known by now, where the conversation lies.
@@ -71,6 +73,8 @@ class SharedGrowth(RequestGrowth):
             return wish
         saved, _, near = self._slots.of_conversation(wish.model, self.trace)
         kept, _ = self._shelf.lies_in(wish.model, self.trace)
+        self._lay = bool(saved or kept)
+        self._slots.touch(wish.model, near, self.trace)
         if kept > saved:
             near = ""  # any instance can read it
         least, share = self._least or self._enough_for(self._need.guess), self._elastic.steps[0]
@@ -101,6 +105,9 @@ class SharedGrowth(RequestGrowth):
         if more > max(enough, lease.ctx):
             with suppress(LmxdError):
                 return await self._widened(lease, more, self.lies_in(lease), self.told, deadline=_AT_ONCE)
+        if self._has_lost(lease):
+            with suppress(LmxdError):
+                lease = await self._leases.widen(lease, enough, None, partial(hear, self.told), apart=True)
         if enough <= lease.ctx:
             return lease
         try:
@@ -111,6 +118,16 @@ class SharedGrowth(RequestGrowth):
             return lease  # what its answer may need more, it is given when it does
         self._least = enough
         raise Anew(refused) from refused
+
+    def _has_lost(self, lease: AsyncLease) -> bool:
+        """Whether others took the cells of its conversation while it waited: so they lack for all that go on.
+
+        It is processed anew wherever it is, so that it is the one to go where there are more.
+        """
+        lies = (
+            self._slots.of_conversation(lease.model, self.trace)[0] or self._shelf.lies_in(lease.model, self.trace)[0]
+        )
+        return self._lay and not lies
 
     async def _counted(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
         """Tokens of its prompt, or more where that is enough to know. None if nobody can tell well enough.

@@ -192,6 +192,26 @@ def test_as_many_of_the_largest_run_as_a_request_names() -> None:
     assert waits not in world.granted()
 
 
+def half(world: World) -> None:
+    """Four slots would do for the conversations of an idle instance, and somebody else wants the bytes."""
+    world.tick(20)
+    world.seen("m#1")
+    world.needs_less("m#1", 8, context=CACHE // 2, spread=SHARES // 2)
+    world.ask("other", 12, wait=5)
+    world.seen("m#1")
+
+
+def test_an_instance_does_not_shrink_to_fewer_slots_than_its_leases_have() -> None:
+    world = World()
+    lease, other = shared(world, 4, 16), shared(world)
+    half(world)
+    assert not world.all(SaveConversation)
+    world.release(other)
+    half(world)
+    assert world.last(SaveConversation).instance == "m#1"
+    assert world.home(lease) == "m#1"
+
+
 def test_nobody_waits_for_a_cache_that_another_process_of_the_same_user_has_alone() -> None:
     world = World({"gpu": Gpu(capacity=40 * GIB)})
     shared(world, SHARES, pid=1)

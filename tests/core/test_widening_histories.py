@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
 from lmxd.core.decisions import MoveLease
-from lmxd.core.words import TicketId
+from lmxd.core.words import Phase, TicketId
 
 SHARE = 8192
 """Tokens of each slot."""
@@ -99,8 +99,13 @@ class Widenings(Growths):
     ) -> None:
         self.widen(data, context, slot, wait, None)
 
+    @rule(data=st.data(), gib=st.sampled_from([6.0, 6.0, None]), spread=st.just(4))
     def need_less(self, data: st.DataObject, gib: float | None, spread: int | None) -> None:
-        """An instance of one size never has a smaller one."""
+        """The daemon says that the smaller size is enough for what lies in an instance, or that it is not."""
+        large = [i.id for i in self.world.state.instances.values() if i.phase is Phase.READY and i.ask.spread == 8]
+        if large:
+            name = data.draw(st.sampled_from(sorted(large)))
+            self.world.needs_less(name, None if gib is None else SIZES[4], context=4 * SHARE, spread=4)
 
     @invariant()
     def who_grew_has_the_slots_that_were_asked_for(self) -> None:

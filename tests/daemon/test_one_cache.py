@@ -185,3 +185,31 @@ async def test_an_idle_cache_gives_back_what_its_conversations_do_not_use(tmp_pa
             again, "/completion", json.dumps({"prompt": "a" * 701, "n_predict": 1, "id_slot": 0}).encode()
         )
         assert json.loads(said.text)["timings"]["cache_n"] >= 700
+
+
+async def test_a_lease_moves_to_a_larger_cache_for_others_if_there_is_room(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512}).open() as h,
+        h.client() as lmxd,
+    ):
+        lease = await lmxd.request("m", bounded=True, max_instances=1)
+        moved = await lmxd.grow(lease.lease, 512, apart=[lease.instance], max_instances=1, wait=0)
+        assert (moved.instance_slots, moved.slots) == (4, 1)
+        (device,) = (await lmxd.devices()).devices
+        await lmxd.hold(device.headroom)
+        stays = await lmxd.grow(lease.lease, 512, apart=[moved.instance], max_instances=1, wait=0)
+        assert (stays.instance, stays.slots) == (moved.instance, 1), "there is no room for a larger one"
+
+
+async def test_an_idle_cache_keeps_as_many_slots_as_idle_leases_have(tmp_path: Path) -> None:
+    h = house(tmp_path, slots=2, estimated_memory_gb=None, elastic={"start": 512, "idle_shrink": 0.2})
+    async with h.open(), h.client() as lmxd:
+        first = await lmxd.request("m", ctx=4000, bounded=True)
+        await lmxd.release(first.lease)
+        lease = await lmxd.request("m", ctx=1500, bounded=True)
+        assert (lease.instance, lease.slots, lease.instance_slots) == (first.instance, 3, 8)
+        await http(lease, "/completion", json.dumps({"prompt": "a" * 100, "n_predict": 1, "id_slot": 5}).encode())
+        await h.until(lambda: lease.instance not in h.state.instances)
+        await h.until(lambda: h.state.leases[lease.lease].parked is None)
+        now = lmxd.lease(lease.lease)
+        assert (now.slots, now.instance_slots) == (3, 4)

@@ -37,8 +37,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, few_layers: Path) -> Itera
     There is room for one instance of each of two. ``larger`` begins with two shares, and may have four.
     """
     static = {"path": str(few_layers), "context_length": TOP, "threads": 1}
-    shared = static | {"kv_unified": True, "slots": SHARES, "elastic": {"start": START, "steps": [TOP]}}
-    larger = shared | {"slots": 2}
+    shared = static | {"kv_unified": True, "slots": SHARES, "elastic": {"start": START, "steps": [START * SHARES]}}
+    larger = shared | {"slots": 2, "elastic": {"start": START, "steps": [TOP]}}
     models = {"static": static, "shared": shared, "larger": larger}
     config = {"gpu": {"device": "host", "max_memory_gb": 0.3}, "models": models}
     with Lmxd(tmp_path_factory.mktemp("cells"), config) as lmxd, Gateway(lmxd) as gateway:

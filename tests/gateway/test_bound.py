@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.gateway.http.upstream_call import UpstreamCall
-from lmxd.gateway.requests.bound import bound
+from lmxd.gateway.requests.bound import bound, bound_beside
 from lmxd.gateway.requests.need import LIMITS, need_of
 
 HEEDED = {
@@ -80,3 +80,21 @@ def test_answers_are_counted_where_there_is_one_prompt(body: dict[str, Any], ans
     need = need_of(UpstreamCall(path="/v1/completions", body=json.dumps(body).encode()))
     assert need is not None
     assert need.answers == answers
+
+
+def told(**body: Any) -> int | None:
+    """Tokens that a request of 4,096 cells and eight slots tells its engine to say at most."""
+    call = UpstreamCall(path="/v1/completions", body=json.dumps(body).encode())
+    found: int | None = json.loads(bound_beside(call, 4096, 8).body).get("max_tokens")
+    return found
+
+
+def test_answers_to_several_prompts_have_room_beside_each_other() -> None:
+    assert told(prompt=["x" * 100, "y"]) == 4096 // 2 - 102
+    assert told(prompt=["x", "y"], n=2) == 4096 // 8 - 3
+    assert told(prompt=[[1, 2]] * 20, max_tokens=9000) == 4096 // 8 - len("[1, 2]")
+    assert told(prompt=["x", "y"], max_tokens=7) == 7
+    assert told(prompt=["x" * 5000, "y"]) is None
+    assert told(prompt="x") is None
+    assert told(prompt=[1, 2]) is None
+    assert told(prompt=7) is None

@@ -328,3 +328,24 @@ async def test_single_requests_one_after_the_other_start_no_larger_cache(tmp_pat
         talks = Talks(front, 450)
         assert [await talks.turn(name) for name in "abcdef"] == [450] * 6
         assert instances(h) == ["shared#1"]
+
+
+async def test_who_loses_its_cells_while_it_waits_gets_a_larger_cache_if_there_is_room(tmp_path: Path) -> None:
+    async with opened(h := house(tmp_path, {"token_seconds": 0.01}, gb=2, slots=4)) as front:
+
+        async def ask(prompt: str, most: int) -> None:
+            body = {"model": "shared", "prompt": prompt, "max_tokens": most}
+            assert (await front.ask("/v1/completions", body)).status == 200
+
+        mine = "mine " * 120
+        await ask(mine, 4)
+        others = [asyncio.create_task(ask("long " * 240, 100))]
+        await front.until(lambda: [lease.slots for lease in h.state.leases.values()] in ([3], [4]))
+        others.append(asyncio.create_task(ask("next " * 240, 100)))
+        await front.until(lambda: len(h.state.queue) == 1)
+        others.append(asyncio.create_task(ask(mine + "a" * 80, 4)))
+        await front.until(lambda: len(h.state.queue) == 2)
+        await asyncio.gather(*others)
+        await front.until(lambda: len(instances(h)) == 1)
+        (left,) = instances(h)
+        assert h.state.instances[left].ask.spread == 8

@@ -64,7 +64,7 @@ def _requested(state: State, event: GrowthRequested) -> None:
         lease.parked = replace(lease.parked, ask=event.ask)
         stand_first(ticket, lease.parked)
         state.step.touched.leases.add(lease.id)
-    elif state.instances[lease.instance].is_like(event.ask) and lease.slots >= event.ask.slots:
+    elif _has_enough(state, lease, event):
         slots = [carry.slot for carry in ticket.carries if carry.instance == lease.instance]
         ticket.instance, ticket.why = lease.instance, f"{lease.instance} has enough context"
         _answer(state, ticket, lease, before=lease, carried=tuple((slot, slot) for slot in slots))
@@ -73,6 +73,12 @@ def _requested(state: State, event: GrowthRequested) -> None:
     lease.growing = ticket.id
     enter_queue(state, ticket)
     state.step.arrived = ticket
+
+
+def _has_enough(state: State, lease: Lease, event: GrowthRequested) -> bool:
+    """Whether a lease has all that its growth wants, and where it may be."""
+    instance, ask = state.instances[lease.instance], event.ask
+    return instance.id not in event.apart and instance.is_like(ask) and lease.slots >= ask.slots
 
 
 def _ticket(state: State, event: GrowthRequested, lease: Lease) -> Ticket:

@@ -25,6 +25,7 @@ from lmxd.daemon.answering.together import Together
 from lmxd.daemon.answering.transit import ask_of
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
+from lmxd.rpc.growing import GrowParams
 
 FRESH: Final = 0.05
 """Seconds for which a reading is used for decisions: 40 requests at once need one reading, not 40."""
@@ -174,33 +175,36 @@ class Asks:
         ways = self._ways(model, size, apart=apart)
         return self._first_possible(model, ways, catalog.private_to(model, size, user))
 
-    async def grown(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
+    async def grown(self, lease: Lease, params: GrowParams) -> Ask:
         """The ask of a lease that needs so many tokens, on a fresh reading: of its instance's kind, on a larger step.
 
-        ``max_instances``: another is started for it only if fewer run. LmxdError ``invalid_params`` if there is no such
-        step, ``unknown_model`` if the configuration has the model no more, ``lease_ended`` if its instance is gone.
+        LmxdError ``invalid_params`` if there is no such step, ``unknown_model`` if the configuration has the model no
+        more, ``lease_ended`` if its instance is gone.
         """
-        model, ways, _ = self._growth(lease, need, max_instances)
+        model, ways, _ = self._growth(lease, params)
         for way in ways:
             self.require_engine(await self.warm(model, way, lease.owner.who))
-        return self.grown_again(lease, need, max_instances)
+        return self.grown_again(lease, params)
 
-    def grown_again(self, lease: Lease, need: int, max_instances: int | None) -> Ask:
+    def grown_again(self, lease: Lease, params: GrowParams) -> Ask:
         """The same for the configuration and the devices that there are now. LmxdError likewise."""
-        return self._first_possible(*self._growth(lease, need, max_instances))
+        return self._first_possible(*self._growth(lease, params))
 
-    def _growth(self, lease: Lease, need: int, max_instances: int | None) -> tuple[str, tuple[Size, ...], User | None]:
+    def _growth(self, lease: Lease, params: GrowParams) -> tuple[str, tuple[Size, ...], User | None]:
         """The model and sizes that a lease grows to, the best first, and the user for whom its instance is."""
         if self._state.leases.get(lease.id) is not lease:
             why = {"reason": EndReason.INSTANCE_EXITED}
             raise LmxdError("lease_ended", f"lease {lease.id} has ended with its instance", "make a new request", why)
         ask = ask_of(self._state, lease)
-        slots = None if ask.unified else lease.slots
         had = Size(
-            slots=slots, priority=lease.priority, share=lease.share, max_instances=max_instances, bounded=ask.unified
+            slots=None if ask.unified else lease.slots,
+            priority=lease.priority,
+            share=lease.share,
+            max_instances=params.max_instances,
+            bounded=ask.unified,
         )
-        size = self._present.catalog.grown(ask.profile, had, need)
-        return ask.profile, self._ways(ask.profile, size, lease), ask.private_to
+        size = self._present.catalog.grown(ask.profile, had, params.ctx)
+        return ask.profile, self._ways(ask.profile, size, lease, params.apart), ask.private_to
 
     async def shrunk(self, instance: Instance, used: Sequence[int]) -> Ask | None:
         """The ask of a smaller instance in the place of one whose slots have so many tokens; None if there is none.
@@ -211,7 +215,7 @@ class Asks:
         ask, user = instance.ask, _user_of(instance)
         if not ask.elastic:
             return None
-        now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share)
+        now = Size(ctx=ask.context, slots=ask.spread, priority=ask.priority, share=ask.share, like=instance.taken_slots)
         if (size := self._present.catalog.smaller(ask.profile, now, used, user)) is None:
             return None
         resolved = await self.read(ask.profile, size, user)

@@ -61,13 +61,14 @@ class Moving:
             what = f"lease {lease.id} is on {instance.id}, whose context is fixed"
             remedy = "request another with ctx, or have context: elastic in the profile of the model"
             raise LmxdError("invalid_params", what, remedy)
-        if params.ctx <= instance.ask.tokens(lease.slots):
+        larger = instance.ask.unified and instance.id in params.apart
+        if params.ctx <= instance.ask.tokens(lease.slots) and not larger:
             granted = self._answers.granted(lease, waited=0.0)
             assert isinstance(granted, Granted)
             return granted
-        ask = await self._asks.grown(lease, params.ctx, params.max_instances)
+        ask = await self._asks.grown(lease, params)
         await self._answers.transit.over(lease, params.wait)  # it may have been shrunk meanwhile, or have ended
-        again = partial(self._asks.grown_again, lease, params.ctx, params.max_instances)
+        again = partial(self._asks.grown_again, lease, params)
         asked = GrowthRequested(
             at=time.monotonic(),
             ticket=TicketId(f"t-{secrets.token_hex(4)}"),
@@ -75,7 +76,7 @@ class Moving:
             owner=replace(lease.owner, connection=ConnectionId(connection.id)),
             ask=ask,
             carry=self._carry(lease, self._state.instances[lease.instance], params),
-            apart=frozenset(map(InstanceId, params.apart)),
+            apart=frozenset(map(InstanceId, self._asks.kept_apart(ask, params.apart))),
             wait=params.wait,
             deadline=params.deadline,
         )

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers.events import collected
+from lmxd.gateway.http.chunks import Chunks
 from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
@@ -40,11 +40,12 @@ async def until_noticed(lease: Granted, slot: int | None, connections: KeptConne
 
 
 async def _busy(lease: Granted, slot: int | None, connections: KeptConnections) -> frozenset[_Slot]:
-    """Those that work: it tells between two batches, behind all that it was asked before."""
+    """Its slots that work: it tells between two batches, behind all that it was asked before."""
     call = UpstreamCall(method="GET", path="/slots", headers={})
     with contextlib.suppress(LmxdError, msgspec.MsgspecError):
         with contextlib.closing(await exchange(lease, call, connections)) as answer:
-            found = await collected(answer, await answer.head())
+            found, head = bytearray(), await answer.head()
+            await answer.body(Chunks(found.extend).feed if head.chunked else found.extend)
         slots = msgspec.json.decode(found, type=list[_Slot])
         return frozenset(each for each in slots if each.is_processing and slot in (None, each.id))
     return frozenset()

@@ -200,17 +200,19 @@ class Leases:
         *,
         wait: float = 0.0,
         deadline: float | None = None,
+        apart: bool = False,
     ) -> AsyncLease:
         """The same lease with at least so many tokens of a cache that others share, for this request alone. LmxdError.
 
-        ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them. ``deadline``: seconds within
-        which it is to have them, or not at all.
+        ``slot`` and ``wait``: as for ``grow``. It stays where it is, if that has them; ``apart``: only where
+        there is no room for a larger one. ``deadline``: seconds within which it is to have them, or not at all.
         """
         self._spare.give_back()  # they may be what it is to have
         grown = await self.client.grow(
             lease.lease,
             ctx,
             slot=slot,
+            apart=[lease.instance] if apart else [],
             max_instances=self._instances,
             carry=slot is not None,
             wait=wait,

@@ -140,6 +140,11 @@ class Slots:
         found = max(free, key=lambda each: self.saved(each, prompt), default=None)
         return None if found is None or not self.saved(found, prompt) else found
 
+    def touch(self, prompt: Trace, now: float) -> None:
+        """Note that the conversation goes on that a prompt goes on with: others lose their cells before it does."""
+        if (slot := self.has(prompt)) is not None:
+            self._last_used[slot] = now
+
     def leave(self, slot: int) -> Trace | None:
         """The prompt that an idle slot had, which is gone by that; None without one."""
         if slot in self._busy or slot >= len(self.seen) or not self.seen[slot]:
@@ -198,6 +203,11 @@ class InstanceSlots:
             for instance, slots in reversed(self._known.get(model, {}).items())
         )
         return max((each for each in found if each[0]), key=lambda each: each[:2], default=(0, 0, ""))
+
+    def touch(self, model: str, instance: str, prompt: Trace) -> None:
+        """Note that the conversation goes on that a request is for, though it has to wait."""
+        if (slots := self._known.get(model, {}).get(instance)) is not None:
+            slots.touch(prompt, self._clock())
 
     def count(self, model: str, instance: str) -> int:
         """The slots of an instance; 0 of one that is not known."""

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from lmxd.errors import LmxdError
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.gateway.leasing.filters import Fields
-from lmxd.gateway.requests.need import LIMITS, limit_of
+from lmxd.gateway.requests.need import LIMITS, OF_TEXTS, limit_of
+from lmxd.gateway.requests.prompts import ANSWERS, answers_of
 from lmxd.gateway.requests.wanted import bounded as read
 
 _OWN: Final = {"/v1/responses": "max_output_tokens", "/completion": "n_predict"}
@@ -35,6 +37,23 @@ class Bound:
     def cuts(self) -> bool:
         """Whether an answer may end sooner than its client wants it to."""
         return self.limit is None or self.limit > self.most
+
+
+def bound_beside(call: UpstreamCall, cells: int, slots: int) -> UpstreamCall:
+    """A request as it is sent that has an instance for itself: the answers to its prompts have room beside each other.
+
+    Each prompt has a byte for a token at least. One that is no list of prompts, or has no room by that, stays as it is.
+    """
+    if call.path.partition("?")[0] not in OF_TEXTS:
+        return call
+    try:
+        fields = msgspec.json.decode(read(call.body), type=Fields)
+        prompts = msgspec.json.decode(fields.get("prompt", b""), type=list[msgspec.Raw])
+        several = 1 if answers_of(fields) is not None else slots if ANSWERS & fields.keys() else len(prompts)
+        most = cells // min(max(several, 1), slots) - max((len(bytes(each)) for each in prompts), default=0)
+        return bound(call, most).call if several > 1 and most > 0 else call
+    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+        return call  # for the engine to judge
 
 
 def bound(call: UpstreamCall, most: int) -> Bound:

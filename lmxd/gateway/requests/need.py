@@ -18,8 +18,8 @@ _GENERATING: Final = frozenset(
     ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/completion")
 )
 """Paths of requests whose prompt can be counted before they are sent."""
-_OF_TEXTS: Final = ("/v1/completions", "/completion")
-"""Those of which the prompt is a parameter: in a chat it says nothing."""
+OF_TEXTS: Final = ("/v1/completions", "/completion")
+"""Paths of requests whose prompt is a parameter: in a chat that says nothing."""
 LIMITS: Final = ("max_tokens", *synonyms("max_tokens"))
 """Names of the most tokens that an answer may have."""
 _UNSAID: Final = 1024
@@ -68,7 +68,7 @@ def need_of(call: UpstreamCall) -> Need | None:
         limit, answers = limit_of(fields), answers_of(fields)
     except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    text, exact = text_of(fields), _counted(fields) if path in _OF_TEXTS else None
+    text, exact = text_of(fields), _counted(fields) if path in OF_TEXTS else None
     if exact is not None:
         return Need(most=exact, guess=exact, limit=limit, text=text, answers=answers)
     return Need(most=_most(call.body), guess=len(text) // _GUESSED, limit=limit, text=text, answers=answers)

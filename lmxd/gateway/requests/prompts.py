@@ -19,7 +19,8 @@ _WITHOUT: Final = ("/tokenize", "/detokenize", "/apply-template", "/input_tokens
 _PARTS: Final = "lora tools system instructions messages input input_extra input_prefix prompt".split()
 """Parameters that become the prompt, in the order in which most templates have them. With other adapters, none of it
 is what it was."""
-_ANSWERS: Final = ("n", *synonyms("n"))
+ANSWERS: Final = frozenset(("n", *synonyms("n")))
+"""Names of how many answers a request wants to each prompt."""
 _SEVERAL: Final = frozenset((b'"', b"[", b"{"))
 """Beginnings of the first item where a list is of prompts, rather than of a prompt's tokens."""
 
@@ -63,7 +64,7 @@ def answers_of(fields: Fields) -> int | None:
     """The answers that a request wants to its prompt, of several names the most. None for any other number, and where
     it has several prompts.
     """
-    said = [value for name in _ANSWERS if (value := _value(fields, name)) is not None]
+    said = [value for name in ANSWERS if (value := _value(fields, name)) is not None]
     counts = [int(value) for value in said if isinstance(value, int | float) and 1 <= value <= 2**31 and value % 1 == 0]
     if len(counts) < len(said) or _is_list_of_prompts(fields):
         return None
