@@ -23,6 +23,7 @@ from lmxd.gateway.http.upstream import exchange
 from lmxd.gateway.http.upstream_call import UpstreamCall
 from lmxd.rpc.client import AsyncClient, AsyncLease, Client
 from lmxd.rpc.client.connecting import connect, connect_soon
+from lmxd.rpc.client.wire import ConnectionLost, lost
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.methods import METHODS, Method
 
@@ -279,6 +280,14 @@ async def test_who_waits_long_is_not_lost_to_the_second_restart(tmp_path: Path) 
         await daemon.asked("request")
         assert not task.done()
         task.cancel()
+
+
+def test_only_a_daemon_that_was_not_back_between_is_gone_since_the_first_time() -> None:
+    now = time.monotonic()
+    assert lost(now - 30, now - 2, patience=20) >= now, "restarts every few seconds are endured"
+    with pytest.raises(ConnectionLost):
+        lost(now - 30, now - 0.5, patience=20)
+    assert lost(now - 10, now - 0.5, patience=20) == now - 10
 
 
 async def test_a_daemon_that_hangs_up_on_every_call_is_not_asked_for_ever(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from lmxd.xdg import own_directory
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
 PATIENCE: Final = 20.0
 """Seconds for which a client tries to reconnect: less than the 30 s for which a new daemon keeps its leases."""
+_WAS_BACK: Final = 1.0
+"""Seconds for which a call waits at a daemon that is there again. One that ends at each call does so sooner."""
 PAUSE: Final = 0.1
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds to be let in by a daemon to whom many connect."""
@@ -73,11 +75,11 @@ class ConnectionLost(LmxdError):
 def lost(since: float | None, begun: float, patience: float) -> float:
     """The time since which the daemon is gone. A call that was sent at ``begun`` has just been lost.
 
-    Raises ConnectionLost if that is ``patience`` seconds ago. A call that had waited for longer than ``patience`` was
-    not lost to the same end of the daemon as the one before: the time starts again.
+    Raises ConnectionLost if that is ``patience`` seconds ago. A call that had waited for a second was not lost to the
+    same end of the daemon as the one before: the time starts again.
     """
     now = time.monotonic()
-    if since is None or now - begun > patience:
+    if since is None or now - begun > min(patience, _WAS_BACK):
         since = now
     if now - since >= patience:
         raise ConnectionLost
