@@ -205,13 +205,13 @@ class Instance:
     def is_like(self, ask: Ask) -> bool:
         """Whether it is what ``ask`` wants: same kind, enough context, enough slots.
 
-        In one cache for all slots, these are the context.
+        In one cache for all slots, slots as large are the context.
         """
         mine = self.ask
         return (
             not mine.external
             and mine.kind == ask.kind
-            and (mine.context >= ask.context or mine.unified)
+            and (mine.tokens(1) == ask.tokens(1) if mine.unified else mine.context >= ask.context)
             and mine.spread >= ask.slots
             and self.option.spills <= ask.spills
         )

@@ -267,3 +267,13 @@ def test_those_who_had_rather_have_a_larger_one_share_it() -> None:
     world.ready("m#2")
     assert [world.home(ticket) for ticket in tickets[:2]] == ["m#2", "m#2"]
     assert tickets[2] not in world.granted(), "it waits for slots of that one"
+
+
+def test_slots_of_another_size_are_not_those_that_are_asked_for() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)})
+    lease = shared(world, 4)
+    other = shared(world, 2, context=2 * CACHE)
+    assert world.home(other) == "m#2", "as after a reload with another start"
+    growth = world.grow(lease, 8, context=2 * CACHE, slots=3, spread=SHARES, slot=0)
+    world.carried(growth, 0)
+    assert (world.home(lease), slots_of(world, lease)) == ("m#2", 3)

@@ -225,3 +225,25 @@ async def test_an_idle_cache_keeps_as_many_slots_as_idle_leases_have(tmp_path: P
         await h.until(lambda: h.state.leases[lease.lease].parked is None)
         now = lmxd.lease(lease.lease)
         assert (now.slots, now.instance_slots) == (3, 4)
+
+
+async def test_after_a_reload_with_larger_slots_a_lease_has_what_it_asks_for(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    async with h.open(), h.client() as lmxd:
+        before = await lmxd.request("m", ctx=1000, bounded=True)
+        h.write(
+            models={
+                "m": {
+                    "context_length": 4096,
+                    "estimated_memory_gb": 9,
+                    "slots": 4,
+                    "kv_unified": True,
+                    "elastic": {"start": 1024},
+                }
+            }
+        )
+        await lmxd.reload()
+        after = await lmxd.request("m", ctx=2048, bounded=True)
+        assert (after.ctx, after.slots, after.instance != before.instance) == (2048, 2, True)
+        grown = await lmxd.grow(before.lease, 1500, carry=False)
+        assert (grown.ctx, grown.instance) == (2048, after.instance)

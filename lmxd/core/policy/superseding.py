@@ -14,8 +14,10 @@ def supersede(state: State) -> None:
     """Have the next leases be in the larger ones."""
     for kin in state.live_by_kind.values():
         ready = [i for i in kin.values() if i.ask.unified and i.phase is Phase.READY] if len(kin) > 1 else ()
-        most = max((i.ask.spread for i in ready if i.accepts and i.shared and i.free_slots > 0), default=0)
+        open_ones = [i for i in ready if i.accepts and i.shared and i.free_slots > 0]
         for other in ready:
-            if other.ask.spread < most and not other.superseded and not other.ask.pin:
-                other.superseded = True
+            if other.superseded or other.ask.pin:
+                continue
+            other.superseded = any(i.is_like(other.ask) and i.ask.spread > other.ask.spread for i in open_ones)
+            if other.superseded:
                 state.enliven(other)

@@ -82,7 +82,8 @@ class Asks:
         there. Any other waits for slots: a larger cache for all takes more for longer. None is smaller than those that
         there are, for it would soon be superseded. ``lease``: the one that grows, which gives back what it has.
         """
-        mine = [i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts]
+        shared = (i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts)
+        mine = [i for i in shared if i.ask.tokens(1) in self._present.catalog.steps(model)[:1]]
         if not mine or not size.bounded:
             return (size,)
         own = {} if lease is None else {lease.instance: lease.slots}
