@@ -222,7 +222,7 @@ async def test_an_idle_cache_keeps_as_many_slots_as_idle_leases_have(tmp_path: P
         assert (lease.instance, lease.slots, lease.instance_slots) == (first.instance, 3, 8)
         await http(lease, "/completion", json.dumps({"prompt": "a" * 100, "n_predict": 1, "id_slot": 5}).encode())
         await h.until(lambda: lease.instance not in h.state.instances)
-        await h.until(lambda: h.state.leases[lease.lease].parked is None)
+        await h.until(lambda: lmxd.lease(lease.lease).instance != lease.instance)  # its holder is told
         now = lmxd.lease(lease.lease)
         assert (now.slots, now.instance_slots) == (3, 4)
 
