@@ -12,12 +12,11 @@ from lmxd.core.words import Phase
 
 def supersede(state: State) -> None:
     """Have the next leases be in the larger ones."""
-    for kin in state.live_by_kind.values():
-        ready = [i for i in kin.values() if i.ask.unified and i.phase is Phase.READY] if len(kin) > 1 else ()
-        open_ones = [i for i in ready if i.accepts and i.shared and i.free_slots > 0]
-        for other in ready:
-            if other.superseded or other.ask.pin:
+    for kind, free in state.with_free_slots.items():
+        larger = [i for i in free.values() if i.ask.unified and i.phase is Phase.READY and i.shared]
+        for other in list(state.live_by_kind[kind].values()) if larger else ():
+            if other.phase is not Phase.READY or other.superseded or other.ask.pin:
                 continue
-            other.superseded = any(i.is_like(other.ask) and i.ask.spread > other.ask.spread for i in open_ones)
+            other.superseded = any(i.is_like(other.ask) and i.ask.spread > other.ask.spread for i in larger)
             if other.superseded:
                 state.enliven(other)
