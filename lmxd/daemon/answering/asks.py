@@ -82,9 +82,11 @@ class Asks:
         there. Any other waits for slots: a larger cache for all takes more for longer. None is smaller than those that
         there are, for it would soon be superseded. ``lease``: the one that grows, which gives back what it has.
         """
+        if not size.bounded:
+            return (size,)
         shared = (i for i in self._state.instances.values() if i.ask.unified and i.ask.profile == model and i.accepts)
         mine = [i for i in shared if i.ask.tokens(1) in self._present.catalog.steps(model)[:1]]
-        if not mine or not size.bounded:
+        if not mine:
             return (size,)
         own = {} if lease is None else {lease.instance: lease.slots}
         taken = max(i.ask.spread - i.free_slots - own.get(i.id, 0) for i in mine)
@@ -102,9 +104,12 @@ class Asks:
 
     def _first_possible(self, model: str, ways: Sequence[Size], user: User | None) -> Ask:
         """The ask of the first size for which the devices would ever have room; of the last if none is so small."""
-        *better, last = (self.ask(self._present.catalog.resolve(model, way), user) for way in ways)
-        could = self._state.ledger.could_ever_fit
-        return next((ask for ask in better if any(could(o.demand) for o in ask.options)), last)
+        *better, last = ways
+        for way in better:
+            ask = self.ask(self._present.catalog.resolve(model, way), user)
+            if any(self._state.ledger.could_ever_fit(o.demand) for o in ask.options):
+                return ask
+        return self.ask(self._present.catalog.resolve(model, last), user)
 
     async def begun(self, model: str, size: Size, user: User) -> Size:
         """The size with which a lease starts that was asked for with ``size``. LmxdError ``unknown_model``.
