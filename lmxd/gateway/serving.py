@@ -42,7 +42,7 @@ from lmxd.gateway.requests.patience import patience
 from lmxd.gateway.requests.prompts import takes_slot
 from lmxd.gateway.requests.upstream_names import by_upstream_name
 from lmxd.gateway.traced import TracedPrompt
-from lmxd.gateway.walls import Beyond, RequestWall, as_it_comes
+from lmxd.gateway.walls import Beyond, RequestWall
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -198,7 +198,7 @@ class Serving:
     def _beyond(self, growth: RequestGrowth | None, lease: AsyncLease, call: UpstreamCall, slot: int | None) -> Beyond:
         """The answer to a call as its client is to have it, which may be more than its instance says."""
         if growth is None or not growth.may_meet_wall(lease):
-            return as_it_comes
+            return lambda answer, head: contextlib.nullcontext((answer, head))
         return RequestWall(growth, lease, call, slot, partial(self._answered_call, growth)).beyond
 
     def _answered_call(

@@ -71,8 +71,7 @@ class SharedGrowth(RequestGrowth):
         """
         if not self._is_known:
             return wish
-        saved, _, near = self._slots.of_conversation(wish.model, self.trace)
-        kept, _ = self._shelf.lies_in(wish.model, self.trace)
+        saved, kept, near = self._gains(wish.model)
         self._lay = bool(saved or kept)
         self._slots.touch(wish.model, near, self.trace)
         if kept > saved:
@@ -124,10 +123,12 @@ class SharedGrowth(RequestGrowth):
 
         It is processed anew wherever it is, so that it is the one to go where there are more.
         """
-        lies = (
-            self._slots.of_conversation(lease.model, self.trace)[0] or self._shelf.lies_in(lease.model, self.trace)[0]
-        )
-        return self._lay and not lies
+        return self._lay and self._gains(lease.model)[:2] == (0, 0)
+
+    def _gains(self, model: str) -> tuple[int, int, str]:
+        """Blocks that are gained where its conversation lies, in a slot and in a file, and the instance of the slot."""
+        saved, _, near = self._slots.of_conversation(model, self.trace)
+        return saved, self._shelf.lies_in(model, self.trace)[0], near
 
     async def _counted(self, lease: AsyncLease, call: UpstreamCall) -> int | None:
         """Tokens of its prompt, or more where that is enough to know. None if nobody can tell well enough.

@@ -37,11 +37,6 @@ Beyond: TypeAlias = Callable[[Exchange, Head], AbstractAsyncContextManager[tuple
 """Makes of an instance's answer the one that its client is to have, as long as the block lasts."""
 
 
-@contextlib.asynccontextmanager
-async def as_it_comes(answer: Exchange, head: Head) -> AsyncIterator[tuple[RelayedAnswer, Head]]:
-    yield answer, head
-
-
 class RequestWall:
     """The wall of one answer: of an instance with a context that is not the last.
 
