@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lmxd.cli import output
 from lmxd.cli.output import MIB
@@ -12,23 +12,17 @@ from lmxd.terminal import say
 
 def show(growth: GrowthInfo, called: Mapping[str, str]) -> None:
     """Its steps, each with its bytes, and what becomes of a conversation that grows. ``called``: devices' names."""
-    if growth.share is not None:
-        _shares(growth.steps, growth.share, called)
-        return
     rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in growth.steps]
-    output.table((">GROWS TO CTX", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
-    if growth.not_carried is None:
+    first = ">GROWS TO CTX" if growth.share is None else ">ONE CACHE OF"
+    output.table((first, ">SLOTS", "AN INSTANCE TAKES"), rows, "")
+    if growth.share is not None:
+        say(f"a conversation has one slot for every {growth.share} tokens that it needs")
+    elif growth.not_carried is None:
         say("a conversation that grows is carried along")
     else:
         more = growth.swa_full_bytes
         takes = "" if more is None else f"; swa_full takes {more / MIB:,.0f} MiB more for an instance at most"
         say(f"a conversation that grows is processed anew: {growth.not_carried}{takes}")
-
-
-def _shares(steps: Sequence[StepInfo], share: int, called: Mapping[str, str]) -> None:
-    rows = [(f"{step.ctx}", f"{step.slots}", step.problem or _sizes(step, called)) for step in steps]
-    output.table((">ONE CACHE OF", ">SLOTS", "AN INSTANCE TAKES"), rows, "")
-    say(f"a conversation has one slot for every {share} tokens that it needs")
 
 
 def _sizes(step: StepInfo, called: Mapping[str, str]) -> str:

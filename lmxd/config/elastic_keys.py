@@ -210,9 +210,9 @@ def _wrong_shares(profile: Grows) -> Iterator[str]:
     if below := [step for step in said.steps if step < profile.slots * first]:
         why = f"the first cache has slots times start ({profile.slots * first}), and the others are larger"
         yield f"elastic.steps has {below[0]}, but with kv_unified {why}: raise it, or lower slots"
-    if top and -(-top // first) > _MOST_SHARES:
+    if top and (times := -(-top // first)) > _MOST_SHARES:
         yield (
-            f"elastic.start is {first}, which context_length ({top}) has {-(-top // first)} times, and with kv_unified"
+            f"elastic.start is {first}, which context_length ({top}) has {times} times, and with kv_unified"
             f" {_MOST_SHARES} at most are possible: raise start to {padded(-(-top // _MOST_SHARES))}"
         )
 
